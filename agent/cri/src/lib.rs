@@ -1,0 +1,1 @@
+//! Container runtime: trait, containerd client and fake.

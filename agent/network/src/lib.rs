@@ -1,0 +1,1 @@
+//! Pod network, service addresses and cluster DNS.

@@ -1,0 +1,1 @@
+//! The reconciler driver, informers and events.

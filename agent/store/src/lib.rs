@@ -1,0 +1,1 @@
+//! Revisioned objects and watches behind one trait.
