@@ -1,0 +1,180 @@
+//! The store of one box: SQLite for what must survive, memory for reads and watches.
+//!
+//! `memory` holds the truth that readers see; `writer` is the only thread that changes it, after SQLite has committed;
+//! `database` is every touch of SQLite; `snapshots` keeps copies to fall back to.
+
+mod database;
+mod memory;
+mod snapshots;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::{Change, Entry, Error, Expect, ListOptions, Page, Revision, Store, VALUE_BYTES_MAX, Watch};
+use memory::Memory;
+use writer::{Operation, Request};
+
+pub use database::{DamageReport, OpenError};
+pub use snapshots::{newest as newest_snapshot, restore as restore_snapshot};
+
+/// Writes that may wait for the writer thread; more are refused, so that a stuck disk cannot fill the memory.
+const QUEUE_MAX: usize = 4096;
+/// Changes given to a watcher at once.
+const WATCH_BATCH_MAX: usize = 256;
+
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The folder of the database and its snapshots.
+    pub dir: PathBuf,
+    /// Keys that live in memory only.
+    pub volatile_prefixes: Vec<String>,
+    /// Changes kept for watchers that resume and lists at an older revision.
+    pub history_max: usize,
+    /// The database may grow to this; a write beyond it is refused as on a full disk.
+    pub size_bytes_max: u64,
+    pub snapshots_max: usize,
+}
+
+impl Config {
+    pub fn new(dir: impl Into<PathBuf>) -> Self {
+        Self {
+            dir: dir.into(),
+            volatile_prefixes: Vec::new(),
+            history_max: 2000,
+            size_bytes_max: 1 << 30,
+            snapshots_max: 3,
+        }
+    }
+}
+
+/// Cheap to clone; the writer thread ends with the last clone.
+#[derive(Clone)]
+pub struct Embedded {
+    shared: Arc<Shared>,
+    requests: mpsc::Sender<Request>,
+    config: Arc<Config>,
+}
+
+struct Shared {
+    memory: Mutex<Memory>,
+    /// The newest revision that readers may see.
+    published: watch::Sender<Revision>,
+}
+
+impl Shared {
+    fn memory(&self) -> std::sync::MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Embedded {
+    /// Opens or creates the database, checks every row of it and loads it. Blocks.
+    pub fn open(config: Config) -> Result<Self, OpenError> {
+        let (database, loaded) = database::Database::open(&config)?;
+        let memory = Memory::new(loaded.entries, loaded.revision, config.history_max);
+        let shared = Arc::new(Shared { published: watch::Sender::new(loaded.revision), memory: Mutex::new(memory) });
+        let (requests, receiver) = mpsc::channel(QUEUE_MAX);
+        writer::spawn(database, Arc::clone(&shared), config.volatile_prefixes.clone(), receiver)?;
+        Ok(Self { shared, requests, config: Arc::new(config) })
+    }
+
+    /// Writes a snapshot beside the database while writes go on, and removes the oldest beyond the limit.
+    /// Returns `None` where nothing changed since the newest one.
+    pub async fn snapshot(&self) -> Result<Option<PathBuf>, Error> {
+        let (reply, answer) = oneshot::channel();
+        let request = Request::Snapshot { snapshots_max: self.config.snapshots_max, reply };
+        self.requests.send(request).await.map_err(|_| Error::Closed)?;
+        answer.await.map_err(|_| Error::Closed)?
+    }
+
+    pub fn dir(&self) -> &Path {
+        &self.config.dir
+    }
+
+    /// Keys held, and the bytes of their values.
+    pub fn size(&self) -> (usize, usize) {
+        self.shared.memory().size()
+    }
+
+    async fn write(&self, key: &str, operation: Operation) -> Result<writer::Outcome, Error> {
+        let (reply, answer) = oneshot::channel();
+        let request = Request::Write { key: Arc::from(key), operation, reply };
+        self.requests.try_send(request).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => Error::Overloaded,
+            mpsc::error::TrySendError::Closed(_) => Error::Closed,
+        })?;
+        answer.await.map_err(|_| Error::Closed)?
+    }
+}
+
+impl Store for Embedded {
+    type Watch = EmbeddedWatch;
+
+    async fn get(&self, key: &str) -> Result<Option<Entry>, Error> {
+        Ok(self.shared.memory().get(key))
+    }
+
+    async fn list(&self, prefix: &str, options: ListOptions) -> Result<Page, Error> {
+        self.shared.memory().list(prefix, &options)
+    }
+
+    async fn put(&self, key: &str, value: Bytes, expect: Expect) -> Result<Entry, Error> {
+        if value.len() > VALUE_BYTES_MAX {
+            return Err(Error::TooLarge { size_bytes: value.len() });
+        }
+        match self.write(key, Operation::Put { value, expect }).await? {
+            writer::Outcome::Put(entry) => Ok(entry),
+            writer::Outcome::Deleted(..) => unreachable!("a put is answered as a put"),
+        }
+    }
+
+    async fn delete(&self, key: &str, expected: Revision) -> Result<(Entry, Revision), Error> {
+        match self.write(key, Operation::Delete { expected }).await? {
+            writer::Outcome::Deleted(entry, revision) => Ok((entry, revision)),
+            writer::Outcome::Put(_) => unreachable!("a deletion is answered as a deletion"),
+        }
+    }
+
+    async fn watch(&self, prefix: &str, after: Revision) -> Result<EmbeddedWatch, Error> {
+        let published = self.shared.published.subscribe();
+        self.shared.memory().check_revision(after)?;
+        Ok(EmbeddedWatch { shared: Arc::clone(&self.shared), published, prefix: prefix.to_owned(), seen: after })
+    }
+
+    fn revision(&self) -> Revision {
+        *self.shared.published.borrow()
+    }
+}
+
+/// Reads the changes from the memory's history: a slow watcher costs no queue, it expires.
+pub struct EmbeddedWatch {
+    shared: Arc<Shared>,
+    published: watch::Receiver<Revision>,
+    prefix: String,
+    seen: Revision,
+}
+
+impl Watch for EmbeddedWatch {
+    async fn next(&mut self) -> Result<(Vec<Change>, Revision), Error> {
+        loop {
+            let seen = self.seen;
+            if self.published.wait_for(|newest| *newest > seen).await.is_err() {
+                return Err(Error::Closed);
+            }
+            let (changes, upto) = self.shared.memory().changes(&self.prefix, seen, WATCH_BATCH_MAX)?;
+            self.seen = upto;
+            if !changes.is_empty() {
+                return Ok((changes, upto));
+            }
+        }
+    }
+    fn seen(&self) -> Revision {
+        self.seen
+    }
+}

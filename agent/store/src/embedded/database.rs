@@ -1,0 +1,301 @@
+//! Every touch of SQLite: schema, pragmas, the check at start, commits.
+//!
+//! One row is one key. Each row carries a checksum of its own, since SQLite's integrity check does not notice a flipped
+//! bit inside a value.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
+
+use super::{Config, snapshots};
+use crate::{Change, Entry, Revision};
+
+const FILE: &str = "state.db";
+const FORMAT: i64 = 1;
+/// The database's page size; also the unit of `max_page_count`.
+const PAGE_BYTES: u64 = 4096;
+/// The write-ahead log is folded back at this many pages: large enough to fold rarely, small enough to stay bounded.
+const WAL_PAGES: i64 = 1000;
+
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("cannot create {path}")]
+    Dir {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("{0}")]
+    Damaged(DamageReport),
+    #[error(
+        "{path} was written by a newer version (format {found}, this version knows {FORMAT}): update the program, or restore a snapshot made before the update"
+    )]
+    Newer { path: PathBuf, found: i64 },
+    #[error("{path} is in use by another process")]
+    InUse { path: PathBuf },
+    #[error("cannot open {path}")]
+    Sqlite {
+        path: PathBuf,
+        #[source]
+        source: rusqlite::Error,
+    },
+    #[error("cannot start the writer thread")]
+    Thread(#[source] std::io::Error),
+}
+
+/// What is wrong with the database, and what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DamageReport {
+    pub path: PathBuf,
+    pub what: String,
+    pub newest_snapshot: Option<PathBuf>,
+}
+
+impl std::fmt::Display for DamageReport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "the database {} is damaged: {}. Nothing was changed. ", self.path.display(), self.what)?;
+        match &self.newest_snapshot {
+            Some(path) => write!(
+                f,
+                "The newest intact snapshot is {}; `skiff up --restore-snapshot` starts from it and keeps the damaged \
+                 file beside it",
+                path.display()
+            ),
+            None => write!(
+                f,
+                "There is no snapshot; restore {} from a backup, or move it away to start empty",
+                self.path.display()
+            ),
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("commit failed: {0}")]
+pub(super) struct CommitError(#[from] rusqlite::Error);
+
+impl CommitError {
+    pub(super) fn as_store_error(&self) -> crate::Error {
+        match self.0.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => crate::Error::Full,
+            _ => crate::Error::Backend(self.0.to_string()),
+        }
+    }
+}
+
+pub(super) struct Loaded {
+    pub(super) entries: Vec<Entry>,
+    pub(super) revision: Revision,
+}
+
+pub(super) struct Database {
+    connection: Connection,
+    dir: PathBuf,
+    reserved: Revision,
+    /// The newest durable write known; tells whether a snapshot would hold anything new.
+    written: Revision,
+}
+
+impl Database {
+    pub(super) fn open(config: &Config) -> Result<(Self, Loaded), OpenError> {
+        std::fs::create_dir_all(&config.dir).map_err(|source| OpenError::Dir { path: config.dir.clone(), source })?;
+        let path = config.dir.join(FILE);
+        let exists = path.metadata().is_ok_and(|m| m.len() > 0);
+        let damaged = |what: String| {
+            OpenError::Damaged(DamageReport {
+                path: path.clone(),
+                what,
+                newest_snapshot: snapshots::newest(&config.dir),
+            })
+        };
+        let failed = |source: rusqlite::Error| match source.sqlite_error_code() {
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => damaged(source.to_string()),
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => OpenError::InUse { path: path.clone() },
+            _ => OpenError::Sqlite { path: path.clone(), source },
+        };
+        if !exists && snapshots::newest(&config.dir).is_some() {
+            return Err(damaged("it is missing or empty, though snapshots of it exist".to_owned()));
+        }
+        let mut connection = open_connection(&path, config.size_bytes_max).map_err(failed)?;
+        if exists {
+            if let Some(what) = integrity_problem(&connection).map_err(failed)? {
+                return Err(damaged(what));
+            }
+        }
+        let format = migrate(&mut connection).map_err(failed)?;
+        if format > FORMAT {
+            return Err(OpenError::Newer { path, found: format });
+        }
+        let entries = load(&connection).map_err(failed)?.map_err(damaged)?;
+        let reserved = reserved(&connection).map_err(failed)?;
+        let newest = entries.iter().map(|e| e.modified).max().unwrap_or(0);
+        let revision = reserved.max(newest).max(1);
+        let database = Self { connection, dir: config.dir.clone(), reserved: revision, written: newest };
+        Ok((database, Loaded { entries, revision }))
+    }
+
+    pub(super) fn reserved(&self) -> Revision {
+        self.reserved
+    }
+
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    pub(super) fn written(&self) -> Revision {
+        self.written
+    }
+
+    /// Makes the changes durable in one transaction; `reserve` promises that no revision up to it is used again.
+    pub(super) fn commit<'a>(
+        &mut self,
+        changes: impl Iterator<Item = &'a Change>,
+        reserve: Option<Revision>,
+    ) -> Result<(), CommitError> {
+        let mut changes = changes.peekable();
+        if changes.peek().is_none() && reserve.is_none() {
+            return Ok(());
+        }
+        let transaction = self.connection.transaction()?;
+        let mut written = self.written;
+        for change in changes {
+            write_change(&transaction, change)?;
+            written = change.revision();
+        }
+        if let Some(reserve) = reserve {
+            transaction.execute("UPDATE meta SET value = ?1 WHERE name = 'reserved'", [reserve as i64])?;
+        }
+        transaction.commit()?;
+        self.written = written;
+        self.reserved = reserve.unwrap_or(self.reserved);
+        Ok(())
+    }
+
+    pub(super) fn copy_to(&self, path: &Path) -> rusqlite::Result<()> {
+        self.connection.execute("VACUUM INTO ?1", [path.to_string_lossy()]).map(drop)
+    }
+
+    pub(super) fn close(self) {
+        if let Err((_, error)) = self.connection.close() {
+            tracing::warn!(%error, "the database was not closed cleanly");
+        }
+    }
+}
+
+fn write_change(transaction: &rusqlite::Transaction<'_>, change: &Change) -> rusqlite::Result<()> {
+    match change {
+        Change::Put { entry, .. } => transaction
+            .prepare_cached(
+                "INSERT INTO object (key, created, modified, checksum, value) VALUES (?1, ?2, ?3, ?4, ?5)
+                 ON CONFLICT (key) DO UPDATE SET created = ?2, modified = ?3, checksum = ?4, value = ?5",
+            )?
+            .execute(params![
+                &*entry.key,
+                entry.created as i64,
+                entry.modified as i64,
+                checksum(&entry.key, entry.modified, &entry.value),
+                &*entry.value
+            ]),
+        Change::Deleted { previous, .. } => {
+            transaction.prepare_cached("DELETE FROM object WHERE key = ?1")?.execute([&*previous.key])
+        }
+    }
+    .map(drop)
+}
+
+fn open_connection(path: &Path, size_bytes_max: u64) -> rusqlite::Result<Connection> {
+    let connection = Connection::open(path)?;
+    connection.busy_timeout(std::time::Duration::ZERO)?;
+    connection.pragma_update(None, "page_size", PAGE_BYTES as i64)?;
+    connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+    // Held for as long as the agent runs: a second agent on the same data is refused, and no -shm file is needed.
+    connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "wal_autocheckpoint", WAL_PAGES)?;
+    connection.pragma_update(None, "journal_size_limit", WAL_PAGES * PAGE_BYTES as i64)?;
+    connection.pragma_update(None, "max_page_count", (size_bytes_max / PAGE_BYTES) as i64)?;
+    // Reads are served from the store's memory: SQLite's own cache would hold everything twice.
+    connection.pragma_update(None, "cache_size", -256)?;
+    Ok(connection)
+}
+
+fn integrity_problem(connection: &Connection) -> rusqlite::Result<Option<String>> {
+    let verdict: String = connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
+    Ok((verdict != "ok").then_some(verdict))
+}
+
+fn migrate(connection: &mut Connection) -> rusqlite::Result<i64> {
+    let format: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    if format == 0 {
+        let transaction = connection.transaction()?;
+        transaction.execute_batch(
+            "CREATE TABLE object (
+                 key TEXT PRIMARY KEY NOT NULL, created INTEGER NOT NULL, modified INTEGER NOT NULL,
+                 checksum INTEGER NOT NULL, value BLOB NOT NULL) WITHOUT ROWID;
+             CREATE TABLE meta (name TEXT PRIMARY KEY NOT NULL, value INTEGER NOT NULL) WITHOUT ROWID;
+             INSERT INTO meta VALUES ('reserved', 0);",
+        )?;
+        transaction.pragma_update(None, "user_version", FORMAT)?;
+        transaction.commit()?;
+        return Ok(FORMAT);
+    }
+    Ok(format)
+}
+
+/// All rows; the inner error names the first that does not match its checksum.
+fn load(connection: &Connection) -> rusqlite::Result<Result<Vec<Entry>, String>> {
+    let mut statement = connection.prepare("SELECT key, created, modified, checksum, value FROM object")?;
+    let mut rows = statement.query([])?;
+    let mut entries = Vec::new();
+    while let Some(row) = rows.next()? {
+        let key: String = row.get(0)?;
+        let value: Vec<u8> = row.get(4)?;
+        let modified = row.get::<_, i64>(2)? as Revision;
+        if checksum(&key, modified, &value) != row.get::<_, i64>(3)? {
+            return Ok(Err(format!("the object {key} does not match its checksum")));
+        }
+        let created = row.get::<_, i64>(1)? as Revision;
+        entries.push(Entry { key: Arc::from(key), value: Bytes::from(value), created, modified });
+    }
+    Ok(Ok(entries))
+}
+
+fn reserved(connection: &Connection) -> rusqlite::Result<Revision> {
+    let value: Option<i64> =
+        connection.query_row("SELECT value FROM meta WHERE name = 'reserved'", [], |row| row.get(0)).optional()?;
+    Ok(value.unwrap_or(0) as Revision)
+}
+
+/// FNV-1a over key, revision and value: detects damage, is no defence against an attacker.
+fn checksum(key: &str, modified: Revision, value: &[u8]) -> i64 {
+    const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
+    const PRIME: u64 = 0x0000_0100_0000_01b3;
+    let bytes = key.as_bytes().iter().chain(&[0]).chain(value);
+    let hash = bytes.fold(OFFSET ^ modified, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(PRIME));
+    hash as i64
+}
+
+/// Whether the file is an intact database of ours, without changing it.
+pub(super) fn is_intact(path: &Path) -> bool {
+    let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
+    let check = || -> rusqlite::Result<bool> {
+        let connection = Connection::open_with_flags(path, flags)?;
+        Ok(integrity_problem(&connection)?.is_none() && load(&connection)?.is_ok())
+    };
+    check().unwrap_or(false)
+}
+
+pub(super) fn file(dir: &Path) -> PathBuf {
+    dir.join(FILE)
+}
+
+/// Lifts the promised revisions of a restored copy far above any that were given out since it was made.
+pub(super) fn skip_revisions(path: &Path) -> rusqlite::Result<()> {
+    const SKIPPED: i64 = 1 << 40;
+    let connection = Connection::open(path)?;
+    connection.execute("UPDATE meta SET value = value + ?1 WHERE name = 'reserved'", [SKIPPED])?;
+    connection.close().map_err(|(_, error)| error)
+}

@@ -1,0 +1,129 @@
+//! The objects and the recent changes, in memory. Pure: the writer thread is the only one that changes it.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
+use std::sync::Arc;
+
+use crate::{Change, Entry, Error, ListOptions, Page, Revision};
+
+pub(super) struct Memory {
+    entries: BTreeMap<Arc<str>, Entry>,
+    /// The newest changes, oldest first.
+    history: VecDeque<Change>,
+    history_max: usize,
+    /// Changes up to this revision are no longer in `history`.
+    compacted: Revision,
+    revision: Revision,
+    values_bytes: usize,
+}
+
+impl Memory {
+    pub(super) fn new(entries: Vec<Entry>, revision: Revision, history_max: usize) -> Self {
+        let values_bytes = entries.iter().map(|e| e.value.len()).sum();
+        let entries = entries.into_iter().map(|e| (Arc::clone(&e.key), e)).collect();
+        Self { entries, history: VecDeque::new(), history_max, compacted: revision, revision, values_bytes }
+    }
+
+    pub(super) fn get(&self, key: &str) -> Option<Entry> {
+        self.entries.get(key).cloned()
+    }
+
+    pub(super) fn size(&self) -> (usize, usize) {
+        (self.entries.len(), self.values_bytes)
+    }
+
+    /// Applies committed changes, in order of revision.
+    pub(super) fn apply(&mut self, changes: Vec<Change>) {
+        for change in changes {
+            self.revision = change.revision();
+            match &change {
+                Change::Put { entry, previous } => {
+                    self.values_bytes += entry.value.len();
+                    self.values_bytes -= previous.as_ref().map_or(0, |e| e.value.len());
+                    self.entries.insert(Arc::clone(&entry.key), entry.clone());
+                }
+                Change::Deleted { previous, .. } => {
+                    self.values_bytes -= previous.value.len();
+                    self.entries.remove(&previous.key);
+                }
+            }
+            self.history.push_back(change);
+        }
+        while self.history.len() > self.history_max {
+            if let Some(dropped) = self.history.pop_front() {
+                self.compacted = dropped.revision();
+            }
+        }
+    }
+
+    pub(super) fn check_revision(&self, wanted: Revision) -> Result<(), Error> {
+        if wanted < self.compacted {
+            return Err(Error::Expired { wanted, oldest: self.compacted });
+        }
+        if wanted > self.revision {
+            return Err(Error::Future { wanted, newest: self.revision });
+        }
+        Ok(())
+    }
+
+    /// Changes under `prefix` after `seen`, at most `max`, and the revision up to which they are complete.
+    pub(super) fn changes(&self, prefix: &str, seen: Revision, max: usize) -> Result<(Vec<Change>, Revision), Error> {
+        if seen < self.compacted {
+            return Err(Error::Expired { wanted: seen, oldest: self.compacted });
+        }
+        let first = self.history.partition_point(|change| change.revision() <= seen);
+        let mut found = Vec::new();
+        for change in self.history.range(first..).filter(|change| change.key().starts_with(prefix)) {
+            found.push(change.clone());
+            if found.len() == max {
+                return Ok((found, change.revision()));
+            }
+        }
+        Ok((found, self.revision))
+    }
+
+    pub(super) fn list(&self, prefix: &str, options: &ListOptions) -> Result<Page, Error> {
+        let revision = options.at.unwrap_or(self.revision);
+        self.check_revision(revision)?;
+        if revision == self.revision {
+            return Ok(page(range(&self.entries, prefix, options), revision, options.limit));
+        }
+        let past = self.past(prefix, revision);
+        Ok(page(range(&past, prefix, options), revision, options.limit))
+    }
+
+    /// The entries under `prefix` as they were at `revision`: the newer changes undone, newest first.
+    fn past(&self, prefix: &str, revision: Revision) -> BTreeMap<Arc<str>, Entry> {
+        let mut entries: BTreeMap<_, _> =
+            range(&self.entries, prefix, &ListOptions::default()).map(|e| (Arc::clone(&e.key), e.clone())).collect();
+        let newer = self.history.iter().rev().take_while(|change| change.revision() > revision);
+        for change in newer.filter(|change| change.key().starts_with(prefix)) {
+            match change {
+                Change::Put { entry, previous: None } => {
+                    entries.remove(&entry.key);
+                }
+                Change::Put { previous: Some(previous), .. } | Change::Deleted { previous, .. } => {
+                    entries.insert(Arc::clone(&previous.key), previous.clone());
+                }
+            }
+        }
+        entries
+    }
+}
+
+fn range<'a>(
+    entries: &'a BTreeMap<Arc<str>, Entry>,
+    prefix: &'a str,
+    options: &'a ListOptions,
+) -> impl Iterator<Item = &'a Entry> {
+    let start = match options.after.as_deref() {
+        Some(after) if after >= prefix => Bound::Excluded(after),
+        Some(_) | None => Bound::Included(prefix),
+    };
+    entries.range::<str, _>((start, Bound::Unbounded)).map(|(_, e)| e).take_while(move |e| e.key.starts_with(prefix))
+}
+
+fn page<'a>(mut entries: impl Iterator<Item = &'a Entry>, revision: Revision, limit: Option<usize>) -> Page {
+    let taken = entries.by_ref().take(limit.unwrap_or(usize::MAX)).cloned().collect();
+    Page { entries: taken, revision, remaining: entries.count() }
+}

@@ -1,0 +1,86 @@
+//! Copies of the database to fall back to. A snapshot is complete or absent: it is written beside and renamed.
+
+use std::path::{Path, PathBuf};
+
+use super::database::{self, Database};
+
+const DIR: &str = "snapshots";
+const SUFFIX: &str = ".db";
+
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SnapshotError {
+    #[error("cannot write the snapshot {path}: {source}")]
+    Copy { path: PathBuf, source: rusqlite::Error },
+    #[error("cannot write the snapshot {path}: {source}")]
+    File { path: PathBuf, source: std::io::Error },
+}
+
+/// Takes a snapshot unless nothing durable was written since the newest one.
+pub(super) fn take(database: &mut Database, snapshots_max: usize) -> Result<Option<PathBuf>, SnapshotError> {
+    let dir = database.dir().join(DIR);
+    let existing = list(&dir);
+    let path = dir.join(format!("{:020}{SUFFIX}", database.written()));
+    if existing.last() == Some(&path) {
+        return Ok(None);
+    }
+    let file_error = |path: &Path| {
+        let path = path.to_owned();
+        move |source| SnapshotError::File { path, source }
+    };
+    std::fs::create_dir_all(&dir).map_err(file_error(&dir))?;
+    let partial = dir.join("partial");
+    remove_if_present(&partial).map_err(file_error(&partial))?;
+    database.copy_to(&partial).map_err(|source| SnapshotError::Copy { path: path.clone(), source })?;
+    let copied = std::fs::File::open(&partial).and_then(|file| file.sync_all());
+    copied.and_then(|()| std::fs::rename(&partial, &path)).map_err(file_error(&path))?;
+    std::fs::File::open(&dir).and_then(|dir| dir.sync_all()).map_err(file_error(&dir))?;
+    let kept = list(&dir);
+    for old in kept.iter().take(kept.len().saturating_sub(snapshots_max.max(1))) {
+        std::fs::remove_file(old).map_err(file_error(old))?;
+    }
+    Ok(Some(path))
+}
+
+/// The newest snapshot that is intact.
+pub fn newest(dir: &Path) -> Option<PathBuf> {
+    list(&dir.join(DIR)).into_iter().rev().find(|path| database::is_intact(path))
+}
+
+/// Puts the newest intact snapshot in the database's place and keeps the old files beside it.
+/// Returns the snapshot and where the old database is now.
+pub fn restore(dir: &Path, suffix: &str) -> std::io::Result<Option<(PathBuf, PathBuf)>> {
+    let Some(snapshot) = newest(dir) else { return Ok(None) };
+    let database = database::file(dir);
+    let aside = dir.join(format!("state.db.{suffix}"));
+    let staged = dir.join("state.db.restoring");
+    std::fs::copy(&snapshot, &staged)?;
+    database::skip_revisions(&staged).map_err(std::io::Error::other)?;
+    std::fs::File::open(&staged)?.sync_all()?;
+    for extension in ["-wal", "-shm"] {
+        let side = |path: &Path| PathBuf::from(format!("{}{extension}", path.display()));
+        if side(&database).exists() {
+            std::fs::rename(side(&database), side(&aside))?;
+        }
+    }
+    if database.exists() {
+        std::fs::rename(&database, &aside)?;
+    }
+    std::fs::rename(&staged, &database)?;
+    std::fs::File::open(dir)?.sync_all()?;
+    Ok(Some((snapshot, aside)))
+}
+
+/// Oldest first.
+fn list(dir: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut found: Vec<_> = entries.filter(|path| path.to_string_lossy().ends_with(SUFFIX)).collect();
+    found.sort();
+    found
+}
+
+fn remove_if_present(path: &Path) -> std::io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        result => result,
+    }
+}

@@ -1,0 +1,237 @@
+//! The embedded store: the contract, crashes, damage, full disks, volatile keys, expiry.
+
+use std::path::Path;
+
+use bytes::Bytes;
+use proptest::prelude::*;
+
+use super::{Config, Embedded, OpenError, restore_snapshot};
+use crate::{Change, Entry, Error, Expect, ListOptions, Store, Watch, contract};
+
+fn open(dir: &Path) -> Embedded {
+    Embedded::open(config(dir)).expect("the store opens")
+}
+
+fn config(dir: &Path) -> Config {
+    Config { volatile_prefixes: vec!["/volatile/".to_owned()], ..Config::new(dir) }
+}
+
+/// Opens again once the previous writer thread has let go of the file.
+fn reopen(store: Embedded) -> Result<Embedded, OpenError> {
+    let config = (*store.config).clone();
+    drop(store);
+    for _ in 0..500 {
+        match Embedded::open(config.clone()) {
+            Err(OpenError::InUse { .. }) => std::thread::sleep(std::time::Duration::from_millis(10)),
+            result => return result,
+        }
+    }
+    panic!("the database is still in use");
+}
+
+async fn create(store: &Embedded, key: &str, text: &str) -> Entry {
+    store.put(key, Bytes::copy_from_slice(text.as_bytes()), Expect::Absent).await.expect("created")
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime")
+}
+
+#[tokio::test]
+async fn passes_the_contract() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    contract::run(&open(dir.path())).await;
+}
+
+#[tokio::test]
+async fn volatile_keys_pass_the_contract_too() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let config = Config { volatile_prefixes: vec!["/".to_owned()], ..Config::new(dir.path()) };
+    contract::run(&Embedded::open(config).expect("opens")).await;
+}
+
+#[tokio::test]
+async fn keeps_what_was_acknowledged_and_forgets_what_is_volatile() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let store = open(dir.path());
+    let kept = create(&store, "/kept", "1").await;
+    let lease = create(&store, "/volatile/lease", "1").await;
+    let store = reopen(store).expect("reopens");
+    assert_eq!(store.get("/kept").await, Ok(Some(kept)));
+    assert_eq!(store.get("/volatile/lease").await, Ok(None));
+    let next = create(&store, "/next", "1").await;
+    assert!(next.modified > lease.modified, "a revision given to a volatile key is not used again");
+}
+
+#[tokio::test]
+async fn volatile_writes_do_not_touch_the_disk() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let store = open(dir.path());
+    create(&store, "/volatile/first", "reserves revisions").await;
+    let wal = dir.path().join("state.db-wal");
+    let before = wal.metadata().expect("wal").len();
+    for n in 0..200 {
+        create(&store, &format!("/volatile/{n}"), "x").await;
+    }
+    assert_eq!(wal.metadata().expect("wal").len(), before);
+}
+
+#[tokio::test]
+async fn a_second_agent_on_the_same_data_is_refused() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let store = open(dir.path());
+    create(&store, "/a", "1").await;
+    assert!(matches!(Embedded::open(config(dir.path())), Err(OpenError::InUse { .. })));
+}
+
+#[tokio::test]
+async fn old_revisions_expire() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let store = Embedded::open(Config { history_max: 10, ..Config::new(dir.path()) }).expect("opens");
+    let start = store.revision();
+    let mut slow = store.watch("/", start).await.expect("watch");
+    for n in 0..20 {
+        create(&store, &format!("/{n}"), "x").await;
+    }
+    assert!(matches!(store.watch("/", start).await, Err(Error::Expired { .. })));
+    let past = store.list("/", ListOptions { at: Some(start), ..ListOptions::default() }).await;
+    assert!(matches!(past, Err(Error::Expired { .. })));
+    assert!(matches!(slow.next().await, Err(Error::Expired { .. })));
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_writes_and_loses_nothing() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let store = Embedded::open(Config { size_bytes_max: 400 * 1024, ..Config::new(dir.path()) }).expect("opens");
+    let mut kept = Vec::new();
+    let refused = loop {
+        let value = Bytes::from(vec![b'x'; 10_000]);
+        match store.put(&format!("/{}", kept.len()), value, Expect::Absent).await {
+            Ok(entry) => kept.push(entry),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(refused, Error::Full);
+    assert!(kept.len() > 20, "{}", kept.len());
+    let first = &kept[0];
+    store.delete(&first.key, first.modified).await.expect("deleting works on a full disk");
+    let store = reopen(store).expect("reopens");
+    for entry in &kept[1..] {
+        assert_eq!(store.get(&entry.key).await.as_ref(), Ok(&Some(entry.clone())));
+    }
+}
+
+#[tokio::test]
+async fn damage_is_detected_and_the_newest_snapshot_restores() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let store = open(dir.path());
+    let kept = create(&store, "/kept", &"needle".repeat(50)).await;
+    let snapshot = store.snapshot().await.expect("snapshot").expect("something to keep");
+    assert_eq!(store.snapshot().await, Ok(None), "nothing new, nothing written");
+    let last = create(&store, "/after", "x").await;
+    reopen(store).map(drop).expect("closes cleanly");
+    std::thread::sleep(std::time::Duration::from_millis(100));
+
+    flip_a_bit_of(&dir.path().join("state.db"), b"needleneedle");
+    let Err(OpenError::Damaged(report)) = Embedded::open(config(dir.path())) else { panic!("damage is detected") };
+    assert!(report.what.contains("/kept"), "{}", report.what);
+    assert_eq!(report.newest_snapshot, Some(snapshot.clone()));
+    assert!(report.to_string().contains("--restore-snapshot"));
+
+    let (restored, aside) = restore_snapshot(dir.path(), "damaged").expect("restores").expect("a snapshot exists");
+    assert_eq!(restored, snapshot);
+    assert!(aside.exists());
+    let store = open(dir.path());
+    assert_eq!(store.get("/kept").await, Ok(Some(kept)));
+    assert_eq!(store.get("/after").await, Ok(None));
+    assert!(store.revision() > last.modified, "revisions given out after the snapshot are not used again");
+}
+
+#[tokio::test]
+async fn a_truncated_database_is_detected() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let store = open(dir.path());
+    for n in 0..50 {
+        create(&store, &format!("/{n}"), &"x".repeat(2000)).await;
+    }
+    store.snapshot().await.expect("snapshot");
+    reopen(store).map(drop).expect("closes cleanly");
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    let path = dir.path().join("state.db");
+    let length = path.metadata().expect("database").len();
+    for keep in [length / 2, 100, 0] {
+        let file = std::fs::OpenOptions::new().write(true).open(&path).expect("open");
+        file.set_len(keep).expect("truncate");
+        let result = Embedded::open(config(dir.path()));
+        assert!(matches!(result, Err(OpenError::Damaged(_))), "truncated to {keep}");
+    }
+}
+
+#[test]
+fn a_newer_format_is_refused() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let connection = rusqlite::Connection::open(dir.path().join("state.db")).expect("sqlite");
+    connection.execute_batch("CREATE TABLE future (x); PRAGMA user_version = 99;").expect("written");
+    drop(connection);
+    let Err(OpenError::Newer { found, .. }) = Embedded::open(config(dir.path())) else { panic!("refused") };
+    assert_eq!(found, 99);
+}
+
+fn flip_a_bit_of(path: &Path, needle: &[u8]) {
+    let mut bytes = std::fs::read(path).expect("read");
+    let at = bytes.windows(needle.len()).position(|w| w == needle).expect("the value is in the file");
+    bytes[at] ^= 1;
+    std::fs::write(path, bytes).expect("write");
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Put(u8, u8),
+    Delete(u8),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![(0..6u8, any::<u8>()).prop_map(|(k, v)| Step::Put(k, v)), (0..6u8).prop_map(Step::Delete)];
+    proptest::collection::vec(step, 1..60)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// Replaying a watch over the first list gives the last list, and a reopened store holds the same.
+    #[test]
+    fn watch_replays_to_the_list(steps in steps()) {
+        let dir = tempfile::tempdir().expect("tempdir");
+        runtime().block_on(async {
+            let store = open(dir.path());
+            let start = store.revision();
+            for step in &steps {
+                let key = match step { Step::Put(k, _) | Step::Delete(k) => format!("/k/{k}") };
+                let current = store.get(&key).await.expect("get");
+                match (step, current) {
+                    (Step::Put(_, v), None) => drop(store.put(&key, Bytes::from(vec![*v]), Expect::Absent).await.expect("put")),
+                    (Step::Put(_, v), Some(e)) => drop(store.put(&key, Bytes::from(vec![*v]), Expect::At(e.modified)).await.expect("put")),
+                    (Step::Delete(_), Some(e)) => drop(store.delete(&key, e.modified).await.expect("delete")),
+                    (Step::Delete(_), None) => {}
+                }
+            }
+            let list = store.list("/k/", ListOptions::default()).await.expect("list").entries;
+            let mut replayed = std::collections::BTreeMap::new();
+            let mut watch = store.watch("/k/", start).await.expect("watch");
+            let mut upto = start;
+            while upto < store.revision() {
+                let (changes, seen) = watch.next().await.expect("changes");
+                upto = seen;
+                for change in changes {
+                    match change {
+                        Change::Put { entry, .. } => drop(replayed.insert(entry.key.to_string(), entry)),
+                        Change::Deleted { previous, .. } => drop(replayed.remove(&*previous.key)),
+                    }
+                }
+            }
+            assert_eq!(replayed.into_values().collect::<Vec<_>>(), list);
+            let store = reopen(store).expect("reopens");
+            assert_eq!(store.list("/k/", ListOptions::default()).await.expect("list").entries, list);
+        });
+    }
+}
