@@ -1,0 +1,3 @@
+//! Quantities.
+//!
+//! Stub.

@@ -1,0 +1,3 @@
+//! The types of all objects.
+//!
+//! Stub.
