@@ -3,6 +3,7 @@
 //! Owns the table of kinds, the schema of their types, decoding, defaulting, validation, patches, selectors,
 //! quantities and the printed columns. Pure: no IO, no clock; objects are `serde_json::Value`.
 
+mod base64;
 pub mod convert;
 pub mod decode;
 pub mod default;

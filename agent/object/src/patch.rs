@@ -1,6 +1,7 @@
 //! Patches.
 //!
 //! Stub.
+pub mod merge_keys;
 use crate::Kind;
 use serde_json::Value;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
