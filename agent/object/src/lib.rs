@@ -1,1 +1,23 @@
-//! Kubernetes object model.
+//! Kubernetes object model: what the API's objects look like and which of them are right.
+//!
+//! Owns the table of kinds, the schema of their types, decoding, defaulting, validation, patches, selectors,
+//! quantities and the printed columns. Pure: no IO, no clock; objects are `serde_json::Value`.
+
+mod base64;
+pub mod convert;
+pub mod decode;
+pub mod default;
+pub mod duration;
+pub mod fields;
+pub mod kinds;
+pub mod labels;
+pub mod meta;
+pub mod openapi;
+pub mod patch;
+pub mod quantity;
+pub mod scale;
+pub mod schema;
+pub mod table;
+pub mod validate;
+
+pub use kinds::Kind;

@@ -1,0 +1,71 @@
+//! Standard base64, as Go's `[]byte` fields are written.
+//!
+//! Owns just what secrets and binary data need; the messages are Go's.
+
+const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+pub fn encode(bytes: &[u8]) -> String {
+    let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for chunk in bytes.chunks(3) {
+        let word = chunk.iter().enumerate().fold(0_u32, |word, (i, byte)| {
+            word | u32::from(*byte) << (16 - 8 * i)
+        });
+        for i in 0..4 {
+            let digit = ALPHABET[(word >> (18 - 6 * i)) as usize & 63];
+            out.push(if i <= chunk.len() {
+                char::from(digit)
+            } else {
+                '='
+            });
+        }
+    }
+    out
+}
+
+/// The text without line breaks, if it is base64; else the offset of the first wrong byte.
+pub fn canonical(text: &str) -> Result<String, usize> {
+    let clean: String = text.chars().filter(|c| *c != '\n' && *c != '\r').collect();
+    let digits = clean.trim_end_matches('=');
+    if let Some(at) = text.find(|c: char| !(c.is_ascii_alphanumeric() || "+/=\r\n".contains(c))) {
+        return Err(at);
+    }
+    let padding = clean.len() - digits.len();
+    if digits.contains('=') || padding > 2 || clean.len() % 4 != 0 {
+        return Err(digits.find('=').unwrap_or(clean.len() - clean.len() % 4));
+    }
+    Ok(clean)
+}
+
+/// How many bytes canonical base64 stands for.
+pub fn decoded_len(text: &str) -> usize {
+    let padding = text.bytes().rev().take_while(|byte| *byte == b'=').count();
+    (text.len() / 4 * 3).saturating_sub(padding)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn encodes() {
+        for (bytes, text) in [
+            ("", ""),
+            ("f", "Zg=="),
+            ("fo", "Zm8="),
+            ("foo", "Zm9v"),
+            ("foob", "Zm9vYg=="),
+        ] {
+            assert_eq!(encode(bytes.as_bytes()), text);
+            assert_eq!(canonical(text), Ok(text.to_owned()));
+            assert_eq!(decoded_len(text), bytes.len());
+        }
+    }
+
+    #[test]
+    fn refuses() {
+        assert_eq!(canonical("Zm9*"), Err(3));
+        assert_eq!(canonical("Zm9"), Err(0));
+        assert_eq!(canonical("Z=9v"), Err(1));
+        assert_eq!(canonical("Zm\n9v"), Ok("Zm9v".to_owned()));
+    }
+}

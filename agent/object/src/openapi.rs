@@ -1,0 +1,37 @@
+//! The OpenAPI v3 documents, one for each group and version.
+//!
+//! Owns the list of them; the documents are generated (tests/schemagen) and stay compressed. Serving them is the API
+//! server's affair.
+
+mod documents;
+
+/// One document, as JSON compressed with gzip.
+#[derive(Debug, Clone, Copy)]
+pub struct Document {
+    /// The path under `/openapi/v3/`: `api/v1`, `apis/apps/v1`.
+    pub group_version: &'static str,
+    pub gzip: &'static [u8],
+    /// Names the content, for caches.
+    pub hash: &'static str,
+}
+
+/// All documents, in the order of discovery.
+pub fn documents() -> &'static [Document] {
+    documents::DOCUMENTS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kinds::group_versions;
+
+    #[test]
+    fn one_for_each_group_and_version() {
+        let versions: usize = group_versions()
+            .iter()
+            .map(|group| group.versions.len())
+            .sum();
+        assert_eq!(documents().len(), versions);
+        assert!(documents().iter().map(|d| d.gzip.len()).sum::<usize>() < 1_500_000);
+    }
+}
