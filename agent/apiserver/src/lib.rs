@@ -1,1 +1,238 @@
-//! The Kubernetes API over HTTP.
+//! The Kubernetes API over a store: authentication, authorization, admission, objects, watches, discovery.
+//!
+//! [`Api::client`] is the in-process way in, [`Api::serve`] the one over TLS; both end in the same code. The crate runs
+//! no controllers and touches nothing of the machine but its own keys.
+
+mod admission;
+mod body;
+mod bootstrap;
+mod codec;
+mod discovery;
+mod forward;
+mod handlers;
+mod lists;
+mod pki;
+mod present;
+mod random;
+mod rbac;
+mod registry;
+mod request;
+mod reviews;
+mod serve;
+mod services;
+mod status;
+mod strategy;
+mod subresources;
+#[cfg(test)]
+mod tests;
+mod tokens;
+mod users;
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::task::{Context, Poll};
+
+use futures::future::BoxFuture;
+use http::{Request, Response, StatusCode};
+use http_body_util::BodyExt;
+use skiff_object::kinds::KINDS;
+use skiff_store::Store;
+use tokio::sync::{Mutex, Semaphore};
+use tokio_util::sync::CancellationToken;
+
+pub use body::{Body, BoxError};
+pub use discovery::git_version;
+pub use forward::NodeService;
+pub use pki::{Names, Pki, PkiError, write_private};
+pub use services::ServiceNetwork;
+pub use status::ApiError;
+pub use users::User;
+
+use rbac::Authorizer;
+use tokens::Tokens;
+
+/// Requests worked on at once, watches and streams aside; as upstream, more are asked to come back.
+const REQUESTS_MAX: usize = 400;
+
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where this API is reached: the endpoint of the `kubernetes` Service.
+    pub address: SocketAddr,
+    pub service_network: ServiceNetwork,
+}
+
+/// Prefixes of the keys that need not survive a restart, for the store's configuration.
+pub fn volatile_prefixes() -> Vec<String> {
+    KINDS.iter().filter(|k| k.volatile && !k.prefix.is_empty()).map(|k| format!("{}/", k.prefix)).collect()
+}
+
+/// The API service. Cheap to clone.
+pub struct Api<S> {
+    inner: Arc<Inner<S>>,
+}
+
+impl<S> Clone for Api<S> {
+    fn clone(&self) -> Self {
+        Self { inner: Arc::clone(&self.inner) }
+    }
+}
+
+struct Inner<S> {
+    store: S,
+    config: Config,
+    tokens: Tokens,
+    authorizer: Arc<Authorizer>,
+    /// Held while a Service is written, so that no address is given out twice.
+    service_lock: Mutex<()>,
+    nodes: RwLock<HashMap<String, Arc<dyn NodeService>>>,
+    slots: Semaphore,
+    ready: AtomicBool,
+    requests: AtomicU64,
+    shutdown: CancellationToken,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("the service-account key cannot be used")]
+    Key(#[from] aws_lc_rs::error::KeyRejected),
+    #[error("the default objects cannot be made")]
+    Bootstrap(#[source] ApiError),
+    #[error("the roles cannot be read")]
+    Roles(#[from] skiff_store::Error),
+}
+
+impl<S: Store + Clone> Api<S> {
+    /// Makes the default objects and starts to follow roles. Serves nothing yet.
+    pub async fn start(config: Config, store: S, pki: &Pki, shutdown: CancellationToken) -> Result<Self, StartError> {
+        let authorizer = Arc::new(Authorizer::default());
+        let inner = Inner {
+            tokens: Tokens::new(pki.service_account_key())?,
+            authorizer: Arc::clone(&authorizer),
+            service_lock: Mutex::new(()),
+            nodes: RwLock::default(),
+            slots: Semaphore::new(REQUESTS_MAX),
+            ready: AtomicBool::new(false),
+            requests: AtomicU64::new(0),
+            shutdown: shutdown.clone(),
+            config,
+            store: store.clone(),
+        };
+        let api = Self { inner: Arc::new(inner) };
+        let address = api.inner.config.address;
+        api.bootstrap(address.ip(), address.port()).await.map_err(StartError::Bootstrap)?;
+        authorizer.reload(&store).await?;
+        tokio::spawn(authorizer.follow(store, shutdown));
+        api.inner.ready.store(true, Ordering::Release);
+        Ok(api)
+    }
+}
+
+impl<S: Store> Api<S> {
+    /// A client that calls this service without a network, as a part of the agent.
+    pub fn client(&self, user: &str) -> kube::Client {
+        kube::Client::new(InProcess { api: self.clone(), user: User::system(user) }, "default")
+    }
+
+    /// Makes a node reachable for requests about its pods.
+    pub fn connect_node(&self, name: &str, service: Arc<dyn NodeService>) {
+        self.inner.nodes.write().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), service);
+    }
+
+    fn node(&self, name: &str) -> Option<Arc<dyn NodeService>> {
+        self.inner.nodes.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    fn store(&self) -> &S {
+        &self.inner.store
+    }
+
+    fn tokens(&self) -> &Tokens {
+        &self.inner.tokens
+    }
+
+    fn authorizer(&self) -> &Authorizer {
+        &self.inner.authorizer
+    }
+
+    fn service_network(&self) -> &ServiceNetwork {
+        &self.inner.config.service_network
+    }
+
+    fn service_lock(&self) -> &Mutex<()> {
+        &self.inner.service_lock
+    }
+
+    fn shutdown(&self) -> &CancellationToken {
+        &self.inner.shutdown
+    }
+
+    fn server_address(&self) -> String {
+        self.inner.config.address.to_string()
+    }
+
+    fn is_ready(&self) -> bool {
+        self.inner.ready.load(Ordering::Acquire)
+    }
+
+    /// Handles a request unless too many are being handled. What streams gives its slot back with the first byte.
+    async fn limited(&self, user: User, request: Request<Body>) -> Response<Body> {
+        self.inner.requests.fetch_add(1, Ordering::Relaxed);
+        let Ok(_slot) = self.inner.slots.try_acquire() else {
+            return ApiError::too_many_requests().into_response();
+        };
+        self.handle(user, request).await
+    }
+
+    fn metrics(&self) -> Response<Body> {
+        let text = format!(
+            "# HELP apiserver_request_total Requests received.\n# TYPE apiserver_request_total counter\n\
+             apiserver_request_total {}\n\
+             # HELP apiserver_storage_revision The newest revision of the store.\n\
+             # TYPE apiserver_storage_revision gauge\napiserver_storage_revision {}\n",
+            self.inner.requests.load(Ordering::Relaxed),
+            self.store().revision(),
+        );
+        body::text(StatusCode::OK, text)
+    }
+}
+
+/// The service behind an in-process client.
+struct InProcess<S> {
+    api: Api<S>,
+    user: User,
+}
+
+impl<S: Store> tower::Service<Request<kube::client::Body>> for InProcess<S> {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<kube::client::Body>) -> Self::Future {
+        let (api, user) = (self.api.clone(), self.user.clone());
+        let request = request.map(|body| SyncBody(std::sync::Mutex::new(body)).map_err(BoxError::from).boxed());
+        Box::pin(async move { Ok(api.handle(user, request).await) })
+    }
+}
+
+/// Gives a body that only its reader polls the `Sync` that boxed bodies ask for.
+struct SyncBody<B>(std::sync::Mutex<B>);
+
+impl<B: http_body::Body + Unpin> http_body::Body for SyncBody<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: std::pin::Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<B::Data>, B::Error>>> {
+        let inner = self.get_mut().0.get_mut().unwrap_or_else(PoisonError::into_inner);
+        std::pin::Pin::new(inner).poll_frame(cx)
+    }
+}

@@ -1,0 +1,177 @@
+//! What is added to or refused of a new object beyond its own validity: the namespace must live, pods get their
+//! service account, its token, tolerations and priority. The upstream plug-ins are named in place.
+
+use serde_json::{Value, json};
+use skiff_object::kinds::{self, Kind, Scope};
+use skiff_object::meta;
+use skiff_store::Store;
+
+use crate::status::ApiError;
+use crate::{Api, random};
+
+const TOKEN_MOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+/// Upstream's life of a pod's token: an hour and a little.
+const TOKEN_SECONDS: u32 = 3607;
+const TOLERATION_SECONDS: u32 = 300;
+const IMMORTAL_NAMESPACES: &[&str] = &["default", "kube-system", "kube-public"];
+
+impl<S: Store> Api<S> {
+    pub(crate) async fn admit_create(
+        &self,
+        kind: &'static Kind,
+        namespace: Option<&str>,
+        object: &mut Value,
+    ) -> Result<(), ApiError> {
+        if let (Scope::Namespaced, Some(namespace)) = (&kind.scope, namespace) {
+            self.namespace_lifecycle(kind, namespace, object).await?;
+        }
+        if kind.group.is_empty() && kind.kind == "Pod" {
+            let namespace = namespace.unwrap_or("default");
+            self.service_account(kind, namespace, object).await?;
+            default_tolerations(object);
+            self.priority(kind, object).await?;
+        }
+        Ok(())
+    }
+
+    /// NamespaceLifecycle: nothing is made in a namespace that is not there or is going away.
+    async fn namespace_lifecycle(
+        &self,
+        kind: &'static Kind,
+        namespace: &str,
+        object: &Value,
+    ) -> Result<(), ApiError> {
+        let namespaces = kinds::by_kind("v1", "Namespace").expect("a built-in kind");
+        let found = self.require(namespaces, None, namespace).await?;
+        if meta::deletion_timestamp(&found).is_some() {
+            let why = format!(
+                "unable to create new content in namespace {namespace} because it is being terminated"
+            );
+            return Err(ApiError::forbidden_object(kind, meta::name(object), &why));
+        }
+        Ok(())
+    }
+
+    /// ServiceAccount: the pod runs as an account that exists, with a token that is bound to the pod.
+    async fn service_account(&self, kind: &Kind, namespace: &str, pod: &mut Value) -> Result<(), ApiError> {
+        if meta::annotation(pod, "kubernetes.io/config.mirror").is_some() {
+            return Ok(());
+        }
+        let spec = meta::map_mut(&mut pod["spec"]);
+        let asked = spec.get("serviceAccountName").and_then(Value::as_str).filter(|n| !n.is_empty());
+        let name = asked.unwrap_or("default").to_owned();
+        spec.insert("serviceAccountName".to_owned(), json!(name));
+        spec.insert("serviceAccount".to_owned(), json!(name));
+        let accounts = kinds::by_kind("v1", "ServiceAccount").expect("a built-in kind");
+        let Some(account) = self.read(accounts, Some(namespace), &name).await? else {
+            let why = format!("error looking up service account {namespace}/{name}: serviceaccount \"{name}\" not found");
+            return Err(ApiError::forbidden_object(kind, meta::name(pod), &why));
+        };
+        let spec = meta::map_mut(&mut pod["spec"]);
+        let automount = spec.get("automountServiceAccountToken").or_else(|| account.get("automountServiceAccountToken"));
+        if automount != Some(&json!(false)) {
+            mount_token(spec);
+        }
+        if !spec.contains_key("imagePullSecrets")
+            && let Some(secrets) = account.get("imagePullSecrets")
+        {
+            spec.insert("imagePullSecrets".to_owned(), secrets.clone());
+        }
+        Ok(())
+    }
+
+    /// Priority: the class becomes a number.
+    async fn priority(&self, kind: &Kind, pod: &mut Value) -> Result<(), ApiError> {
+        let name = meta::text_at(pod, &["spec", "priorityClassName"]).to_owned();
+        let (value, policy) = if name.is_empty() {
+            (json!(0), json!("PreemptLowerPriority"))
+        } else {
+            let classes = kinds::by_kind("scheduling.k8s.io/v1", "PriorityClass").expect("a built-in kind");
+            let Some(class) = self.read(classes, None, &name).await? else {
+                let why = format!("no PriorityClass with name {name} was found");
+                return Err(ApiError::forbidden_object(kind, meta::name(pod), &why));
+            };
+            (class["value"].clone(), class.get("preemptionPolicy").cloned().unwrap_or(json!("PreemptLowerPriority")))
+        };
+        pod["spec"]["priority"] = value;
+        pod["spec"]["preemptionPolicy"] = policy;
+        Ok(())
+    }
+}
+
+fn mount_token(spec: &mut serde_json::Map<String, Value>) {
+    let mounted = |container: &Value| {
+        meta::items(container.get("volumeMounts")).iter().any(|m| m["mountPath"] == TOKEN_MOUNT)
+    };
+    let lists = ["initContainers", "containers"];
+    let unmounted = lists.iter().any(|list| meta::items(spec.get(*list)).iter().any(|c| !mounted(c)));
+    if !unmounted {
+        return;
+    }
+    let name = format!("kube-api-access-{}", random::suffix());
+    for list in lists {
+        for container in spec.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
+            if !mounted(container) {
+                push(container, "volumeMounts", json!({"name": name, "readOnly": true, "mountPath": TOKEN_MOUNT}));
+            }
+        }
+    }
+    let volume = json!({
+        "name": name,
+        "projected": {"defaultMode": 420, "sources": [
+            {"serviceAccountToken": {"expirationSeconds": TOKEN_SECONDS, "path": "token"}},
+            {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
+            {"downwardAPI": {"items": [{"path": "namespace",
+                "fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.namespace"}}]}},
+        ]},
+    });
+    match spec.get_mut("volumes").and_then(Value::as_array_mut) {
+        Some(volumes) => volumes.push(volume),
+        None => drop(spec.insert("volumes".to_owned(), json!([volume]))),
+    }
+}
+
+fn push(object: &mut Value, list: &str, item: Value) {
+    match object.get_mut(list).and_then(Value::as_array_mut) {
+        Some(items) => items.push(item),
+        None => object[list] = json!([item]),
+    }
+}
+
+/// DefaultTolerationSeconds: a pod leaves a node that is gone for five minutes.
+fn default_tolerations(pod: &mut Value) {
+    for key in ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"] {
+        let tolerations = meta::items(meta::at(pod, &["spec", "tolerations"]));
+        let covers = |t: &Value| {
+            let any_key = t.get("key").is_none_or(|k| k == "" || k == key);
+            let any_effect = t.get("effect").is_none_or(|e| e == "" || e == "NoExecute");
+            any_key && any_effect
+        };
+        if !tolerations.iter().any(covers) {
+            let toleration =
+                json!({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": TOLERATION_SECONDS});
+            push(&mut pod["spec"], "tolerations", toleration);
+        }
+    }
+}
+
+/// A pod's account and priority were decided when it was made: an update that leaves them out keeps them.
+pub fn update(kind: &Kind, new: &mut Value, old: &Value) -> Result<(), ApiError> {
+    if kind.group.is_empty() && kind.kind == "Pod" {
+        for field in ["serviceAccountName", "serviceAccount", "priority", "preemptionPolicy", "nodeName"] {
+            let missing = new["spec"].get(field).is_none_or(|v| v == "");
+            if let (true, Some(value)) = (missing, old["spec"].get(field)) {
+                new["spec"][field] = value.clone();
+            }
+        }
+    }
+    Ok(())
+}
+
+/// NamespaceLifecycle again: what the cluster cannot be without is not deleted.
+pub fn delete(kind: &Kind, name: &str) -> Result<(), ApiError> {
+    if kind.kind == "Namespace" && IMMORTAL_NAMESPACES.contains(&name) {
+        return Err(ApiError::forbidden_object(kind, name, "this namespace may not be deleted"));
+    }
+    Ok(())
+}

@@ -1,0 +1,108 @@
+//! The objects that exist on every cluster: namespaces, default roles and bindings, priority classes and the
+//! `kubernetes` Service. Made when missing, at each start; what an administrator changed stays.
+
+use std::net::IpAddr;
+
+use serde_json::{Value, json};
+use skiff_object::kinds;
+use skiff_store::Store;
+
+use crate::Api;
+use crate::status::ApiError;
+
+mod roles;
+
+const NAMESPACES: &[&str] = &["default", "kube-system", "kube-public", "kube-node-lease"];
+
+impl<S: Store> Api<S> {
+    /// Makes what is missing. `address` and `port` are where this API is served.
+    pub(crate) async fn bootstrap(&self, address: IpAddr, port: u16) -> Result<(), ApiError> {
+        for name in NAMESPACES {
+            self.ensure("v1", "Namespace", None, json!({"metadata": {"name": name}})).await?;
+        }
+        for (name, value, description) in [
+            ("system-node-critical", 2_000_001_000, "system critical pods that must not be moved from their node"),
+            ("system-cluster-critical", 2_000_000_000, "system critical pods that may be moved to another node"),
+        ] {
+            let class = json!({"metadata": {"name": name}, "value": value,
+                "description": format!("Used for {description}.")});
+            self.ensure("scheduling.k8s.io/v1", "PriorityClass", None, class).await?;
+        }
+        self.bootstrap_roles().await?;
+        self.bootstrap_service(address, port).await
+    }
+
+    async fn bootstrap_roles(&self) -> Result<(), ApiError> {
+        const RBAC: &str = "rbac.authorization.k8s.io/v1";
+        for role in roles::cluster_roles() {
+            self.ensure(RBAC, "ClusterRole", None, role).await?;
+        }
+        for binding in roles::cluster_role_bindings() {
+            self.ensure(RBAC, "ClusterRoleBinding", None, binding).await?;
+        }
+        Ok(())
+    }
+
+    async fn bootstrap_service(&self, address: IpAddr, port: u16) -> Result<(), ApiError> {
+        let service = json!({
+            "metadata": {"name": "kubernetes", "labels": {"component": "apiserver", "provider": "kubernetes"}},
+            "spec": {"type": "ClusterIP", "clusterIP": self.service_network().api_address().to_string(),
+                "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": port}]},
+        });
+        self.ensure("v1", "Service", Some("default"), service).await?;
+        let family = if address.is_ipv4() { "IPv4" } else { "IPv6" };
+        let endpoints = json!({
+            "metadata": {"name": "kubernetes", "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}},
+            "subsets": [{"addresses": [{"ip": address.to_string()}],
+                "ports": [{"name": "https", "port": port, "protocol": "TCP"}]}],
+        });
+        self.ensure_current("v1", "Endpoints", endpoints, "subsets").await?;
+        let slice = json!({
+            "metadata": {"name": "kubernetes", "labels": {"kubernetes.io/service-name": "kubernetes"}},
+            "addressType": family,
+            "endpoints": [{"addresses": [address.to_string()], "conditions": {"ready": true}}],
+            "ports": [{"name": "https", "port": port, "protocol": "TCP"}],
+        });
+        self.ensure_current("discovery.k8s.io/v1", "EndpointSlice", slice, "endpoints").await
+    }
+
+    async fn ensure(
+        &self,
+        api_version: &str,
+        kind: &str,
+        namespace: Option<&str>,
+        object: Value,
+    ) -> Result<(), ApiError> {
+        let kind = kinds::by_kind(api_version, kind).expect("a built-in kind");
+        let name = skiff_object::meta::name(&object).to_owned();
+        if self.read(kind, namespace, &name).await?.is_some() {
+            return Ok(());
+        }
+        self.insert(kind, namespace, object).await.map(drop)
+    }
+
+    /// Like `ensure` in the default namespace, and brings one field up to date: the box's address may have changed.
+    async fn ensure_current(
+        &self,
+        api_version: &str,
+        kind: &str,
+        object: Value,
+        field: &str,
+    ) -> Result<(), ApiError> {
+        let namespace = Some("default");
+        let current_kind = kinds::by_kind(api_version, kind).expect("a built-in kind");
+        let name = skiff_object::meta::name(&object).to_owned();
+        match self.read(current_kind, namespace, &name).await? {
+            None => self.insert(current_kind, namespace, object).await.map(drop),
+            Some(mut current) => {
+                for field in [field, "ports"] {
+                    if let Some(value) = object.get(field) {
+                        current[field] = value.clone();
+                    }
+                }
+                skiff_object::default::apply(current_kind, &mut current);
+                self.replace(current_kind, namespace, &name, current).await.map(drop)
+            }
+        }
+    }
+}

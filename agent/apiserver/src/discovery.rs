@@ -1,0 +1,234 @@
+//! What this server serves: group and resource lists, aggregated discovery, the version.
+
+use bytes::Bytes;
+use http::header::{ACCEPT, HeaderValue};
+use http::{HeaderMap, Response, StatusCode, header};
+use serde_json::{Value, json};
+use skiff_object::kinds::{self, KINDS, Kind, Scope};
+
+use crate::body::{self, Body};
+
+/// The Kubernetes level this server follows.
+pub const MINOR: &str = "34";
+
+const VERBS: &[&str] = &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+const UPDATE_VERBS: &[&str] = &["get", "patch", "update"];
+
+/// The answer to a discovery path, `None` for any other.
+pub fn answer(path: &str, headers: &HeaderMap, server_address: &str) -> Option<Response<Body>> {
+    let aggregated = wants_aggregated(headers);
+    let segments: Vec<&str> = path.trim_matches('/').split('/').collect();
+    let document = match segments.as_slice() {
+        ["version"] => version(),
+        ["api"] if aggregated => return Some(aggregated_response(&["" ])),
+        ["apis"] if aggregated => return Some(aggregated_response(&groups())),
+        ["api"] => json!({"kind": "APIVersions", "versions": ["v1"],
+            "serverAddressByClientCIDRs": [{"clientCIDR": "0.0.0.0/0", "serverAddress": server_address}]}),
+        ["apis"] => json!({"kind": "APIGroupList", "apiVersion": "v1",
+            "groups": groups().into_iter().map(group).collect::<Vec<_>>()}),
+        ["api", "v1"] => resource_list("", "v1"),
+        ["apis", name] if groups().contains(name) => {
+            let mut group = group(name);
+            group["kind"] = json!("APIGroup");
+            group["apiVersion"] = json!("v1");
+            group
+        }
+        ["apis", name, version] if versions(name).contains(version) => resource_list(name, version),
+        _ => return None,
+    };
+    Some(body::json(StatusCode::OK, &document))
+}
+
+pub fn version() -> Value {
+    json!({
+        "major": "1", "minor": MINOR, "gitVersion": git_version(), "gitCommit": "", "gitTreeState": "clean",
+        "buildDate": "1970-01-01T00:00:00Z", "goVersion": "", "compiler": "rustc",
+        "platform": format!("linux/{}", if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" }),
+    })
+}
+
+pub fn git_version() -> String {
+    format!("v1.{MINOR}.0+skiff-{}", env!("CARGO_PKG_VERSION"))
+}
+
+/// The OpenAPI v3 root, or one of its documents as the client accepts it.
+pub fn openapi(path: &str, query: Option<&str>) -> Option<Response<Body>> {
+    let rest = path.strip_prefix("/openapi/v3")?.trim_matches('/');
+    let documents = skiff_object::openapi::documents();
+    if rest.is_empty() {
+        let paths: serde_json::Map<String, Value> = documents
+            .iter()
+            .map(|d| {
+                let url = format!("/openapi/v3/{}?hash={}", d.group_version, d.hash);
+                (d.group_version.to_owned(), json!({"serverRelativeURL": url}))
+            })
+            .collect();
+        return Some(body::json(StatusCode::OK, &json!({"paths": paths})));
+    }
+    let document = documents.iter().find(|d| d.group_version == rest)?;
+    let mut response = body::json_bytes(StatusCode::OK, Bytes::from_static(document.gzip));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    if let Ok(etag) = HeaderValue::from_str(&format!("\"{}\"", document.hash)) {
+        headers.insert(header::ETAG, etag);
+    }
+    if query.is_some_and(|q| q.contains(document.hash)) {
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("public, immutable, max-age=31536000"));
+    }
+    Some(response)
+}
+
+fn wants_aggregated(headers: &HeaderMap) -> bool {
+    let accept = headers.get_all(ACCEPT).iter().filter_map(|v| v.to_str().ok());
+    let mut ranges = accept.flat_map(|v| v.split(','));
+    ranges.any(|r| r.contains("as=APIGroupDiscoveryList") && r.contains("v=v2;") || r.ends_with("v=v2") && r.contains("as=APIGroupDiscoveryList"))
+}
+
+fn groups() -> Vec<&'static str> {
+    kinds::group_versions().iter().map(|g| g.name).filter(|name| !name.is_empty()).collect()
+}
+
+fn versions(group: &str) -> Vec<&'static str> {
+    let found = kinds::group_versions().iter().find(|g| g.name == group);
+    found.map(|g| g.versions.to_vec()).unwrap_or_default()
+}
+
+fn group(name: &str) -> Value {
+    let versions: Vec<Value> = versions(name)
+        .into_iter()
+        .map(|v| json!({"groupVersion": format!("{name}/{v}"), "version": v}))
+        .collect();
+    json!({"name": name, "preferredVersion": versions.first(), "versions": versions})
+}
+
+fn kinds_of<'a>(group: &'a str, version: &'a str) -> impl Iterator<Item = &'static Kind> + 'a {
+    KINDS.iter().filter(move |k| k.group == group && k.version == version)
+}
+
+fn verbs(kind: &Kind) -> &'static [&'static str] {
+    if kind.virtual_ { &["create"] } else { VERBS }
+}
+
+fn resource_list(group: &str, version: &str) -> Value {
+    let mut resources = Vec::new();
+    for kind in kinds_of(group, version) {
+        let namespaced = matches!(kind.scope, Scope::Namespaced);
+        let mut resource = json!({
+            "name": kind.plural, "singularName": kind.singular, "namespaced": namespaced, "kind": kind.kind,
+            "verbs": verbs(kind),
+        });
+        if !kind.short_names.is_empty() {
+            resource["shortNames"] = json!(kind.short_names);
+        }
+        if !kind.categories.is_empty() {
+            resource["categories"] = json!(kind.categories);
+        }
+        resources.push(resource);
+        for sub in subresources(kind) {
+            let mut resource = json!({"name": format!("{}/{}", kind.plural, sub.name), "singularName": "",
+                "namespaced": namespaced, "kind": sub.kind, "verbs": sub.verbs});
+            if let Some((group, version)) = sub.response {
+                resource["group"] = json!(group);
+                resource["version"] = json!(version);
+            }
+            resources.push(resource);
+        }
+    }
+    let group_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
+    json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": resources})
+}
+
+struct Subresource {
+    name: &'static str,
+    kind: &'static str,
+    /// Where the kind is of another group.
+    response: Option<(&'static str, &'static str)>,
+    verbs: &'static [&'static str],
+}
+
+fn subresources(kind: &Kind) -> Vec<Subresource> {
+    let mut all = Vec::new();
+    let plain = |name, kind, verbs| Subresource { name, kind, response: None, verbs };
+    if kind.status {
+        all.push(plain("status", kind.kind, UPDATE_VERBS));
+    }
+    if kind.scale {
+        let response = Some(("autoscaling", "v1"));
+        all.push(Subresource { name: "scale", kind: "Scale", response, verbs: UPDATE_VERBS });
+    }
+    for &name in kind.subresources {
+        all.push(match name {
+            "log" => plain(name, "Pod", &["get"]),
+            "exec" => plain(name, "PodExecOptions", &["create", "get"]),
+            "attach" => plain(name, "PodAttachOptions", &["create", "get"]),
+            "portforward" => plain(name, "PodPortForwardOptions", &["create", "get"]),
+            "proxy" => {
+                let options = match kind.kind {
+                    "Pod" => "PodProxyOptions",
+                    "Node" => "NodeProxyOptions",
+                    _ => "ServiceProxyOptions",
+                };
+                plain(name, options, &["create", "delete", "get", "patch", "update"])
+            }
+            "binding" => plain(name, "Binding", &["create"]),
+            "eviction" => {
+                Subresource { name, kind: "Eviction", response: Some(("policy", "v1")), verbs: &["create"] }
+            }
+            "token" => {
+                let response = Some(("authentication.k8s.io", "v1"));
+                Subresource { name, kind: "TokenRequest", response, verbs: &["create"] }
+            }
+            "finalize" => plain(name, "Namespace", &["update"]),
+            _ => plain(name, kind.kind, UPDATE_VERBS),
+        });
+    }
+    all
+}
+
+fn aggregated_response(groups: &[&str]) -> Response<Body> {
+    let items: Vec<Value> = groups.iter().map(|group| aggregated_group(group)).collect();
+    let document = json!({"kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "metadata": {},
+        "items": items});
+    let mut response = body::json(StatusCode::OK, &document);
+    let content_type =
+        HeaderValue::from_static("application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList");
+    response.headers_mut().insert(header::CONTENT_TYPE, content_type);
+    response
+}
+
+fn aggregated_group(group: &str) -> Value {
+    let versions: Vec<Value> = versions(group)
+        .into_iter()
+        .map(|version| {
+            let resources: Vec<Value> = kinds_of(group, version).map(aggregated_resource).collect();
+            json!({"version": version, "freshness": "Current", "resources": resources})
+        })
+        .collect();
+    let metadata = if group.is_empty() { json!({}) } else { json!({"name": group}) };
+    json!({"metadata": metadata, "versions": versions})
+}
+
+fn aggregated_resource(kind: &'static Kind) -> Value {
+    let response = |group: &str, version: &str, kind: &str| json!({"group": group, "version": version, "kind": kind});
+    let subresources: Vec<Value> = subresources(kind)
+        .into_iter()
+        .map(|sub| {
+            let (group, version) = sub.response.unwrap_or((kind.group, kind.version));
+            json!({"subresource": sub.name, "responseKind": response(group, version, sub.kind), "verbs": sub.verbs})
+        })
+        .collect();
+    let mut resource = json!({
+        "resource": kind.plural, "responseKind": response(kind.group, kind.version, kind.kind),
+        "scope": match kind.scope { Scope::Namespaced => "Namespaced", Scope::Cluster => "Cluster" },
+        "singularResource": kind.singular, "verbs": verbs(kind),
+    });
+    for (field, list) in [("shortNames", kind.short_names), ("categories", kind.categories)] {
+        if !list.is_empty() {
+            resource[field] = json!(list);
+        }
+    }
+    if !subresources.is_empty() {
+        resource["subresources"] = json!(subresources);
+    }
+    resource
+}

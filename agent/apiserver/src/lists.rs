@@ -1,0 +1,387 @@
+//! Lists and watches: selection, paging, resource versions and bookmarks, as
+//! <https://kubernetes.io/docs/reference/using-api/api-concepts/> describes them.
+
+use std::time::Duration;
+
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use bytes::Bytes;
+use http::{Response, StatusCode};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use skiff_object::fields::FieldSelector;
+use skiff_object::kinds::Kind;
+use skiff_object::labels::Selector;
+use skiff_object::{convert, meta};
+use skiff_store::{Change, Entry, ListOptions, Page, Revision, Store, Watch};
+
+use crate::body::{self, Body};
+use crate::present::Form;
+use crate::registry::storage_kind;
+use crate::request::{Query, Target};
+use crate::status::{ApiError, watch_error};
+use crate::{Api, codec, random};
+
+/// A watch without a timeout of its own ends after this and up to as long again, so that clients spread out.
+const WATCH_SECONDS_MIN: u64 = 1800;
+/// The last bookmark comes this long before a watch times out: the client resumes from there.
+const BOOKMARK_BEFORE_END: Duration = Duration::from_secs(2);
+/// Bytes gathered into one chunk of a watch.
+const CHUNK_BYTES: usize = 64 * 1024;
+
+/// Which objects of a kind are wanted.
+pub struct Selection {
+    kind: &'static Kind,
+    namespace_prefix: String,
+    name: Option<String>,
+    labels: Selector,
+    fields: FieldSelector,
+}
+
+impl Selection {
+    pub fn of(target: &Target, query: &Query) -> Result<Self, ApiError> {
+        let bad = |error: &dyn std::fmt::Display| ApiError::bad_request(error.to_string());
+        let labels = Selector::parse(query.get("labelSelector").unwrap_or_default()).map_err(|e| bad(&e))?;
+        let fields = FieldSelector::parse(query.get("fieldSelector").unwrap_or_default()).map_err(|e| bad(&e))?;
+        fields.check(target.kind).map_err(|e| bad(&e))?;
+        Ok(Self {
+            kind: target.kind,
+            namespace_prefix: target.kind.key_prefix(target.namespace()),
+            name: target.name.clone(),
+            labels,
+            fields,
+        })
+    }
+
+    /// Every object is wanted as it is stored: nothing needs to be parsed.
+    fn is_verbatim(&self) -> bool {
+        let converted = !std::ptr::eq(storage_kind(self.kind), self.kind);
+        !converted && self.name.is_none() && self.labels.is_empty() && self.fields.is_empty()
+    }
+
+    fn object(&self, entry: &Entry, revision: Revision) -> Option<Value> {
+        let stored = codec::decode_at(entry, revision);
+        let storage = storage_kind(self.kind);
+        let object =
+            if std::ptr::eq(storage, self.kind) { stored } else { convert::convert(storage, self.kind, stored) };
+        let named = self.name.as_deref().is_none_or(|name| meta::name(&object) == name);
+        let selected = named
+            && self.labels.matches(&meta::labels(&object))
+            && self.fields.matches(self.kind, &object);
+        selected.then_some(object)
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Continue {
+    rv: Revision,
+    start: String,
+}
+
+impl<S: Store> Api<S> {
+    pub(crate) async fn list(&self, target: &Target, query: &Query, form: Form) -> Result<Response<Body>, ApiError> {
+        let selection = Selection::of(target, query)?;
+        let options = list_options(query, self.store().revision())?;
+        let limit = options.limit;
+        let page = self.page(&selection, options).await?;
+        let mut metadata = json!({"resourceVersion": page.revision.to_string()});
+        if let (true, Some(last)) = (page.remaining > 0 && limit.is_some(), page.entries.last()) {
+            let token = Continue { rv: page.revision, start: last.key.to_string() };
+            let token = serde_json::to_vec(&token).map_err(|e| ApiError::internal(e.to_string()))?;
+            metadata["continue"] = json!(BASE64_URL_SAFE_NO_PAD.encode(token));
+            if selection.is_verbatim() {
+                metadata["remainingItemCount"] = json!(page.remaining);
+            }
+        }
+        if form == Form::Object && selection.is_verbatim() {
+            return Ok(body::json_bytes(StatusCode::OK, verbatim(target.kind, &metadata, &page)));
+        }
+        let items = page.entries.iter().filter_map(|e| selection.object(e, e.modified)).collect();
+        Ok(body::json(StatusCode::OK, &form.list(target.kind, metadata, items)))
+    }
+
+    pub(crate) async fn page(&self, selection: &Selection, options: ListOptions) -> Result<Page, ApiError> {
+        let continued = options.after.is_some();
+        self.store().list(&selection.namespace_prefix, options).await.map_err(|error| match error {
+            skiff_store::Error::Expired { .. } if continued => ApiError::expired(
+                "The provided continue parameter is too old to display a consistent list result. You must start a \
+                 new list without the continue parameter.",
+            ),
+            error => ApiError::from_store(error, selection.kind, ""),
+        })
+    }
+
+    /// The objects that a collection request selects.
+    pub(crate) async fn select(&self, target: &Target, query: &Query) -> Result<Vec<Value>, ApiError> {
+        let selection = Selection::of(target, query)?;
+        let page = self.page(&selection, ListOptions::default()).await?;
+        Ok(page.entries.iter().filter_map(|e| selection.object(e, e.modified)).collect())
+    }
+
+    pub(crate) async fn watch(&self, target: &Target, query: &Query, form: Form) -> Result<Response<Body>, ApiError> {
+        let selection = Selection::of(target, query)?;
+        let asked = revision(query)?;
+        let send_initial = query.is_true("sendInitialEvents");
+        if send_initial && (query.get("resourceVersionMatch") != Some("NotOlderThan")) {
+            return Err(ApiError::bad_request(
+                "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
+            ));
+        }
+        let mut first = Vec::new();
+        let from = match asked {
+            Some(revision) if revision > 0 && !send_initial => revision,
+            Some(_) | None => {
+                let page = self.page(&selection, ListOptions::default()).await?;
+                // An absent revision means "start anywhere, with what there is" unless the client says otherwise.
+                if send_initial || query.get("sendInitialEvents").is_none() {
+                    initial_events(&selection, form, &page, &mut first);
+                }
+                if send_initial {
+                    first.extend_from_slice(&bookmark(target.kind, form, page.revision, Mark::InitialEnd));
+                }
+                page.revision
+            }
+        };
+        let watch = self.store().watch(&selection.namespace_prefix, from).await;
+        let watch = watch.map_err(|e| ApiError::from_store(e, target.kind, ""))?;
+        let timeout = match query.number("timeoutSeconds")? {
+            Some(seconds) if seconds > 0 => Duration::from_secs(seconds.min(86_400)),
+            Some(_) | None => {
+                let spread = u64::from(u16::from_ne_bytes(random::bytes())) * WATCH_SECONDS_MIN / u64::from(u16::MAX);
+                Duration::from_secs(WATCH_SECONDS_MIN + spread)
+            }
+        };
+        let running = Running {
+            watch,
+            selection,
+            form,
+            bookmarks: query.is_true("allowWatchBookmarks"),
+            state: State::Start(Bytes::from(first)),
+            deadline: tokio::time::Instant::now() + timeout,
+            shutdown: self.shutdown().clone(),
+        };
+        let stream = futures::stream::unfold(running, Running::step);
+        Ok(body::response(StatusCode::OK, "application/json", body::stream(SyncStream::new(stream))))
+    }
+}
+
+fn verbatim(kind: &Kind, metadata: &Value, page: &Page) -> Vec<u8> {
+    let size: usize = page.entries.iter().map(|e| e.value.len() + 40).sum();
+    let mut out = Vec::with_capacity(size + 256);
+    let head = format!(
+        r#"{{"kind":"{}","apiVersion":"{}","metadata":{metadata},"items":["#,
+        kind.list_kind(),
+        kind.api_version()
+    );
+    out.extend_from_slice(head.as_bytes());
+    for (index, entry) in page.entries.iter().enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        codec::splice(&mut out, entry, entry.modified);
+    }
+    out.extend_from_slice(b"]}");
+    out
+}
+
+fn revision(query: &Query) -> Result<Option<Revision>, ApiError> {
+    let parse = |text: &str| {
+        text.parse().map_err(|_| {
+            ApiError::bad_request(format!("Invalid value: {text:?}: resourceVersion: it must be a whole number"))
+        })
+    };
+    query.get("resourceVersion").map(parse).transpose()
+}
+
+fn list_options(query: &Query, newest: Revision) -> Result<ListOptions, ApiError> {
+    let limit = query.number("limit")?.filter(|n| *n > 0).map(|n| usize::try_from(n).unwrap_or(usize::MAX));
+    if let Some(token) = query.get("continue") {
+        let bad = || ApiError::bad_request("continue key is not valid: it was not given out by this server");
+        let token = BASE64_URL_SAFE_NO_PAD.decode(token).map_err(|_| bad())?;
+        let token: Continue = serde_json::from_slice(&token).map_err(|_| bad())?;
+        return Ok(ListOptions { at: Some(token.rv), after: Some(token.start), limit });
+    }
+    let asked = revision(query)?.filter(|r| *r > 0);
+    let exact = match query.get("resourceVersionMatch") {
+        None | Some("NotOlderThan") => false,
+        Some("Exact") => true,
+        Some(other) => {
+            return Err(ApiError::bad_request(format!(
+                "Unsupported value: resourceVersionMatch: {other:?}: supported values: \"Exact\", \"NotOlderThan\""
+            )));
+        }
+    };
+    match asked {
+        Some(revision) if revision > newest => Err(ApiError::too_large_resource_version(revision, newest)),
+        Some(revision) if exact => Ok(ListOptions { at: Some(revision), after: None, limit }),
+        Some(_) | None => Ok(ListOptions { at: None, after: None, limit }),
+    }
+}
+
+/// What has been sent of a watch so far.
+enum State {
+    Start(Bytes),
+    Following,
+    /// The last bookmark is out; the watch ends at its deadline.
+    Ending,
+    Ended,
+}
+
+enum Mark {
+    Progress,
+    InitialEnd,
+}
+
+struct Running<W> {
+    watch: W,
+    selection: Selection,
+    form: Form,
+    bookmarks: bool,
+    state: State,
+    deadline: tokio::time::Instant,
+    shutdown: tokio_util::sync::CancellationToken,
+}
+
+impl<W: Watch> Running<W> {
+    async fn step(mut self) -> Option<(Bytes, Self)> {
+        loop {
+            match std::mem::replace(&mut self.state, State::Following) {
+                State::Start(first) if !first.is_empty() => return Some((first, self)),
+                State::Start(_) => {}
+                State::Ended => return None,
+                State::Ending => {
+                    self.state = State::Ending;
+                    match self.changes(self.deadline).await {
+                        Some(bytes) if bytes.is_empty() => {}
+                        Some(bytes) => return Some((bytes, self)),
+                        None => return None,
+                    }
+                }
+                State::Following => match self.changes(self.deadline - BOOKMARK_BEFORE_END).await {
+                    Some(bytes) if bytes.is_empty() => {}
+                    Some(bytes) => return Some((bytes, self)),
+                    None => {
+                        self.state = State::Ending;
+                        if self.shutdown.is_cancelled() {
+                            return None;
+                        }
+                        if self.bookmarks {
+                            let bytes = bookmark(self.selection.kind, self.form, self.watch.seen(), Mark::Progress);
+                            return Some((Bytes::from(bytes), self));
+                        }
+                    }
+                },
+            }
+        }
+    }
+
+    /// The next changes as lines; `None` at `until` or when the server stops.
+    async fn changes(&mut self, until: tokio::time::Instant) -> Option<Bytes> {
+        let result = tokio::select! {
+            result = self.watch.next() => result,
+            () = tokio::time::sleep_until(until) => return None,
+            () = self.shutdown.cancelled() => return None,
+        };
+        match result {
+            Ok((changes, _)) => {
+                let mut out = Vec::new();
+                for change in &changes {
+                    event(&self.selection, self.form, change, &mut out);
+                    if out.len() > CHUNK_BYTES {
+                        out.reserve(CHUNK_BYTES);
+                    }
+                }
+                Some(Bytes::from(out))
+            }
+            Err(error) => {
+                self.state = State::Ended;
+                Some(watch_error(&ApiError::from_store(error, self.selection.kind, "")))
+            }
+        }
+    }
+}
+
+fn initial_events(selection: &Selection, form: Form, page: &Page, out: &mut Vec<u8>) {
+    for entry in &page.entries {
+        if form == Form::Object && selection.is_verbatim() {
+            line_verbatim(out, "ADDED", entry, entry.modified);
+        } else if let Some(object) = selection.object(entry, entry.modified) {
+            line(out, "ADDED", &form.object(selection.kind, object));
+        }
+    }
+}
+
+fn event(selection: &Selection, form: Form, change: &Change, out: &mut Vec<u8>) {
+    if form == Form::Object && selection.is_verbatim() {
+        match change {
+            Change::Put { entry, previous: None } => line_verbatim(out, "ADDED", entry, entry.modified),
+            Change::Put { entry, previous: Some(_) } => line_verbatim(out, "MODIFIED", entry, entry.modified),
+            Change::Deleted { previous, revision } => line_verbatim(out, "DELETED", previous, *revision),
+        }
+        return;
+    }
+    let selected = match change {
+        Change::Deleted { previous, revision } => selection.object(previous, *revision).map(|o| ("DELETED", o)),
+        Change::Put { entry, previous } => {
+            let before = previous.as_ref().and_then(|p| selection.object(p, entry.modified));
+            match (before, selection.object(entry, entry.modified)) {
+                (None, Some(now)) => Some(("ADDED", now)),
+                (Some(_), Some(now)) => Some(("MODIFIED", now)),
+                (Some(before), None) => Some(("DELETED", before)),
+                (None, None) => None,
+            }
+        }
+    };
+    if let Some((kind, object)) = selected {
+        line(out, kind, &form.object(selection.kind, object));
+    }
+}
+
+fn line(out: &mut Vec<u8>, kind: &str, object: &Value) {
+    out.extend_from_slice(format!("{{\"type\":\"{kind}\",\"object\":{object}}}\n").as_bytes());
+}
+
+fn line_verbatim(out: &mut Vec<u8>, kind: &str, entry: &Entry, revision: Revision) {
+    out.extend_from_slice(format!("{{\"type\":\"{kind}\",\"object\":").as_bytes());
+    codec::splice(out, entry, revision);
+    out.extend_from_slice(b"}\n");
+}
+
+/// An empty object that only says up to which revision the client has seen everything.
+fn bookmark(kind: &Kind, form: Form, revision: Revision, mark: Mark) -> Vec<u8> {
+    let mut metadata = json!({"resourceVersion": revision.to_string(), "creationTimestamp": null});
+    if let Mark::InitialEnd = mark {
+        metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
+    }
+    let object = match form {
+        Form::Object => json!({"kind": kind.kind, "apiVersion": kind.api_version(), "metadata": metadata}),
+        Form::Metadata => {
+            json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata})
+        }
+        Form::Table(_) => json!({"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": metadata, "rows": []}),
+    };
+    let mut out = Vec::new();
+    line(&mut out, "BOOKMARK", &object);
+    out
+}
+
+/// Gives a stream that is only polled by its owner the `Sync` that boxed bodies ask for.
+struct SyncStream<T>(std::sync::Mutex<std::pin::Pin<Box<T>>>);
+
+impl<T> SyncStream<T> {
+    fn new(stream: T) -> Self {
+        Self(std::sync::Mutex::new(Box::pin(stream)))
+    }
+}
+
+impl<T: futures::Stream> futures::Stream for SyncStream<T> {
+    type Item = T::Item;
+
+    fn poll_next(
+        self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Self::Item>> {
+        let inner = self.get_mut().0.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner);
+        inner.as_mut().poll_next(cx)
+    }
+}

@@ -1,0 +1,251 @@
+//! Authorization by roles and their bindings, as upstream's RBAC authorizer decides.
+//!
+//! The rules are kept compiled in memory and made anew after any change of a role or a binding.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use serde::Deserialize;
+use skiff_object::kinds;
+use skiff_store::{ListOptions, Store, Watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::users::User;
+
+const GROUP: &str = "rbac.authorization.k8s.io";
+
+/// What somebody wants to do.
+#[derive(Clone, Debug)]
+pub enum Attributes<'a> {
+    Resource {
+        verb: &'a str,
+        group: &'a str,
+        /// With its subresource: `pods/log`.
+        resource: &'a str,
+        namespace: Option<&'a str>,
+        name: Option<&'a str>,
+    },
+    Path { verb: &'a str, path: &'a str },
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Rule {
+    pub verbs: Vec<String>,
+    pub api_groups: Vec<String>,
+    pub resources: Vec<String>,
+    pub resource_names: Vec<String>,
+    #[serde(rename = "nonResourceURLs")]
+    pub non_resource_urls: Vec<String>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Subject {
+    kind: String,
+    name: String,
+    namespace: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Object {
+    metadata: Metadata,
+    rules: Vec<Rule>,
+    subjects: Vec<Subject>,
+    role_ref: RoleRef,
+    aggregation_rule: Option<AggregationRule>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Metadata {
+    name: String,
+    namespace: String,
+    labels: std::collections::BTreeMap<String, String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct RoleRef {
+    kind: String,
+    name: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct AggregationRule {
+    cluster_role_selectors: Vec<serde_json::Value>,
+}
+
+/// Rules given to subjects, in one namespace or everywhere.
+struct Grant {
+    namespace: Option<String>,
+    subjects: Vec<Subject>,
+    rules: Arc<[Rule]>,
+}
+
+#[derive(Default)]
+pub struct Authorizer {
+    grants: RwLock<Arc<Vec<Grant>>>,
+}
+
+impl Authorizer {
+    pub fn allows(&self, user: &User, wanted: &Attributes<'_>) -> bool {
+        user.is_master() || self.rules_for(user).any(|(namespace, rule)| grants(namespace, rule, wanted))
+    }
+
+    /// What a user may do in a namespace: for `kubectl auth can-i --list`.
+    pub fn rules_in(&self, user: &User, namespace: &str) -> Vec<Rule> {
+        let all = || vec!["*".to_owned()];
+        if user.is_master() {
+            let resources = Rule { verbs: all(), api_groups: all(), resources: all(), ..Rule::default() };
+            return vec![resources, Rule { verbs: all(), non_resource_urls: all(), ..Rule::default() }];
+        }
+        let here = |granted: &Option<String>| granted.as_deref().is_none_or(|n| n == namespace);
+        self.rules_for(user).filter(|(granted, _)| here(granted)).map(|(_, rule)| rule).collect()
+    }
+
+    fn rules_for<'a>(&self, user: &'a User) -> impl Iterator<Item = (Option<String>, Rule)> + use<'a> {
+        let all = Arc::clone(&self.grants.read().unwrap_or_else(PoisonError::into_inner));
+        let mine: Vec<_> = all
+            .iter()
+            .filter(|grant| grant.subjects.iter().any(|s| s.is(user)))
+            .map(|grant| (grant.namespace.clone(), Arc::clone(&grant.rules)))
+            .collect();
+        mine.into_iter().flat_map(|(namespace, rules)| {
+            rules.iter().map(|rule| (namespace.clone(), rule.clone())).collect::<Vec<_>>()
+        })
+    }
+
+    /// Compiles the roles and bindings as they are stored now.
+    pub async fn reload<S: Store>(&self, store: &S) -> Result<(), skiff_store::Error> {
+        let cluster_roles = load(store, "clusterroles").await?;
+        let roles = load(store, "roles").await?;
+        let cluster_bindings = load(store, "clusterrolebindings").await?;
+        let bindings = load(store, "rolebindings").await?;
+        let compiled: Vec<_> = cluster_bindings
+            .into_iter()
+            .chain(bindings)
+            .filter_map(|binding| grant(binding, &cluster_roles, &roles))
+            .collect();
+        *self.grants.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(compiled);
+        Ok(())
+    }
+
+    /// Reloads after each change, until `shutdown`.
+    pub async fn follow<S: Store>(self: Arc<Self>, store: S, shutdown: CancellationToken) {
+        let mut wake = Vec::new();
+        for plural in ["clusterroles", "roles", "clusterrolebindings", "rolebindings"] {
+            match store.watch(&prefix(plural), store.revision()).await {
+                Ok(watch) => wake.push(watch),
+                Err(error) => tracing::error!(%error, "roles cannot be watched"),
+            }
+        }
+        while !wake.is_empty() {
+            let changed = futures::future::select_all(wake.iter_mut().map(|w| Box::pin(w.next())));
+            let lost = tokio::select! {
+                (result, index, _) = changed => result.is_err().then_some(index),
+                () = shutdown.cancelled() => return,
+            };
+            if lost.is_some() {
+                // Fell behind what the store keeps: watch anew; the reload below sees everything.
+                return Box::pin(self.reload_and_follow(store, shutdown)).await;
+            }
+            if let Err(error) = self.reload(&store).await {
+                tracing::warn!(%error, "roles could not be read");
+            }
+        }
+    }
+
+    async fn reload_and_follow<S: Store>(self: Arc<Self>, store: S, shutdown: CancellationToken) {
+        if let Err(error) = self.reload(&store).await {
+            tracing::warn!(%error, "roles could not be read");
+            return;
+        }
+        self.follow(store, shutdown).await;
+    }
+}
+
+fn prefix(plural: &str) -> String {
+    kinds::by_resource(GROUP, "v1", plural).expect("a kind of the RBAC group").key_prefix(None)
+}
+
+async fn load<S: Store>(store: &S, plural: &str) -> Result<Vec<Object>, skiff_store::Error> {
+    let page = store.list(&prefix(plural), ListOptions::default()).await?;
+    Ok(page.entries.iter().filter_map(|e| serde_json::from_slice(&e.value).ok()).collect())
+}
+
+fn grant(binding: Object, cluster_roles: &[Object], roles: &[Object]) -> Option<Grant> {
+    let namespace = Some(binding.metadata.namespace).filter(|n| !n.is_empty());
+    let rules = match binding.role_ref.kind.as_str() {
+        "ClusterRole" => {
+            let role = cluster_roles.iter().find(|r| r.metadata.name == binding.role_ref.name)?;
+            cluster_role_rules(role, cluster_roles)
+        }
+        "Role" => {
+            let here = |r: &&Object| {
+                r.metadata.name == binding.role_ref.name && Some(&r.metadata.namespace) == namespace.as_ref()
+            };
+            roles.iter().find(here)?.rules.clone()
+        }
+        _ => return None,
+    };
+    let mut subjects = binding.subjects;
+    for subject in subjects.iter_mut().filter(|s| s.kind == "ServiceAccount" && s.namespace.is_empty()) {
+        subject.namespace = namespace.clone().unwrap_or_default();
+    }
+    Some(Grant { namespace, subjects, rules: rules.into() })
+}
+
+/// An aggregated role's rules are those of the roles it selects.
+fn cluster_role_rules(role: &Object, all: &[Object]) -> Vec<Rule> {
+    let mut rules = role.rules.clone();
+    let Some(aggregation) = &role.aggregation_rule else { return rules };
+    for selector in &aggregation.cluster_role_selectors {
+        let Ok(selector) = skiff_object::labels::Selector::from_label_selector(selector) else { continue };
+        let selected = all.iter().filter(|r| selector.matches(&r.metadata.labels) && r.aggregation_rule.is_none());
+        rules.extend(selected.flat_map(|r| r.rules.iter().cloned()));
+    }
+    rules
+}
+
+impl Subject {
+    fn is(&self, user: &User) -> bool {
+        match self.kind.as_str() {
+            "User" => self.name == user.name,
+            "Group" => user.groups.contains(&self.name),
+            "ServiceAccount" => user.name == format!("system:serviceaccount:{}:{}", self.namespace, self.name),
+            _ => false,
+        }
+    }
+}
+
+fn grants(granted_in: Option<String>, rule: Rule, wanted: &Attributes<'_>) -> bool {
+    let has = |list: &[String], value: &str| list.iter().any(|v| v == "*" || v == value);
+    match wanted {
+        Attributes::Resource { verb, group, resource, namespace, name } => {
+            let here = granted_in.is_none() || granted_in.as_deref() == *namespace;
+            let named = rule.resource_names.is_empty()
+                || name.is_some_and(|name| rule.resource_names.iter().any(|n| n == name));
+            here && named
+                && has(&rule.verbs, verb)
+                && has(&rule.api_groups, group)
+                && rule.resources.iter().any(|r| covers_resource(r, resource))
+        }
+        Attributes::Path { verb, path } => {
+            granted_in.is_none()
+                && has(&rule.verbs, verb)
+                && rule.non_resource_urls.iter().any(|granted| covers_path(granted, path))
+        }
+    }
+}
+
+/// `*`, the resource itself, or `*/scale` for a subresource of any.
+fn covers_resource(granted: &str, wanted: &str) -> bool {
+    let any_parent = granted.strip_prefix("*/").is_some_and(|sub| wanted.split_once('/').is_some_and(|(_, s)| s == sub));
+    granted == "*" || granted == wanted || any_parent
+}
+
+fn covers_path(granted: &str, wanted: &str) -> bool {
+    granted == "*" || granted == wanted || granted.strip_suffix('*').is_some_and(|prefix| wanted.starts_with(prefix))
+}

@@ -1,0 +1,174 @@
+//! What a request asks for, from its method, path and query. Pure.
+
+use http::Method;
+use skiff_object::kinds::{self, Kind, Scope};
+
+use crate::status::ApiError;
+
+/// The verbs of RBAC for resources.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verb {
+    Get,
+    List,
+    Watch,
+    Create,
+    Update,
+    Patch,
+    Delete,
+    DeleteCollection,
+}
+
+impl Verb {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Verb::Get => "get",
+            Verb::List => "list",
+            Verb::Watch => "watch",
+            Verb::Create => "create",
+            Verb::Update => "update",
+            Verb::Patch => "patch",
+            Verb::Delete => "delete",
+            Verb::DeleteCollection => "deletecollection",
+        }
+    }
+}
+
+/// A request about objects of one kind.
+#[derive(Clone, Debug)]
+pub struct Target {
+    pub kind: &'static Kind,
+    pub namespace: Option<String>,
+    pub name: Option<String>,
+    pub subresource: Option<String>,
+    /// What follows the subresource: the path of a proxied request.
+    pub rest: String,
+    pub verb: Verb,
+}
+
+impl Target {
+    pub fn name(&self) -> Result<&str, ApiError> {
+        self.name.as_deref().ok_or_else(|| ApiError::bad_request("name must be provided"))
+    }
+
+    pub fn namespace(&self) -> Option<&str> {
+        self.namespace.as_deref()
+    }
+
+    /// `pods/log`, as RBAC names it.
+    pub fn resource(&self) -> String {
+        match &self.subresource {
+            Some(subresource) => format!("{}/{subresource}", self.kind.plural),
+            None => self.kind.plural.to_owned(),
+        }
+    }
+}
+
+/// A query string, decoded; later values win.
+#[derive(Clone, Debug, Default)]
+pub struct Query(Vec<(String, String)>);
+
+impl Query {
+    pub fn parse(query: Option<&str>) -> Self {
+        let pairs = query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty());
+        Self(pairs.map(|pair| pair.split_once('=').unwrap_or((pair, ""))).map(|(k, v)| (decode(k), decode(v))).collect())
+    }
+
+    pub fn get(&self, key: &str) -> Option<&str> {
+        self.0.iter().rev().find(|(k, v)| k == key && !v.is_empty()).map(|(_, v)| v.as_str())
+    }
+
+    pub fn is_true(&self, key: &str) -> bool {
+        self.0.iter().any(|(k, v)| k == key && (v.is_empty() || v == "true" || v == "1"))
+    }
+
+    pub fn number(&self, key: &str) -> Result<Option<u64>, ApiError> {
+        let parse = |text: &str| {
+            text.parse().map_err(|_| {
+                ApiError::bad_request(format!("invalid value {text:?} for {key}: it must be a whole number"))
+            })
+        };
+        self.get(key).map(parse).transpose()
+    }
+}
+
+/// Percent-decoding, with `+` as a space; what is not UTF-8 is replaced.
+fn decode(text: &str) -> String {
+    let bytes = text.as_bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while at < bytes.len() {
+        let hex = (bytes[at] == b'%').then(|| text.get(at + 1..at + 3)).flatten();
+        match hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
+            Some(byte) => {
+                out.push(byte);
+                at += 3;
+            }
+            None => {
+                out.push(if bytes[at] == b'+' { b' ' } else { bytes[at] });
+                at += 1;
+            }
+        }
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+/// `None` where the path is not one of a resource.
+pub fn target(method: &Method, path: &str, query: &Query) -> Result<Option<Target>, ApiError> {
+    let mut segments = path.split('/').skip(1);
+    let (group, version) = match segments.next() {
+        Some("api") => ("", segments.next()),
+        Some("apis") => (segments.next().unwrap_or_default(), segments.next()),
+        _ => return Ok(None),
+    };
+    let Some(version) = version.filter(|v| !v.is_empty()) else { return Ok(None) };
+    let mut rest: Vec<String> = segments.map(path_decode).collect();
+    while rest.last().is_some_and(String::is_empty) {
+        rest.pop();
+    }
+    if rest.is_empty() {
+        return Ok(None);
+    }
+    // The deprecated `/watch/` prefix is still what some old clients use.
+    let watched = rest[0] == "watch" && rest.len() > 1;
+    if watched {
+        rest.remove(0);
+    }
+    let is_subresource_of_namespace = rest.len() == 3 && matches!(rest[2].as_str(), "status" | "finalize");
+    let namespace =
+        (rest[0] == "namespaces" && rest.len() > 2 && !(group.is_empty() && is_subresource_of_namespace)).then(|| {
+            rest.remove(0);
+            rest.remove(0)
+        });
+    let kind = kinds::by_resource(group, version, &rest[0]).ok_or_else(ApiError::path_not_found)?;
+    let fits = match kind.scope {
+        Scope::Cluster => namespace.is_none(),
+        Scope::Namespaced => true,
+    };
+    if !fits {
+        return Err(ApiError::path_not_found());
+    }
+    let mut parts = rest.into_iter().skip(1);
+    let (name, subresource) = (parts.next(), parts.next());
+    let rest = parts.collect::<Vec<_>>().join("/");
+    let watched = watched || query.is_true("watch");
+    let verb = verb(method, name.is_some(), subresource.is_some(), watched)?;
+    Ok(Some(Target { kind, namespace, name, subresource, rest, verb }))
+}
+
+fn path_decode(segment: &str) -> String {
+    decode(&segment.replace('+', "%2B"))
+}
+
+fn verb(method: &Method, named: bool, sub: bool, watched: bool) -> Result<Verb, ApiError> {
+    match *method {
+        Method::GET | Method::HEAD if watched && !sub => Ok(Verb::Watch),
+        Method::GET | Method::HEAD if named => Ok(Verb::Get),
+        Method::GET | Method::HEAD => Ok(Verb::List),
+        Method::POST if !named || sub => Ok(Verb::Create),
+        Method::PUT if named => Ok(Verb::Update),
+        Method::PATCH if named => Ok(Verb::Patch),
+        Method::DELETE if named => Ok(Verb::Delete),
+        Method::DELETE => Ok(Verb::DeleteCollection),
+        _ => Err(ApiError::method_not_allowed(method.as_str())),
+    }
+}

@@ -1,0 +1,127 @@
+//! The listener: TLS, client certificates, HTTP/1.1 and 2, and the limits that keep slow or greedy clients in bounds.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Request, Response};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rustls::pki_types::CertificateDer;
+use skiff_store::Store;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::body::{BoxError, Body};
+use crate::pki::{Pki, PkiError};
+use crate::status::ApiError;
+use crate::users::{self, User};
+use crate::Api;
+
+/// Open connections, watches included. A box has some dozens; more is a leak or an attack.
+const CONNECTIONS_MAX: usize = 1000;
+/// A handshake or the head of a request that takes longer is given up.
+const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
+const HEADER_TIME_MAX: Duration = Duration::from_secs(15);
+/// Streams of one HTTP/2 connection: a client-go process opens one for each watch.
+const STREAMS_MAX: u32 = 250;
+/// How long running requests may go on after the listener is closed.
+const DRAIN_TIME_MAX: Duration = Duration::from_secs(3);
+
+impl<S: Store> Api<S> {
+    /// Serves until `shutdown`, then lets running requests finish within a bound.
+    pub async fn serve(self, listener: TcpListener, pki: Arc<Pki>, shutdown: CancellationToken) -> Result<(), PkiError> {
+        let acceptor = TlsAcceptor::from(Arc::new(pki.server_config()?));
+        let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let tasks = TaskTracker::new();
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = shutdown.cancelled() => break,
+            };
+            let stream = match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    tracing::warn!(%error, "connection was not accepted");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    continue;
+                }
+            };
+            let Ok(permit) = Arc::clone(&connections).try_acquire_owned() else {
+                tracing::warn!(max = CONNECTIONS_MAX, "connection refused, too many are open");
+                continue;
+            };
+            let (api, acceptor, shutdown) = (self.clone(), acceptor.clone(), shutdown.clone());
+            tasks.spawn(async move {
+                let _permit = permit;
+                if let Err(error) = api.connection(stream, acceptor, shutdown).await {
+                    tracing::debug!(%error, "connection ended");
+                }
+            });
+        }
+        tasks.close();
+        let _ = tokio::time::timeout(DRAIN_TIME_MAX, tasks.wait()).await;
+        Ok(())
+    }
+
+    async fn connection(
+        self,
+        stream: TcpStream,
+        acceptor: TlsAcceptor,
+        shutdown: CancellationToken,
+    ) -> Result<(), BoxError> {
+        stream.set_nodelay(true)?;
+        let stream = tokio::time::timeout(HANDSHAKE_TIME_MAX, acceptor.accept(stream)).await??;
+        let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first()).cloned();
+        let certificate = certificate.map(CertificateDer::into_owned);
+        let service = hyper::service::service_fn(move |request: Request<Incoming>| {
+            let (api, certificate) = (self.clone(), certificate.clone());
+            async move { Ok::<_, std::convert::Infallible>(api.remote(request, certificate.as_ref()).await) }
+        });
+        let mut builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
+        builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIME_MAX);
+        builder.http2().timer(TokioTimer::new()).max_concurrent_streams(STREAMS_MAX);
+        builder.http2().keep_alive_interval(Duration::from_secs(30)).keep_alive_timeout(Duration::from_secs(15));
+        let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+        let mut connection = std::pin::pin!(connection);
+        tokio::select! {
+            result = connection.as_mut() => return result,
+            () = shutdown.cancelled() => connection.as_mut().graceful_shutdown(),
+        }
+        connection.await
+    }
+
+    /// A request from the network: whoever sends it is worked out first.
+    async fn remote(&self, request: Request<Incoming>, certificate: Option<&CertificateDer<'_>>) -> Response<Body> {
+        let user = match self.authenticate(&request, certificate).await {
+            Ok(user) => user,
+            Err(error) => return error.into_response(),
+        };
+        let request = request.map(|body| body.map_err(BoxError::from).boxed());
+        self.limited(user, request).await
+    }
+
+    async fn authenticate<B>(
+        &self,
+        request: &Request<B>,
+        certificate: Option<&CertificateDer<'_>>,
+    ) -> Result<User, ApiError> {
+        if let Some(token) = users::bearer(request.headers()) {
+            return users::from_token(self.store(), self.tokens(), token, &[]).await.map(|(user, _)| user);
+        }
+        match certificate {
+            Some(certificate) => User::from_certificate(certificate).ok_or_else(ApiError::unauthorized),
+            None if is_public(request.uri().path()) => Ok(User::anonymous()),
+            None => Err(ApiError::unauthorized()),
+        }
+    }
+}
+
+/// All that is answered without authentication.
+fn is_public(path: &str) -> bool {
+    matches!(path.trim_end_matches('/'), "/healthz" | "/livez" | "/readyz" | "/version")
+}
+

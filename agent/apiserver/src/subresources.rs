@@ -1,0 +1,233 @@
+//! Everything below an object's own path: status, scale, bindings, evictions, tokens, finalizers, and what the node
+//! answers itself.
+
+use http::{Response, StatusCode};
+use serde_json::{Value, json};
+use skiff_object::kinds::{self, Kind};
+use skiff_object::{meta, scale};
+use skiff_store::Store;
+
+use crate::body::{self, Body};
+use crate::handlers::{Call, Patch, delete_options, effect, read_json_bytes};
+use crate::registry::Deleted;
+use crate::request::Verb;
+use crate::status::ApiError;
+use crate::strategy::Part;
+use crate::tokens::{self, Claims, ISSUER, KubernetesClaim, ObjectClaim};
+use crate::{Api, forward, random};
+
+pub(crate) async fn handle<S: Store>(api: &Api<S>, call: Call) -> Result<Response<Body>, ApiError> {
+    let kind = call.target.kind;
+    let name = call.target.subresource.clone().unwrap_or_default();
+    let known = (name == "status" && kind.status)
+        || (name == "scale" && kind.scale)
+        || kind.subresources.contains(&name.as_str());
+    if !known {
+        return Err(ApiError::path_not_found());
+    }
+    match (name.as_str(), call.target.verb) {
+        ("log" | "exec" | "attach" | "portforward", Verb::Get | Verb::Create) => forward::to_node(api, call).await,
+        ("proxy", _) => forward::proxy(api, call).await,
+        ("scale", Verb::Get | Verb::Update | Verb::Patch) => scale_handler(api, call).await,
+        ("binding", Verb::Create) => bind(api, call).await,
+        ("eviction", Verb::Create) => evict(api, call).await,
+        ("token", Verb::Create) => token(api, call).await,
+        ("finalize", Verb::Update) => api.update(call, Part::Finalize).await,
+        ("status", Verb::Update) => api.update(call, Part::Status).await,
+        ("status", Verb::Patch) => api.patch(call, Part::Status).await,
+        ("ephemeralcontainers" | "resize", Verb::Update) => api.update(call, Part::Whole).await,
+        ("ephemeralcontainers" | "resize", Verb::Patch) => api.patch(call, Part::Whole).await,
+        (_, Verb::Get) => {
+            let object = api.require(kind, call.target.namespace(), call.target.name()?).await?;
+            Ok(body::json(StatusCode::OK, &call.form.object(kind, object)))
+        }
+        (_, verb) => Err(ApiError::method_not_allowed(verb.as_str())),
+    }
+}
+
+async fn read_value(call: Call) -> Result<Value, ApiError> {
+    let bytes = read_json_bytes(call.request).await?;
+    serde_json::from_slice(&bytes).map_err(|error| ApiError::bad_request(format!("the body is not valid JSON: {error}")))
+}
+
+async fn scale_handler<S: Store>(api: &Api<S>, call: Call) -> Result<Response<Body>, ApiError> {
+    let target = call.target.clone();
+    let (kind, namespace, name) = (target.kind, target.namespace(), target.name()?);
+    if target.verb == Verb::Get {
+        let object = api.require(kind, namespace, name).await?;
+        return Ok(body::json(StatusCode::OK, &scale::read(kind, &object)));
+    }
+    let effect = effect(&call.query)?;
+    let change: Box<dyn Fn(&Value) -> Result<Value, ApiError> + Send + Sync> = if target.verb == Verb::Patch {
+        let patch = Patch::read(call.request, &call.query).await?;
+        Box::new(move |current: &Value| patch.apply_loosely(kind, current))
+    } else {
+        let wanted = read_value(call).await?;
+        Box::new(move |_: &Value| Ok(wanted.clone()))
+    };
+    let updated = api
+        .update_object(kind, namespace, name, Part::Main, effect, |old| {
+            let wanted = change(&scale::read(kind, old))?;
+            let replicas = wanted["spec"]["replicas"].as_i64().unwrap_or(0);
+            if replicas < 0 {
+                return Err(ApiError::bad_request(format!(
+                    "spec.replicas: Invalid value: {replicas}: must be greater than or equal to 0"
+                )));
+            }
+            let mut new = old.clone();
+            scale::write(kind, &mut new, &wanted);
+            let asked = meta::resource_version(&wanted);
+            meta::set(&mut new, "resourceVersion", asked);
+            Ok(new)
+        })
+        .await?;
+    Ok(body::json(StatusCode::OK, &scale::read(kind, &updated)))
+}
+
+/// The scheduler's decision. A pod is bound once.
+async fn bind<S: Store>(api: &Api<S>, call: Call) -> Result<Response<Body>, ApiError> {
+    let target = call.target.clone();
+    let effect = effect(&call.query)?;
+    let binding = read_value(call).await?;
+    let node = meta::text_at(&binding, &["target", "name"]).to_owned();
+    if node.is_empty() {
+        return Err(ApiError::bad_request("target.name: Required value: the node to bind to"));
+    }
+    let (kind, name) = (target.kind, target.name()?);
+    api.update_object(kind, target.namespace(), name, Part::Whole, effect, |old| {
+        let bound = meta::text_at(old, &["spec", "nodeName"]);
+        if !bound.is_empty() {
+            let why = format!("pod {name} is already assigned to node \"{bound}\"");
+            return Err(ApiError::conflict(kind, name, &why));
+        }
+        if meta::deletion_timestamp(old).is_some() {
+            let why = format!("pod {name} is being deleted, cannot be assigned to a host");
+            return Err(ApiError::conflict(kind, name, &why));
+        }
+        let mut new = old.clone();
+        new["spec"]["nodeName"] = json!(node);
+        set_condition(&mut new, json!({"type": "PodScheduled", "status": "True",
+            "lastTransitionTime": crate::strategy::now(), "lastProbeTime": null}));
+        Ok(new)
+    })
+    .await?;
+    Ok(body::json(StatusCode::CREATED, &json!({"kind": "Status", "apiVersion": "v1", "metadata": {},
+        "status": "Success", "code": 201})))
+}
+
+fn set_condition(object: &mut Value, condition: Value) {
+    let mut conditions: Vec<Value> = meta::items(meta::at(object, &["status", "conditions"])).to_vec();
+    conditions.retain(|c| c["type"] != condition["type"]);
+    conditions.push(condition);
+    object["status"]["conditions"] = json!(conditions);
+}
+
+async fn evict<S: Store>(api: &Api<S>, call: Call) -> Result<Response<Body>, ApiError> {
+    let target = call.target.clone();
+    let query = call.query.clone();
+    let eviction = read_value(call).await?;
+    let (kind, namespace, name) = (target.kind, target.namespace(), target.name()?);
+    let pod = api.require(kind, namespace, name).await?;
+    check_budgets(api, namespace, &pod).await?;
+    let options = delete_options(eviction.get("deleteOptions").unwrap_or(&json!({})), &query)?;
+    match api.delete_object(kind, namespace, name, &options).await? {
+        Deleted::Gone(_) | Deleted::Pending(_) => {}
+    }
+    Ok(body::json(StatusCode::CREATED, &json!({"kind": "Status", "apiVersion": "v1", "metadata": {},
+        "status": "Success", "code": 201})))
+}
+
+/// A disruption budget that selects the pod must have one left to give.
+async fn check_budgets<S: Store>(api: &Api<S>, namespace: Option<&str>, pod: &Value) -> Result<(), ApiError> {
+    let budgets = kinds::by_kind("policy/v1", "PodDisruptionBudget").expect("a built-in kind");
+    let page = api.store().list(&budgets.key_prefix(namespace), skiff_store::ListOptions::default()).await;
+    let page = page.map_err(|e| ApiError::from_store(e, budgets, ""))?;
+    for entry in &page.entries {
+        let budget = crate::codec::decode(entry);
+        let selector = skiff_object::labels::Selector::from_label_selector(&budget["spec"]["selector"]);
+        let selects = selector.is_ok_and(|s| s.matches(&meta::labels(pod)));
+        if selects && budget["status"]["disruptionsAllowed"].as_i64().unwrap_or(0) <= 0 {
+            return Err(ApiError::disruption_refused(
+                "Cannot evict pod as it would violate the pod's disruption budget.",
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// TokenRequest: a token for a service account, bound to a pod or a secret where one is named.
+async fn token<S: Store>(api: &Api<S>, call: Call) -> Result<Response<Body>, ApiError> {
+    let target = call.target.clone();
+    let mut request = read_value(call).await?;
+    let (kind, name) = (target.kind, target.name()?);
+    let namespace = target.namespace().unwrap_or_default();
+    let account = api.require(kind, Some(namespace), name).await?;
+    let asked = request["spec"]["expirationSeconds"].as_u64().unwrap_or(3600);
+    if asked < tokens::LIFE_MIN.as_secs() || asked > tokens::LIFE_MAX.as_secs() {
+        return Err(ApiError::bad_request(format!(
+            "spec.expirationSeconds: Invalid value: {asked}: may not specify a duration less than 10 minutes or over 2^32 seconds"
+        )));
+    }
+    let audiences: Vec<String> = meta::items(meta::at(&request, &["spec", "audiences"]))
+        .iter()
+        .filter_map(Value::as_str)
+        .map(str::to_owned)
+        .collect();
+    let now = tokens::now();
+    let mut bound = KubernetesClaim {
+        namespace: namespace.to_owned(),
+        serviceaccount: ObjectClaim { name: name.to_owned(), uid: meta::uid(&account).to_owned() },
+        pod: None,
+        secret: None,
+        node: None,
+    };
+    bind_token(api, namespace, &request["spec"]["boundObjectRef"], &mut bound).await?;
+    let claims = Claims {
+        iss: ISSUER.to_owned(),
+        sub: format!("system:serviceaccount:{namespace}:{name}"),
+        aud: if audiences.is_empty() { vec![ISSUER.to_owned()] } else { audiences },
+        iat: now,
+        nbf: now,
+        exp: now + asked,
+        jti: random::uuid(),
+        kubernetes: bound,
+    };
+    let token = api.tokens().sign(&claims).map_err(|e| ApiError::internal(e.to_string()))?;
+    let expires = jiff::Timestamp::from_second(i64::try_from(claims.exp).unwrap_or(i64::MAX)).unwrap_or_default();
+    request["kind"] = json!("TokenRequest");
+    request["apiVersion"] = json!("authentication.k8s.io/v1");
+    request["spec"]["expirationSeconds"] = json!(asked);
+    request["spec"]["audiences"] = json!(claims.aud);
+    request["status"] =
+        json!({"token": token, "expirationTimestamp": expires.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()});
+    Ok(body::json(StatusCode::CREATED, &request))
+}
+
+async fn bind_token<S: Store>(
+    api: &Api<S>,
+    namespace: &str,
+    reference: &Value,
+    claim: &mut KubernetesClaim,
+) -> Result<(), ApiError> {
+    let (kind_name, name) = (meta::text_at(reference, &["kind"]), meta::text_at(reference, &["name"]));
+    let kind: &'static Kind = match kind_name {
+        "" => return Ok(()),
+        "Pod" | "Secret" => kinds::by_kind("v1", kind_name).expect("a built-in kind"),
+        other => {
+            return Err(ApiError::bad_request(format!(
+                "cannot bind token to object of type {other}: it must be Pod or Secret"
+            )));
+        }
+    };
+    let object = api.require(kind, Some(namespace), name).await?;
+    let uid = meta::uid(&object);
+    let asked = meta::text_at(reference, &["uid"]);
+    if !asked.is_empty() && asked != uid {
+        let why = format!("the UID in the bound object reference ({asked}) does not match the UID in record ({uid})");
+        return Err(ApiError::conflict(kind, name, &why));
+    }
+    let object = Some(ObjectClaim { name: name.to_owned(), uid: uid.to_owned() });
+    if kind_name == "Pod" { claim.pod = object } else { claim.secret = object }
+    Ok(())
+}
+

@@ -1,0 +1,106 @@
+//! Who calls: client certificates and service-account tokens become a user with groups.
+
+use std::collections::BTreeMap;
+
+use http::HeaderMap;
+use http::header::AUTHORIZATION;
+use rustls::pki_types::CertificateDer;
+use skiff_object::kinds;
+use skiff_store::Store;
+
+use crate::codec;
+use crate::status::ApiError;
+use crate::tokens::{Claims, ISSUER, Tokens};
+
+pub const MASTERS: &str = "system:masters";
+const AUTHENTICATED: &str = "system:authenticated";
+
+/// An authenticated caller. In-process callers carry it as an extension of the request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct User {
+    pub name: String,
+    pub uid: String,
+    pub groups: Vec<String>,
+    pub extra: BTreeMap<String, Vec<String>>,
+}
+
+impl User {
+    fn new(name: impl Into<String>, groups: impl IntoIterator<Item = String>) -> Self {
+        let mut groups: Vec<String> = groups.into_iter().collect();
+        groups.push(AUTHENTICATED.to_owned());
+        Self { name: name.into(), uid: String::new(), groups, extra: BTreeMap::new() }
+    }
+
+    /// A part of the agent itself.
+    pub fn system(name: &str) -> Self {
+        Self::new(name, [MASTERS.to_owned()])
+    }
+
+    pub fn anonymous() -> Self {
+        let groups = vec!["system:unauthenticated".to_owned()];
+        Self { name: "system:anonymous".to_owned(), uid: String::new(), groups, extra: BTreeMap::new() }
+    }
+
+    /// The subject of a verified certificate: CN is the name, each O a group.
+    pub fn from_certificate(certificate: &CertificateDer<'_>) -> Option<Self> {
+        let (_, certificate) = x509_parser::parse_x509_certificate(certificate).ok()?;
+        let subject = certificate.subject();
+        let name = subject.iter_common_name().next()?.as_str().ok()?.to_owned();
+        let groups = subject.iter_organization().filter_map(|o| o.as_str().ok()).map(str::to_owned);
+        Some(Self::new(name, groups.collect::<Vec<_>>()))
+    }
+
+    pub fn from_claims(claims: &Claims) -> Self {
+        let namespace = &claims.kubernetes.namespace;
+        let groups =
+            ["system:serviceaccounts".to_owned(), format!("system:serviceaccounts:{namespace}")];
+        let mut user = Self::new(claims.sub.clone(), groups);
+        user.uid = claims.kubernetes.serviceaccount.uid.clone();
+        let mut extra = |key: &str, value: &str| {
+            user.extra.insert(format!("authentication.kubernetes.io/{key}"), vec![value.to_owned()]);
+        };
+        extra("credential-id", &format!("JTI={}", claims.jti));
+        if let Some(pod) = &claims.kubernetes.pod {
+            extra("pod-name", &pod.name);
+            extra("pod-uid", &pod.uid);
+        }
+        user
+    }
+
+    pub fn is_master(&self) -> bool {
+        self.groups.iter().any(|g| g == MASTERS)
+    }
+}
+
+/// The bearer token of a request, if it carries one.
+pub fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// Verifies a token and that what it is bound to still exists.
+pub async fn from_token<S: Store>(
+    store: &S,
+    tokens: &Tokens,
+    token: &str,
+    audiences: &[&str],
+) -> Result<(User, Claims), ApiError> {
+    let audiences = if audiences.is_empty() { &[ISSUER] } else { audiences };
+    let claims = tokens.verify(token, audiences).map_err(|error| {
+        tracing::debug!(%error, "token refused");
+        ApiError::unauthorized()
+    })?;
+    let bound = &claims.kubernetes;
+    let account = ("ServiceAccount", Some(&bound.serviceaccount));
+    for (kind, object) in [account, ("Pod", bound.pod.as_ref()), ("Secret", bound.secret.as_ref())] {
+        let Some(object) = object else { continue };
+        let kind = kinds::by_kind("v1", kind).expect("a kind of the core group");
+        let entry = store.get(&kind.key(Some(&bound.namespace), &object.name)).await;
+        let uid = entry.ok().flatten().map(|e| skiff_object::meta::uid(&codec::decode(&e)).to_owned());
+        if uid.as_deref() != Some(object.uid.as_str()) {
+            return Err(ApiError::unauthorized());
+        }
+    }
+    Ok((User::from_claims(&claims), claims))
+}
