@@ -1,1 +1,224 @@
-//! The settings file skiff.toml.
+//! The settings file `skiff.toml`: versioned, strict, with every default in one place.
+//!
+//! An unknown key, a wrong type or an impossible value is refused with file, line, key and what is allowed. Nothing is
+//! read here but the file itself: the agent works out what is left empty (host name, addresses).
+
+mod values;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+pub use values::{Cidr, DnsName, InterfaceName, LogLevel, NodeName, PortRange, Supervisor};
+
+/// The version of the format; raised when a key changes its meaning.
+pub const VERSION: u32 = 1;
+
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    #[error("cannot read {path}")]
+    Read {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("{path}: {message}")]
+    Invalid { path: PathBuf, message: String },
+}
+
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    pub version: u32,
+    pub node: Node,
+    pub api: Api,
+    pub network: Network,
+    pub runtime: Runtime,
+    pub store: Store,
+    pub log: Log,
+}
+
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Node {
+    /// The host name if absent.
+    pub name: Option<NodeName>,
+    /// The address of the interface with the default route if absent.
+    pub address: Option<IpAddr>,
+    pub labels: BTreeMap<String, String>,
+    pub max_pods: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Api {
+    pub listen: SocketAddr,
+    /// More names and addresses for the serving certificate.
+    pub names: Vec<DnsName>,
+}
+
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Network {
+    pub pod_cidr: Cidr,
+    pub service_cidr: Cidr,
+    pub cluster_domain: DnsName,
+    pub node_ports: PortRange,
+    pub bridge: InterfaceName,
+    /// The nftables table that holds the service addresses.
+    pub table: InterfaceName,
+    pub mtu: u16,
+    /// Where names outside the cluster are asked; the host's `/etc/resolv.conf` if empty.
+    pub upstream_dns: Vec<IpAddr>,
+}
+
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Runtime {
+    pub containerd: PathBuf,
+    pub cni_bin_dir: PathBuf,
+    pub cgroup_parent: InterfaceName,
+    pub supervisor: Supervisor,
+    pub log_file_mebibytes_max: u32,
+    pub log_files_max: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Store {
+    pub size_mebibytes_max: u32,
+    pub snapshots_max: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    pub level: LogLevel,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            version: VERSION,
+            node: Node::default(),
+            api: Api::default(),
+            network: Network::default(),
+            runtime: Runtime::default(),
+            store: Store::default(),
+            log: Log::default(),
+        }
+    }
+}
+
+impl Default for Node {
+    fn default() -> Self {
+        Self { name: None, address: None, labels: BTreeMap::new(), max_pods: 110 }
+    }
+}
+
+impl Default for Api {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from(([0, 0, 0, 0], 6443)), names: Vec::new() }
+    }
+}
+
+impl Default for Network {
+    fn default() -> Self {
+        Self {
+            pod_cidr: Cidr::constant([10, 42, 0, 0], 24),
+            service_cidr: Cidr::constant([10, 43, 0, 0], 16),
+            cluster_domain: DnsName::constant("cluster.local"),
+            node_ports: PortRange { first: 30_000, last: 32_767 },
+            bridge: InterfaceName::constant("skiff0"),
+            table: InterfaceName::constant("skiff"),
+            mtu: 1500,
+            upstream_dns: Vec::new(),
+        }
+    }
+}
+
+impl Default for Runtime {
+    fn default() -> Self {
+        Self {
+            containerd: PathBuf::from("/usr/bin/containerd"),
+            cni_bin_dir: PathBuf::from("/usr/lib/cni"),
+            cgroup_parent: InterfaceName::constant("skiff"),
+            supervisor: Supervisor::Auto,
+            log_file_mebibytes_max: 10,
+            log_files_max: 5,
+        }
+    }
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self { size_mebibytes_max: 1024, snapshots_max: 3 }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { level: LogLevel::Info }
+    }
+}
+
+impl Settings {
+    pub fn read(path: &Path) -> Result<Self, SettingsError> {
+        let text =
+            std::fs::read_to_string(path).map_err(|source| SettingsError::Read { path: path.to_owned(), source })?;
+        Self::parse(path, &text)
+    }
+
+    /// Parses `text`; `path` only names it in errors.
+    pub fn parse(path: &Path, text: &str) -> Result<Self, SettingsError> {
+        let invalid = |message: String| SettingsError::Invalid { path: path.to_owned(), message };
+        let settings: Self = toml::from_str(text).map_err(|error| invalid(error.to_string().trim_end().to_owned()))?;
+        settings.check().map_err(invalid)?;
+        Ok(settings)
+    }
+
+    /// What no single value shows.
+    fn check(&self) -> Result<(), String> {
+        if self.version != VERSION {
+            return Err(format!(
+                "version = {} is not known: this program reads version {VERSION}; a newer file needs a newer program",
+                self.version
+            ));
+        }
+        let network = &self.network;
+        if network.pod_cidr.overlaps(&network.service_cidr) {
+            return Err(format!(
+                "network.pod_cidr = \"{}\" and network.service_cidr = \"{}\" overlap: choose two separate networks",
+                network.pod_cidr, network.service_cidr
+            ));
+        }
+        let ranges = [
+            ("network.pod_cidr", network.pod_cidr.prefix_len, 8, 28),
+            ("network.service_cidr", network.service_cidr.prefix_len, 12, 28),
+        ];
+        for (key, length, low, high) in ranges {
+            if !(low..=high).contains(&length) {
+                return Err(format!("{key}: a prefix of /{length} is not possible: allowed are /{low} to /{high}"));
+            }
+        }
+        let bounds: [(&str, u64, u64, u64); 6] = [
+            ("node.max_pods", self.node.max_pods.into(), 1, 1000),
+            ("network.mtu", network.mtu.into(), 576, 9216),
+            ("runtime.log_file_mebibytes_max", self.runtime.log_file_mebibytes_max.into(), 1, 1024),
+            ("runtime.log_files_max", self.runtime.log_files_max.into(), 2, 20),
+            ("store.size_mebibytes_max", self.store.size_mebibytes_max.into(), 16, 16_384),
+            ("store.snapshots_max", self.store.snapshots_max.into(), 1, 100),
+        ];
+        for (key, value, low, high) in bounds {
+            if !(low..=high).contains(&value) {
+                return Err(format!("{key} = {value} is out of range: allowed are {low} to {high}"));
+            }
+        }
+        Ok(())
+    }
+}
