@@ -1,6 +1,7 @@
 //! Validation.
 //!
 //! Stub.
+pub mod names;
 use crate::Kind;
 use serde_json::Value;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
