@@ -35,18 +35,11 @@ impl<S: Store> Api<S> {
     }
 
     /// NamespaceLifecycle: nothing is made in a namespace that is not there or is going away.
-    async fn namespace_lifecycle(
-        &self,
-        kind: &'static Kind,
-        namespace: &str,
-        object: &Value,
-    ) -> Result<(), ApiError> {
+    async fn namespace_lifecycle(&self, kind: &'static Kind, namespace: &str, object: &Value) -> Result<(), ApiError> {
         let namespaces = kinds::by_kind("v1", "Namespace").expect("a built-in kind");
         let found = self.require(namespaces, None, namespace).await?;
         if meta::deletion_timestamp(&found).is_some() {
-            let why = format!(
-                "unable to create new content in namespace {namespace} because it is being terminated"
-            );
+            let why = format!("unable to create new content in namespace {namespace} because it is being terminated");
             return Err(ApiError::forbidden_object(kind, meta::name(object), &why));
         }
         Ok(())
@@ -64,11 +57,13 @@ impl<S: Store> Api<S> {
         spec.insert("serviceAccount".to_owned(), json!(name));
         let accounts = kinds::by_kind("v1", "ServiceAccount").expect("a built-in kind");
         let Some(account) = self.read(accounts, Some(namespace), &name).await? else {
-            let why = format!("error looking up service account {namespace}/{name}: serviceaccount \"{name}\" not found");
+            let why =
+                format!("error looking up service account {namespace}/{name}: serviceaccount \"{name}\" not found");
             return Err(ApiError::forbidden_object(kind, meta::name(pod), &why));
         };
         let spec = meta::map_mut(&mut pod["spec"]);
-        let automount = spec.get("automountServiceAccountToken").or_else(|| account.get("automountServiceAccountToken"));
+        let automount =
+            spec.get("automountServiceAccountToken").or_else(|| account.get("automountServiceAccountToken"));
         if automount != Some(&json!(false)) {
             mount_token(spec);
         }
@@ -100,9 +95,8 @@ impl<S: Store> Api<S> {
 }
 
 fn mount_token(spec: &mut serde_json::Map<String, Value>) {
-    let mounted = |container: &Value| {
-        meta::items(container.get("volumeMounts")).iter().any(|m| m["mountPath"] == TOKEN_MOUNT)
-    };
+    let mounted =
+        |container: &Value| meta::items(container.get("volumeMounts")).iter().any(|m| m["mountPath"] == TOKEN_MOUNT);
     let lists = ["initContainers", "containers"];
     let unmounted = lists.iter().any(|list| meta::items(spec.get(*list)).iter().any(|c| !mounted(c)));
     if !unmounted {
@@ -148,8 +142,7 @@ fn default_tolerations(pod: &mut Value) {
             any_key && any_effect
         };
         if !tolerations.iter().any(covers) {
-            let toleration =
-                json!({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": TOLERATION_SECONDS});
+            let toleration = json!({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": TOLERATION_SECONDS});
             push(&mut pod["spec"], "tolerations", toleration);
         }
     }

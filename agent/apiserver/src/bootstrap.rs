@@ -82,13 +82,7 @@ impl<S: Store> Api<S> {
     }
 
     /// Like `ensure` in the default namespace, and brings one field up to date: the box's address may have changed.
-    async fn ensure_current(
-        &self,
-        api_version: &str,
-        kind: &str,
-        object: Value,
-        field: &str,
-    ) -> Result<(), ApiError> {
+    async fn ensure_current(&self, api_version: &str, kind: &str, object: Value, field: &str) -> Result<(), ApiError> {
         let namespace = Some("default");
         let current_kind = kinds::by_kind(api_version, kind).expect("a built-in kind");
         let name = skiff_object::meta::name(&object).to_owned();

@@ -20,7 +20,7 @@ pub fn answer(path: &str, headers: &HeaderMap, server_address: &str) -> Option<R
     let segments: Vec<&str> = path.trim_matches('/').split('/').collect();
     let document = match segments.as_slice() {
         ["version"] => version(),
-        ["api"] if aggregated => return Some(aggregated_response(&["" ])),
+        ["api"] if aggregated => return Some(aggregated_response(&[""])),
         ["apis"] if aggregated => return Some(aggregated_response(&groups())),
         ["api"] => json!({"kind": "APIVersions", "versions": ["v1"],
             "serverAddressByClientCIDRs": [{"clientCIDR": "0.0.0.0/0", "serverAddress": server_address}]}),
@@ -81,7 +81,10 @@ pub fn openapi(path: &str, query: Option<&str>) -> Option<Response<Body>> {
 fn wants_aggregated(headers: &HeaderMap) -> bool {
     let accept = headers.get_all(ACCEPT).iter().filter_map(|v| v.to_str().ok());
     let mut ranges = accept.flat_map(|v| v.split(','));
-    ranges.any(|r| r.contains("as=APIGroupDiscoveryList") && r.contains("v=v2;") || r.ends_with("v=v2") && r.contains("as=APIGroupDiscoveryList"))
+    ranges.any(|r| {
+        r.contains("as=APIGroupDiscoveryList") && r.contains("v=v2;")
+            || r.ends_with("v=v2") && r.contains("as=APIGroupDiscoveryList")
+    })
 }
 
 fn groups() -> Vec<&'static str> {
@@ -94,10 +97,8 @@ fn versions(group: &str) -> Vec<&'static str> {
 }
 
 fn group(name: &str) -> Value {
-    let versions: Vec<Value> = versions(name)
-        .into_iter()
-        .map(|v| json!({"groupVersion": format!("{name}/{v}"), "version": v}))
-        .collect();
+    let versions: Vec<Value> =
+        versions(name).into_iter().map(|v| json!({"groupVersion": format!("{name}/{v}"), "version": v})).collect();
     json!({"name": name, "preferredVersion": versions.first(), "versions": versions})
 }
 
@@ -171,9 +172,7 @@ fn subresources(kind: &Kind) -> Vec<Subresource> {
                 plain(name, options, &["create", "delete", "get", "patch", "update"])
             }
             "binding" => plain(name, "Binding", &["create"]),
-            "eviction" => {
-                Subresource { name, kind: "Eviction", response: Some(("policy", "v1")), verbs: &["create"] }
-            }
+            "eviction" => Subresource { name, kind: "Eviction", response: Some(("policy", "v1")), verbs: &["create"] },
             "token" => {
                 let response = Some(("authentication.k8s.io", "v1"));
                 Subresource { name, kind: "TokenRequest", response, verbs: &["create"] }
@@ -190,8 +189,7 @@ fn aggregated_response(groups: &[&str]) -> Response<Body> {
     let document = json!({"kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "metadata": {},
         "items": items});
     let mut response = body::json(StatusCode::OK, &document);
-    let content_type =
-        HeaderValue::from_static("application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList");
+    let content_type = HeaderValue::from_static("application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList");
     response.headers_mut().insert(header::CONTENT_TYPE, content_type);
     response
 }

@@ -43,9 +43,9 @@ pub(crate) async fn to_node<S: Store>(api: &Api<S>, call: Call) -> Result<Respon
         "portforward" => format!("/portForward/{namespace}/{name}"),
         verb => format!("/{verb}/{namespace}/{name}/{}", container(&pod, query.get("container"))?),
     };
-    let service = api.node(&node).ok_or_else(|| {
-        ApiError::service_unavailable(format!("node {node} of pod {name} is not connected"))
-    })?;
+    let service = api
+        .node(&node)
+        .ok_or_else(|| ApiError::service_unavailable(format!("node {node} of pod {name} is not connected")))?;
     let mut request = call.request;
     let uri = match request.uri().query() {
         Some(query) => format!("{path}?{query}"),
@@ -65,10 +65,9 @@ fn container(pod: &Value, asked: Option<&str>) -> Result<String, ApiError> {
         (Some(asked), _) if regular.contains(&asked) || init.contains(&asked) || ephemeral.contains(&asked) => {
             Ok(asked.to_owned())
         }
-        (Some(asked), _) => Err(ApiError::bad_request(format!(
-            "container {asked} is not valid for pod {}",
-            meta::name(pod)
-        ))),
+        (Some(asked), _) => {
+            Err(ApiError::bad_request(format!("container {asked} is not valid for pod {}", meta::name(pod))))
+        }
         (None, [only]) => Ok((*only).to_owned()),
         (None, many) => {
             let mut message = format!(

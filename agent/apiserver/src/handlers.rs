@@ -106,8 +106,13 @@ impl<S: Store> Api<S> {
             "/healthz" | "/livez" => return Ok(body::text(StatusCode::OK, "ok")),
             "/readyz" => return Ok(self.readiness()),
             "/metrics" => return Ok(self.metrics()),
-            "" => return Ok(body::json(StatusCode::OK, &json!({"paths": ["/api", "/apis", "/healthz", "/livez",
-                "/metrics", "/openapi/v3", "/readyz", "/version"]}))),
+            "" => {
+                return Ok(body::json(
+                    StatusCode::OK,
+                    &json!({"paths": ["/api", "/apis", "/healthz", "/livez",
+                "/metrics", "/openapi/v3", "/readyz", "/version"]}),
+                ));
+            }
             _ => {}
         }
         discovery::answer(path, request.headers(), &self.server_address())
@@ -328,9 +333,11 @@ async fn read_delete_options(request: Request<Body>, query: &Query) -> Result<De
 pub(crate) fn delete_options(given: &Value, query: &Query) -> Result<DeleteOptions, ApiError> {
     let text = |field: &str| given.get(field).and_then(Value::as_str).or_else(|| query.get(field)).map(str::to_owned);
     let grace = match given.get("gracePeriodSeconds").filter(|v| !v.is_null()) {
-        Some(value) => Some(value.as_i64().ok_or_else(|| {
-            ApiError::bad_request("gracePeriodSeconds: it must be a whole number of seconds")
-        })?),
+        Some(value) => Some(
+            value
+                .as_i64()
+                .ok_or_else(|| ApiError::bad_request("gracePeriodSeconds: it must be a whole number of seconds"))?,
+        ),
         None => query.number("gracePeriodSeconds")?.map(|n| i64::try_from(n).unwrap_or(i64::MAX)),
     };
     let orphan = given.get("orphanDependents").and_then(Value::as_bool);
@@ -346,9 +353,8 @@ pub(crate) fn delete_options(given: &Value, query: &Query) -> Result<DeleteOptio
         None if orphan == Some(true) => Some(Propagation::Orphan),
         None => None,
     };
-    let precondition = |field: &str| {
-        given.get("preconditions").and_then(|p| p.get(field)).and_then(Value::as_str).map(str::to_owned)
-    };
+    let precondition =
+        |field: &str| given.get("preconditions").and_then(|p| p.get(field)).and_then(Value::as_str).map(str::to_owned);
     let dry_run = given.get("dryRun").and_then(Value::as_array).is_some_and(|d| !d.is_empty());
     Ok(DeleteOptions {
         grace_period_seconds: grace,

@@ -65,9 +65,7 @@ impl Selection {
         let object =
             if std::ptr::eq(storage, self.kind) { stored } else { convert::convert(storage, self.kind, stored) };
         let named = self.name.as_deref().is_none_or(|name| meta::name(&object) == name);
-        let selected = named
-            && self.labels.matches(&meta::labels(&object))
-            && self.fields.matches(self.kind, &object);
+        let selected = named && self.labels.matches(&meta::labels(&object)) && self.fields.matches(self.kind, &object);
         selected.then_some(object)
     }
 }

@@ -32,8 +32,14 @@ const BACKDATE: Duration = Duration::from_secs(86_400);
 #[derive(Debug, thiserror::Error)]
 pub enum PkiError {
     #[error("cannot read or write {path}")]
-    File { path: PathBuf, #[source] source: std::io::Error },
-    #[error("{path} is not a valid certificate or key: {what}; restore it from a backup, or remove it to make a new one")]
+    File {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error(
+        "{path} is not a valid certificate or key: {what}; restore it from a backup, or remove it to make a new one"
+    )]
     Invalid { path: PathBuf, what: String },
     #[error("cannot make a certificate")]
     Generate(#[from] rcgen::Error),
@@ -283,7 +289,9 @@ fn placeholder() -> Result<CertifiedKey, PkiError> {
 
 fn load_or_make_key(path: &Path) -> Result<KeyPair, PkiError> {
     match std::fs::read_to_string(path) {
-        Ok(pem) => KeyPair::from_pem(&pem).map_err(|e| PkiError::Invalid { path: path.to_owned(), what: e.to_string() }),
+        Ok(pem) => {
+            KeyPair::from_pem(&pem).map_err(|e| PkiError::Invalid { path: path.to_owned(), what: e.to_string() })
+        }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let key = KeyPair::generate()?;
             write_private(path, key.serialize_pem().as_bytes())?;

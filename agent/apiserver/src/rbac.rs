@@ -24,7 +24,10 @@ pub enum Attributes<'a> {
         namespace: Option<&'a str>,
         name: Option<&'a str>,
     },
-    Path { verb: &'a str, path: &'a str },
+    Path {
+        verb: &'a str,
+        path: &'a str,
+    },
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -242,7 +245,8 @@ fn grants(granted_in: Option<String>, rule: Rule, wanted: &Attributes<'_>) -> bo
 
 /// `*`, the resource itself, or `*/scale` for a subresource of any.
 fn covers_resource(granted: &str, wanted: &str) -> bool {
-    let any_parent = granted.strip_prefix("*/").is_some_and(|sub| wanted.split_once('/').is_some_and(|(_, s)| s == sub));
+    let any_parent =
+        granted.strip_prefix("*/").is_some_and(|sub| wanted.split_once('/').is_some_and(|(_, s)| s == sub));
     granted == "*" || granted == wanted || any_parent
 }
 

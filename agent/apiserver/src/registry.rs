@@ -5,8 +5,8 @@ use skiff_object::kinds::{self, Kind};
 use skiff_object::{convert, meta, validate};
 use skiff_store::{Entry, Expect, Store};
 
-use crate::strategy::{self, Part};
 use crate::status::ApiError;
+use crate::strategy::{self, Part};
 use crate::{Api, admission, codec, random, services};
 
 /// Tries of an update that did not say which revision it is based on; each loses only to a writer that won.
@@ -249,9 +249,7 @@ impl<S: Store> Api<S> {
                 DeletePlan::Nothing => return Ok(Deleted::Pending(out(kind, object))),
                 DeletePlan::Remove if options.dry_run => return Ok(Deleted::Gone(out(kind, object))),
                 DeletePlan::Mark(marked) if options.dry_run => return Ok(Deleted::Pending(out(kind, *marked))),
-                DeletePlan::Remove => {
-                    self.remove(kind, name, &entry).await.map(|_| Deleted::Gone(out(kind, object)))
-                }
+                DeletePlan::Remove => self.remove(kind, name, &entry).await.map(|_| Deleted::Gone(out(kind, object))),
                 DeletePlan::Mark(mut marked) => {
                     let written =
                         self.store().put(&entry.key, codec::encode((*marked).clone()), Expect::At(entry.modified));
@@ -276,13 +274,7 @@ impl<S: Store> Api<S> {
     }
 }
 
-fn check_identity(
-    kind: &Kind,
-    namespace: Option<&str>,
-    name: &str,
-    new: &Value,
-    old: &Value,
-) -> Result<(), ApiError> {
+fn check_identity(kind: &Kind, namespace: Option<&str>, name: &str, new: &Value, old: &Value) -> Result<(), ApiError> {
     if meta::name(new) != name {
         return Err(ApiError::bad_request(format!(
             "the name of the object ({}) does not match the name on the URL ({name})",
@@ -310,9 +302,8 @@ fn check_preconditions(kind: &Kind, name: &str, object: &Value, options: &Delete
     for (what, asked, actual) in checks {
         if let Some(asked) = asked.as_deref().filter(|asked| *asked != actual) {
             let what_lower = if what == "UID" { "UID" } else { "ResourceVersion" };
-            let why = format!(
-                "Precondition failed: {what} in precondition: {asked}, {what_lower} in object meta: {actual}"
-            );
+            let why =
+                format!("Precondition failed: {what} in precondition: {asked}, {what_lower} in object meta: {actual}");
             return Err(ApiError::conflict(kind, name, &why));
         }
     }

@@ -70,7 +70,9 @@ pub struct Query(Vec<(String, String)>);
 impl Query {
     pub fn parse(query: Option<&str>) -> Self {
         let pairs = query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty());
-        Self(pairs.map(|pair| pair.split_once('=').unwrap_or((pair, ""))).map(|(k, v)| (decode(k), decode(v))).collect())
+        Self(
+            pairs.map(|pair| pair.split_once('=').unwrap_or((pair, ""))).map(|(k, v)| (decode(k), decode(v))).collect(),
+        )
     }
 
     pub fn get(&self, key: &str) -> Option<&str> {
@@ -134,8 +136,8 @@ pub fn target(method: &Method, path: &str, query: &Query) -> Result<Option<Targe
         rest.remove(0);
     }
     let is_subresource_of_namespace = rest.len() == 3 && matches!(rest[2].as_str(), "status" | "finalize");
-    let namespace =
-        (rest[0] == "namespaces" && rest.len() > 2 && !(group.is_empty() && is_subresource_of_namespace)).then(|| {
+    let namespace = (rest[0] == "namespaces" && rest.len() > 2 && !(group.is_empty() && is_subresource_of_namespace))
+        .then(|| {
             rest.remove(0);
             rest.remove(0)
         });

@@ -85,8 +85,7 @@ fn rules<S: Store>(api: &Api<S>, user: &User, namespace: &str) -> Value {
     let (mut resource_rules, mut path_rules) = (Vec::new(), Vec::new());
     for rule in api.authorizer().rules_in(user, namespace) {
         if !rule.resources.is_empty() {
-            let mut out =
-                json!({"verbs": rule.verbs, "apiGroups": rule.api_groups, "resources": rule.resources});
+            let mut out = json!({"verbs": rule.verbs, "apiGroups": rule.api_groups, "resources": rule.resources});
             if !rule.resource_names.is_empty() {
                 out["resourceNames"] = json!(rule.resource_names);
             }

@@ -15,11 +15,11 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::body::{BoxError, Body};
+use crate::Api;
+use crate::body::{Body, BoxError};
 use crate::pki::{Pki, PkiError};
 use crate::status::ApiError;
 use crate::users::{self, User};
-use crate::Api;
 
 /// Open connections, watches included. A box has some dozens; more is a leak or an attack.
 const CONNECTIONS_MAX: usize = 1000;
@@ -33,7 +33,12 @@ const DRAIN_TIME_MAX: Duration = Duration::from_secs(3);
 
 impl<S: Store> Api<S> {
     /// Serves until `shutdown`, then lets running requests finish within a bound.
-    pub async fn serve(self, listener: TcpListener, pki: Arc<Pki>, shutdown: CancellationToken) -> Result<(), PkiError> {
+    pub async fn serve(
+        self,
+        listener: TcpListener,
+        pki: Arc<Pki>,
+        shutdown: CancellationToken,
+    ) -> Result<(), PkiError> {
         let acceptor = TlsAcceptor::from(Arc::new(pki.server_config()?));
         let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         let tasks = TaskTracker::new();
@@ -124,4 +129,3 @@ impl<S: Store> Api<S> {
 fn is_public(path: &str) -> bool {
     matches!(path.trim_end_matches('/'), "/healthz" | "/livez" | "/readyz" | "/version")
 }
-

@@ -8,8 +8,8 @@ use std::ops::RangeInclusive;
 
 use serde_json::{Value, json};
 use skiff_object::kinds::{self, Kind};
-use skiff_object::validate::{FieldError, FieldErrorKind};
 use skiff_object::meta;
+use skiff_object::validate::{FieldError, FieldErrorKind};
 use skiff_store::{ListOptions, Store};
 
 use crate::Api;

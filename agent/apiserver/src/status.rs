@@ -114,9 +114,8 @@ impl ApiError {
     }
 
     pub fn unsupported_media_type(supported: &str) -> Self {
-        let message = format!(
-            "the body of the request was in an unknown format - accepted media types include: {supported}"
-        );
+        let message =
+            format!("the body of the request was in an unknown format - accepted media types include: {supported}");
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UnsupportedMediaType", message)
     }
 

@@ -47,7 +47,8 @@ pub(crate) async fn handle<S: Store>(api: &Api<S>, call: Call) -> Result<Respons
 
 async fn read_value(call: Call) -> Result<Value, ApiError> {
     let bytes = read_json_bytes(call.request).await?;
-    serde_json::from_slice(&bytes).map_err(|error| ApiError::bad_request(format!("the body is not valid JSON: {error}")))
+    serde_json::from_slice(&bytes)
+        .map_err(|error| ApiError::bad_request(format!("the body is not valid JSON: {error}")))
 }
 
 async fn scale_handler<S: Store>(api: &Api<S>, call: Call) -> Result<Response<Body>, ApiError> {
@@ -106,13 +107,19 @@ async fn bind<S: Store>(api: &Api<S>, call: Call) -> Result<Response<Body>, ApiE
         }
         let mut new = old.clone();
         new["spec"]["nodeName"] = json!(node);
-        set_condition(&mut new, json!({"type": "PodScheduled", "status": "True",
-            "lastTransitionTime": crate::strategy::now(), "lastProbeTime": null}));
+        set_condition(
+            &mut new,
+            json!({"type": "PodScheduled", "status": "True",
+            "lastTransitionTime": crate::strategy::now(), "lastProbeTime": null}),
+        );
         Ok(new)
     })
     .await?;
-    Ok(body::json(StatusCode::CREATED, &json!({"kind": "Status", "apiVersion": "v1", "metadata": {},
-        "status": "Success", "code": 201})))
+    Ok(body::json(
+        StatusCode::CREATED,
+        &json!({"kind": "Status", "apiVersion": "v1", "metadata": {},
+        "status": "Success", "code": 201}),
+    ))
 }
 
 fn set_condition(object: &mut Value, condition: Value) {
@@ -133,8 +140,11 @@ async fn evict<S: Store>(api: &Api<S>, call: Call) -> Result<Response<Body>, Api
     match api.delete_object(kind, namespace, name, &options).await? {
         Deleted::Gone(_) | Deleted::Pending(_) => {}
     }
-    Ok(body::json(StatusCode::CREATED, &json!({"kind": "Status", "apiVersion": "v1", "metadata": {},
-        "status": "Success", "code": 201})))
+    Ok(body::json(
+        StatusCode::CREATED,
+        &json!({"kind": "Status", "apiVersion": "v1", "metadata": {},
+        "status": "Success", "code": 201}),
+    ))
 }
 
 /// A disruption budget that selects the pod must have one left to give.
@@ -227,7 +237,10 @@ async fn bind_token<S: Store>(
         return Err(ApiError::conflict(kind, name, &why));
     }
     let object = Some(ObjectClaim { name: name.to_owned(), uid: uid.to_owned() });
-    if kind_name == "Pod" { claim.pod = object } else { claim.secret = object }
+    if kind_name == "Pod" {
+        claim.pod = object
+    } else {
+        claim.secret = object
+    }
     Ok(())
 }
-

@@ -52,8 +52,7 @@ impl User {
 
     pub fn from_claims(claims: &Claims) -> Self {
         let namespace = &claims.kubernetes.namespace;
-        let groups =
-            ["system:serviceaccounts".to_owned(), format!("system:serviceaccounts:{namespace}")];
+        let groups = ["system:serviceaccounts".to_owned(), format!("system:serviceaccounts:{namespace}")];
         let mut user = Self::new(claims.sub.clone(), groups);
         user.uid = claims.kubernetes.serviceaccount.uid.clone();
         let mut extra = |key: &str, value: &str| {

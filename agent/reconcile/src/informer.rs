@@ -53,14 +53,20 @@ impl<K> Debug for Informer<K> {
 impl<K> Informer<K>
 where
     K: Resource + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+    K::DynamicType: Clone + Debug + Eq + Hash,
 {
     /// Starts to list and watch; ends with `shutdown`. A failing watch is retried for ever, with back-off.
     pub fn spawn(api: Api<K>, config: watcher::Config, shutdown: CancellationToken) -> Self {
+        Self::spawn_slim(api, config, |_| {}, shutdown)
+    }
+
+    /// The same, keeping of each object only what `slim` leaves.
+    pub fn spawn_slim(api: Api<K>, config: watcher::Config, slim: fn(&mut K), shutdown: CancellationToken) -> Self {
         let informer = Self::empty();
         let shared = Arc::clone(&informer.shared);
         tokio::spawn(async move {
             tokio::select! {
-                () = follow(api, config, shared) => {}
+                () = follow(api, config, slim, shared) => {}
                 () = shutdown.cancelled() => {}
             }
         });
@@ -161,9 +167,10 @@ impl Backoff for WatchBackoff {
     }
 }
 
-async fn follow<K>(api: Api<K>, config: watcher::Config, shared: Arc<Shared<K>>)
+async fn follow<K>(api: Api<K>, config: watcher::Config, slim: fn(&mut K), shared: Arc<Shared<K>>)
 where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+    K::DynamicType: Clone + Debug + Eq + Hash,
 {
     let backoff = WatchBackoff { delay_ms: WatchBackoff::DELAY_MS_MIN };
     let mut events = watcher(api, config).backoff(backoff).boxed();
@@ -172,12 +179,12 @@ where
         match event {
             Ok(Event::Init) => initial.clear(),
             Ok(Event::InitApply(object)) => {
-                initial.insert(Key::of(&object), Arc::new(slim(object)));
+                initial.insert(Key::of(&object), Arc::new(slimmed(object, slim)));
             }
             Ok(Event::InitDone) => shared.replace(std::mem::take(&mut initial)),
             Ok(Event::Apply(object)) => {
                 let mut objects = shared.objects.write().unwrap_or_else(PoisonError::into_inner);
-                objects.insert(Key::of(&object), Arc::new(slim(object)));
+                objects.insert(Key::of(&object), Arc::new(slimmed(object, slim)));
                 drop(objects);
                 shared.wake();
             }
@@ -191,7 +198,8 @@ where
 }
 
 /// Field ownership is only of interest to the API service: caching it would double the size of small objects.
-fn slim<K: Resource>(mut object: K) -> K {
+fn slimmed<K: Resource>(mut object: K, slim: fn(&mut K)) -> K {
     object.meta_mut().managed_fields = None;
+    slim(&mut object);
     object
 }

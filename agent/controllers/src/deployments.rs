@@ -1,0 +1,238 @@
+//! Deployments: a ReplicaSet for each template, scaled so that the new one takes over.
+//!
+//! Writes ReplicaSets it controls, their replicas and annotations, and the status and revision of Deployments.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus, ReplicaSet};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::{Api, Client, ResourceExt};
+use serde_json::{Value, json};
+use skiff_reconcile::{BoxError, EventKind, Informer, Next, Reconciler, Recorder};
+
+use crate::Informers;
+use crate::objects;
+
+mod plan;
+mod rollout;
+mod status;
+#[cfg(test)]
+mod tests;
+
+use plan::{Action, plan};
+
+pub struct Controller {
+    client: Client,
+    recorder: Recorder,
+    deployments: Informer<Deployment>,
+    replica_sets: Informer<ReplicaSet>,
+    pods: Informer<Pod>,
+}
+
+impl Controller {
+    pub fn new(client: Client, recorder: Recorder, informers: &Informers) -> Self {
+        Self {
+            client,
+            recorder,
+            deployments: informers.deployments.clone(),
+            replica_sets: informers.replica_sets.clone(),
+            pods: informers.pods.clone(),
+        }
+    }
+
+    async fn reconcile_one(&self, deployment: &Deployment, sets: &[Arc<ReplicaSet>]) -> Result<Next, BoxError> {
+        let selected: Vec<Arc<ReplicaSet>> = self.owned(deployment, sets).await?;
+        let pods = self.pods_of(&selected);
+        let plan = plan(deployment, &selected, &pods, objects::now());
+        for action in &plan.actions {
+            self.apply(deployment, action).await?;
+        }
+        if let Some(revision) = &plan.revision {
+            self.write_revision(deployment, revision).await?;
+        }
+        if deployment.status.as_ref() != Some(&plan.status) {
+            self.write_status(deployment, &plan.status).await?;
+        }
+        Ok(plan.next)
+    }
+
+    /// The sets it controls, having adopted matching ones that nobody controls.
+    async fn owned(
+        &self,
+        deployment: &Deployment,
+        sets: &[Arc<ReplicaSet>],
+    ) -> Result<Vec<Arc<ReplicaSet>>, kube::Error> {
+        let uid = deployment.metadata.uid.as_deref();
+        let selector = objects::selector(&deployment.spec.selector);
+        let mut owned = Vec::new();
+        for set in sets {
+            match objects::controller_uid(&set.metadata) {
+                Some(owner) if Some(owner) == uid => owned.push(Arc::clone(set)),
+                Some(_) => {}
+                None if objects::is_deleted(&**set) || objects::is_deleted(deployment) => {}
+                None if !selector.matches(objects::labels(&**set)) => {}
+                None => {
+                    let mut owners = set.owner_references().to_vec();
+                    owners.push(objects::controller_reference(deployment));
+                    self.patch_set(set, json!({"metadata": {"ownerReferences": owners}})).await?;
+                }
+            }
+        }
+        Ok(owned)
+    }
+
+    fn pods_of(&self, sets: &[Arc<ReplicaSet>]) -> HashMap<String, Vec<Arc<Pod>>> {
+        let mut pods: HashMap<String, Vec<Arc<Pod>>> =
+            sets.iter().map(|s| (s.uid().unwrap_or_default(), Vec::new())).collect();
+        for pod in self.pods.list() {
+            if let Some(list) = objects::controller_uid(&pod.metadata).and_then(|uid| pods.get_mut(uid)) {
+                list.push(pod);
+            }
+        }
+        pods
+    }
+
+    async fn apply(&self, deployment: &Deployment, action: &Action) -> Result<(), BoxError> {
+        let api: Api<ReplicaSet> = Api::namespaced(self.client.clone(), &deployment.namespace().unwrap_or_default());
+        match action {
+            Action::Create(set) => match api.create(&PostParams::default(), set).await {
+                Ok(_) => {
+                    let replicas = set.spec.replicas.unwrap_or(0);
+                    if replicas > 0 {
+                        let message = format!("Scaled up replica set {} from 0 to {replicas}", set.name_any());
+                        self.scaled(deployment, &message).await;
+                    }
+                }
+                Err(error) if objects::is_outdated(&error) => {
+                    self.resolve_collision(deployment, set, &api).await?;
+                }
+                Err(error) => {
+                    let message = format!("Failed to create new replica set {:?}: {error}", set.name_any());
+                    self.recorder
+                        .event(&objects::reference(deployment), EventKind::Warning, "ReplicaSetCreateError", &message)
+                        .await;
+                    return Err(error.into());
+                }
+            },
+            Action::Scale { set, from, to, annotations } => {
+                let patch = json!({"metadata": {"annotations": annotations}, "spec": {"replicas": to}});
+                self.patch_set(set, patch).await?;
+                if from != to {
+                    let direction = if to > from { "up" } else { "down" };
+                    let name = set.name_any();
+                    let message = format!("Scaled {direction} replica set {name} from {from} to {to}");
+                    self.scaled(deployment, &message).await;
+                }
+            }
+            Action::Annotate { set, annotations, min_ready_seconds } => {
+                let patch =
+                    json!({"metadata": {"annotations": annotations}, "spec": {"minReadySeconds": min_ready_seconds}});
+                self.patch_set(set, patch).await?;
+            }
+            Action::Delete(set) => {
+                let preconditions = Preconditions { uid: set.uid(), resource_version: set.resource_version() };
+                let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::background() };
+                match api.delete(&set.name_any(), &params).await {
+                    Ok(_) => {}
+                    Err(error) if objects::is_outdated(&error) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn scaled(&self, deployment: &Deployment, message: &str) {
+        let regarding = objects::reference(deployment);
+        self.recorder.event(&regarding, EventKind::Normal, "ScalingReplicaSet", message).await;
+    }
+
+    /// The name of the new set is taken: by itself, not cached yet, or by a set with another template; then the next
+    /// name is made with a higher collision count.
+    async fn resolve_collision(
+        &self,
+        deployment: &Deployment,
+        wanted: &ReplicaSet,
+        api: &Api<ReplicaSet>,
+    ) -> Result<(), BoxError> {
+        let Some(existing) = api.get_opt(&wanted.name_any()).await? else { return Ok(()) };
+        let ours = objects::controller_uid(&existing.metadata) == deployment.metadata.uid.as_deref();
+        if ours && plan::same_template(&existing, deployment) {
+            return Ok(());
+        }
+        let count = deployment.status.as_ref().and_then(|s| s.collision_count).unwrap_or(0) + 1;
+        let patch = json!({"status": {"collisionCount": count}});
+        self.patch_status(deployment, patch).await
+    }
+
+    /// Written only over the set that the plan was made from.
+    async fn patch_set(&self, set: &ReplicaSet, mut patch: Value) -> Result<(), kube::Error> {
+        let api: Api<ReplicaSet> = Api::namespaced(self.client.clone(), &set.namespace().unwrap_or_default());
+        patch["metadata"]["resourceVersion"] = json!(set.resource_version());
+        match api.patch(&set.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await {
+            Ok(_) => Ok(()),
+            Err(error) if objects::is_outdated(&error) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn write_revision(&self, deployment: &Deployment, revision: &str) -> Result<(), BoxError> {
+        let api: Api<Deployment> = Api::namespaced(self.client.clone(), &deployment.namespace().unwrap_or_default());
+        let patch = json!({"metadata": {"annotations": {plan::REVISION: revision}}});
+        match api.patch(&deployment.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await {
+            Ok(_) => Ok(()),
+            Err(error) if objects::is_outdated(&error) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn write_status(&self, deployment: &Deployment, status: &DeploymentStatus) -> Result<(), BoxError> {
+        let mut value = serde_json::to_value(status)?;
+        // A merge patch removes only what it names.
+        for field in [
+            "replicas",
+            "updatedReplicas",
+            "readyReplicas",
+            "availableReplicas",
+            "unavailableReplicas",
+            "terminatingReplicas",
+        ] {
+            if value.get(field).is_none() {
+                value[field] = Value::Null;
+            }
+        }
+        self.patch_status(deployment, json!({"status": value})).await
+    }
+
+    async fn patch_status(&self, deployment: &Deployment, patch: Value) -> Result<(), BoxError> {
+        let api: Api<Deployment> = Api::namespaced(self.client.clone(), &deployment.namespace().unwrap_or_default());
+        match api.patch_status(&deployment.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await {
+            Ok(_) => Ok(()),
+            Err(error) if objects::is_outdated(&error) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+impl Reconciler for Controller {
+    const NAME: &'static str = "deployment";
+
+    async fn reconcile(&mut self) -> Result<Next, BoxError> {
+        let mut by_namespace: HashMap<String, Vec<Arc<ReplicaSet>>> = HashMap::new();
+        for set in self.replica_sets.list() {
+            by_namespace.entry(set.namespace().unwrap_or_default()).or_default().push(set);
+        }
+        let mut next = Next::Change;
+        let mut failure = None;
+        for deployment in self.deployments.list() {
+            let sets = by_namespace.get(&deployment.namespace().unwrap_or_default());
+            match self.reconcile_one(&deployment, sets.map(Vec::as_slice).unwrap_or_default()).await {
+                Ok(wanted) => next = next.sooner(wanted),
+                Err(error) => failure = Some(error),
+            }
+        }
+        failure.map_or(Ok(next), Err)
+    }
+}

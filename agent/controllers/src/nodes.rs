@@ -1,0 +1,178 @@
+//! Node lifecycle: a node that stopped renewing its lease becomes Unknown and is tainted, so that nothing is placed
+//! there and what runs there moves on.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{Node, NodeCondition, Pod, Taint};
+use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::runtime::watcher;
+use kube::{Api, Client, ResourceExt};
+use serde_json::json;
+use skiff_reconcile::{BoxError, EventKind, Informer, Next, Reconciler, Recorder};
+use tokio_util::sync::CancellationToken;
+
+use crate::Informers;
+use crate::objects;
+
+/// Upstream's node-monitor-grace-period.
+const LEASE_AGE_MAX: Duration = Duration::from_secs(40);
+const CHECK_INTERVAL: Duration = Duration::from_secs(10);
+const NOT_READY: &str = "node.kubernetes.io/not-ready";
+const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
+const UNSCHEDULABLE: &str = "node.kubernetes.io/unschedulable";
+const OURS: &[&str] = &[NOT_READY, UNREACHABLE, UNSCHEDULABLE];
+
+pub struct Controller {
+    client: Client,
+    recorder: Recorder,
+    nodes: Informer<Node>,
+    pods: Informer<Pod>,
+    leases: Informer<Lease>,
+    started: std::time::Instant,
+}
+
+impl Controller {
+    pub fn spawn(client: Client, recorder: Recorder, informers: &Informers, shutdown: &CancellationToken) -> Self {
+        let leases = Api::namespaced(client.clone(), "kube-node-lease");
+        Self {
+            leases: Informer::spawn(leases, watcher::Config::default(), shutdown.clone()),
+            nodes: informers.nodes.clone(),
+            pods: informers.pods.clone(),
+            started: std::time::Instant::now(),
+            client,
+            recorder,
+        }
+    }
+
+    async fn reconcile_one(&self, node: &Node) -> Result<(), BoxError> {
+        let now = objects::now();
+        // Leases do not survive a restart of a single box: give nodes time to renew before judging them.
+        let silent = self.started.elapsed() > LEASE_AGE_MAX
+            && self.leases.get(Some("kube-node-lease"), &node.name_any()).is_none_or(|l| is_stale(&l, now));
+        if silent && ready_status(node) != Some("Unknown") {
+            self.mark_unknown(node, now).await?;
+            return Ok(());
+        }
+        let taints = taints(node, now);
+        if node.spec.as_ref().and_then(|s| s.taints.clone()).unwrap_or_default() != taints {
+            let api: Api<Node> = Api::all(self.client.clone());
+            let patch = json!({"metadata": {"resourceVersion": node.resource_version()}, "spec": {"taints": taints}});
+            match api.patch(&node.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await {
+                Ok(_) => {}
+                Err(error) if objects::is_outdated(&error) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.evict(node, &taints, now).await
+    }
+
+    async fn mark_unknown(&self, node: &Node, now: Timestamp) -> Result<(), BoxError> {
+        let mut conditions = node.status.as_ref().and_then(|s| s.conditions.clone()).unwrap_or_default();
+        for condition in &mut conditions {
+            condition.status = "Unknown".to_owned();
+            condition.reason = Some("NodeStatusUnknown".to_owned());
+            condition.message = Some("Kubelet stopped posting node status.".to_owned());
+            condition.last_transition_time = Some(objects::time(now));
+        }
+        let api: Api<Node> = Api::all(self.client.clone());
+        let patch = json!({"status": {"conditions": conditions}});
+        api.patch_status(&node.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await?;
+        let message = format!("Node {} status is now: NodeNotReady", node.name_any());
+        self.recorder.event(&objects::reference(node), EventKind::Normal, "NodeNotReady", &message).await;
+        Ok(())
+    }
+
+    /// Deletes pods that no longer tolerate the node's NoExecute taints.
+    async fn evict(&self, node: &Node, taints: &[Taint], now: Timestamp) -> Result<(), BoxError> {
+        let taints: Vec<&Taint> = taints.iter().filter(|t| t.effect == "NoExecute").collect();
+        if taints.is_empty() {
+            return Ok(());
+        }
+        let name = node.name_any();
+        let here = |pod: &Arc<Pod>| pod.spec.as_ref().and_then(|s| s.node_name.as_deref()) == Some(&name);
+        for pod in self.pods.list().into_iter().filter(here).filter(|p| objects::is_active(p)) {
+            if taints.iter().any(|taint| is_over(&pod, taint, now)) {
+                let api: Api<Pod> = Api::namespaced(self.client.clone(), &pod.namespace().unwrap_or_default());
+                let message =
+                    format!("Marking for deletion Pod {}/{}", pod.namespace().unwrap_or_default(), pod.name_any());
+                let regarding = objects::reference(&*pod);
+                self.recorder.event(&regarding, EventKind::Normal, "TaintManagerEviction", &message).await;
+                match api.delete(&pod.name_any(), &DeleteParams::default()).await {
+                    Ok(_) => {}
+                    Err(error) if objects::is_outdated(&error) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_stale(lease: &Lease, now: Timestamp) -> bool {
+    let renewed = lease.spec.as_ref().and_then(|s| s.renew_time.as_ref()).map(|t| t.0);
+    renewed.is_none_or(|at| Duration::try_from(now.duration_since(at)).unwrap_or_default() > LEASE_AGE_MAX)
+}
+
+fn ready_condition(node: &Node) -> Option<&NodeCondition> {
+    node.status.as_ref()?.conditions.as_ref()?.iter().find(|c| c.type_ == "Ready")
+}
+
+fn ready_status(node: &Node) -> Option<&str> {
+    ready_condition(node).map(|c| c.status.as_str())
+}
+
+/// The taints the node should have: others' are kept.
+fn taints(node: &Node, now: Timestamp) -> Vec<Taint> {
+    let current = node.spec.as_ref().and_then(|s| s.taints.clone()).unwrap_or_default();
+    let mut wanted: Vec<(&str, &str)> = Vec::new();
+    match ready_status(node) {
+        Some("True") => {}
+        Some("Unknown") => wanted.extend([(UNREACHABLE, "NoSchedule"), (UNREACHABLE, "NoExecute")]),
+        Some(_) | None => wanted.extend([(NOT_READY, "NoSchedule"), (NOT_READY, "NoExecute")]),
+    }
+    if node.spec.as_ref().and_then(|s| s.unschedulable) == Some(true) {
+        wanted.push((UNSCHEDULABLE, "NoSchedule"));
+    }
+    let kept = current.iter().filter(|t| !OURS.contains(&t.key.as_str())).cloned();
+    let ours = wanted.into_iter().map(|(key, effect)| {
+        let existing = current.iter().find(|t| t.key == key && t.effect == effect).cloned();
+        existing.unwrap_or_else(|| Taint {
+            key: key.to_owned(),
+            effect: effect.to_owned(),
+            value: None,
+            time_added: (effect == "NoExecute").then(|| objects::time(now)),
+        })
+    });
+    kept.chain(ours).collect()
+}
+
+/// Whether the pod has had its time on a node with this taint.
+fn is_over(pod: &Pod, taint: &Taint, now: Timestamp) -> bool {
+    let tolerations = pod.spec.iter().flat_map(|s| s.tolerations.iter().flatten());
+    let tolerated: Vec<_> = tolerations.filter(|t| crate::scheduler::tolerates(t, taint)).collect();
+    if tolerated.is_empty() {
+        return true;
+    }
+    let limits: Vec<i64> = tolerated.iter().filter_map(|t| t.toleration_seconds).collect();
+    if limits.len() < tolerated.len() {
+        return false;
+    }
+    let since = taint.time_added.as_ref().map_or(now, |t| t.0);
+    let passed = now.duration_since(since).as_secs();
+    limits.iter().min().is_some_and(|limit| passed >= *limit)
+}
+
+impl Reconciler for Controller {
+    const NAME: &'static str = "node-lifecycle";
+
+    async fn reconcile(&mut self) -> Result<Next, BoxError> {
+        self.leases.synced().await;
+        for node in self.nodes.list() {
+            self.reconcile_one(&node).await?;
+        }
+        Ok(Next::After(CHECK_INTERVAL))
+    }
+}

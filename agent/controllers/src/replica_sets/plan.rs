@@ -1,0 +1,135 @@
+//! What a ReplicaSet needs: pods to make, delete, adopt or release, and its status. Pure.
+
+use std::cmp::Reverse;
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetCondition, ReplicaSetStatus};
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+use skiff_reconcile::Next;
+
+use crate::objects::{self, is_active, is_deleted, is_ready};
+
+const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
+
+#[derive(Debug)]
+pub struct Plan {
+    pub create: usize,
+    pub delete: Vec<Arc<Pod>>,
+    pub adopt: Vec<Arc<Pod>>,
+    pub release: Vec<Arc<Pod>>,
+    /// The active pods that are seen, for the status.
+    active: Vec<Arc<Pod>>,
+    terminating: usize,
+    pub next: Next,
+}
+
+/// `unseen` pods were made but are not in `pods` yet; `deleted` are on their way though they do not look it.
+pub fn plan(set: &ReplicaSet, pods: &[Arc<Pod>], unseen: usize, deleted: &HashSet<&str>, now: Timestamp) -> Plan {
+    let uid = set.metadata.uid.as_deref().unwrap_or_default();
+    let spec = set.spec.clone();
+    let selector = objects::selector(&spec.selector);
+    let owned = |pod: &&Arc<Pod>| objects::controller_uid(&pod.metadata) == Some(uid);
+    let matches = |pod: &Arc<Pod>| selector.matches(objects::labels(&**pod));
+    let (mine, astray): (Vec<_>, Vec<_>) = pods.iter().filter(owned).cloned().partition(&matches);
+    let orphans = pods.iter().filter(|p| objects::controller_uid(&p.metadata).is_none() && is_active(p) && matches(p));
+    let dying = is_deleted(set);
+    let adopt: Vec<_> = if dying { Vec::new() } else { orphans.cloned().collect() };
+    let on_its_way = |pod: &Pod| deleted.contains(pod.metadata.uid.as_deref().unwrap_or_default());
+    let terminating = mine.iter().filter(|p| is_deleted(&***p) && !objects::is_terminal(p)).count();
+    let mut active: Vec<_> = mine.into_iter().chain(adopt.iter().cloned()).filter(|p| is_active(p)).collect();
+    active.sort_by_cached_key(|pod| victim_rank(pod));
+    let staying: Vec<_> = active.iter().filter(|p| !on_its_way(p)).cloned().collect();
+    let wanted = usize::try_from(spec.replicas.unwrap_or(1)).unwrap_or(0);
+    let (create, delete) = if dying {
+        (0, Vec::new())
+    } else {
+        let have = staying.len() + unseen;
+        let surplus = have.saturating_sub(wanted).min(staying.len());
+        (wanted.saturating_sub(have), staying[..surplus].to_vec())
+    };
+    let min_ready = Duration::from_secs(u64::try_from(spec.min_ready_seconds.unwrap_or(0)).unwrap_or(0));
+    let next = next_availability(&active, min_ready, now);
+    Plan { create, delete, adopt, release: if dying { Vec::new() } else { astray }, active, terminating, next }
+}
+
+/// Those that are missed least come first: not placed, not running, not ready, cheap, young, often restarted.
+fn victim_rank(pod: &Pod) -> impl Ord + use<> {
+    let placed = pod.spec.as_ref().is_some_and(|s| s.node_name.is_some());
+    let phase = match objects::phase(pod) {
+        "Pending" => 0,
+        "Running" => 2,
+        _ => 1,
+    };
+    let cost: i64 = objects::annotation(pod, DELETION_COST).and_then(|c| c.parse().ok()).unwrap_or(0);
+    let ready_since = objects::ready_since(pod).map(Reverse);
+    let restarts: i32 = pod
+        .status
+        .as_ref()
+        .and_then(|s| s.container_statuses.as_ref())
+        .map_or(0, |all| all.iter().map(|c| c.restart_count).max().unwrap_or(0));
+    let created = pod.creation_timestamp().map(|t| Reverse(t.0));
+    (placed, phase, is_ready(pod), cost, ready_since, Reverse(restarts), created, Reverse(pod.name_any()))
+}
+
+fn is_available(pod: &Pod, min_ready: Duration, now: Timestamp) -> bool {
+    is_ready(pod) && (min_ready.is_zero() || waits(pod, min_ready, now).is_none())
+}
+
+/// How long a ready pod still has to stay ready to count as available.
+fn waits(pod: &Pod, min_ready: Duration, now: Timestamp) -> Option<Duration> {
+    let since = objects::ready_since(pod)?;
+    let passed = Duration::try_from(now.duration_since(since)).unwrap_or_default();
+    min_ready.checked_sub(passed).filter(|left| !left.is_zero())
+}
+
+fn next_availability(active: &[Arc<Pod>], min_ready: Duration, now: Timestamp) -> Next {
+    let soonest = active.iter().filter_map(|pod| waits(pod, min_ready, now)).min();
+    soonest.map_or(Next::Change, Next::After)
+}
+
+pub fn status(set: &ReplicaSet, plan: &Plan, failure: Option<String>, now: Timestamp) -> ReplicaSetStatus {
+    let spec = set.spec.clone();
+    let min_ready = Duration::from_secs(u64::try_from(spec.min_ready_seconds.unwrap_or(0)).unwrap_or(0));
+    let template_labels = spec.template.and_then(|t| t.metadata).and_then(|m| m.labels).unwrap_or_default();
+    let labelled = |pod: &&Arc<Pod>| {
+        let labels = objects::labels(&***pod);
+        template_labels.iter().all(|(key, value)| labels.get(key) == Some(value))
+    };
+    let count = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
+    let some = |n: usize| Some(count(n)).filter(|n| *n > 0);
+    let old = set.status.clone().unwrap_or_default();
+    ReplicaSetStatus {
+        replicas: count(plan.active.len()),
+        fully_labeled_replicas: some(plan.active.iter().filter(labelled).count()),
+        ready_replicas: some(plan.active.iter().filter(|p| is_ready(p)).count()),
+        available_replicas: some(plan.active.iter().filter(|p| is_available(p, min_ready, now)).count()),
+        terminating_replicas: some(plan.terminating),
+        observed_generation: set.metadata.generation,
+        conditions: conditions(old.conditions, failure, now),
+    }
+}
+
+fn conditions(
+    old: Option<Vec<ReplicaSetCondition>>,
+    failure: Option<String>,
+    now: Timestamp,
+) -> Option<Vec<ReplicaSetCondition>> {
+    const FAILURE: &str = "ReplicaFailure";
+    let mut conditions = old.unwrap_or_default();
+    match failure {
+        None => conditions.retain(|c| c.type_.as_deref() != Some(FAILURE)),
+        Some(_) if conditions.iter().any(|c| c.type_.as_deref() == Some(FAILURE)) => {}
+        Some(message) => conditions.push(ReplicaSetCondition {
+            type_: Some(FAILURE.to_owned()),
+            status: Some("True".to_owned()),
+            reason: Some("FailedCreate".to_owned()),
+            message: Some(message),
+            last_transition_time: Some(objects::time(now)),
+        }),
+    }
+    Some(conditions).filter(|c| !c.is_empty())
+}

@@ -1,0 +1,107 @@
+//! The plan's laws: it reaches the wanted number, is empty there, and takes the pods that are missed least.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use k8s_openapi::api::apps::v1::ReplicaSet;
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::plan::{plan, status};
+use crate::objects;
+
+fn set(replicas: usize) -> ReplicaSet {
+    serde_json::from_value(json!({
+        "metadata": {"name": "web-1", "namespace": "default", "uid": "set", "generation": 2},
+        "spec": {"replicas": replicas, "selector": {"matchLabels": {"app": "web"}},
+            "template": {"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "a"}]}}},
+    }))
+    .expect("a ReplicaSet")
+}
+
+fn pod(name: &str, change: impl FnOnce(&mut Value)) -> Arc<Pod> {
+    let mut pod = json!({
+        "metadata": {"name": name, "namespace": "default", "uid": format!("uid-{name}"), "labels": {"app": "web"},
+            "creationTimestamp": "2026-01-01T00:00:00Z",
+            "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web-1", "uid": "set",
+                "controller": true}]},
+        "spec": {"nodeName": "box", "containers": [{"name": "a"}]},
+        "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True",
+            "lastTransitionTime": "2026-01-01T00:00:10Z"}]},
+    });
+    change(&mut pod);
+    Arc::new(serde_json::from_value(pod).expect("a Pod"))
+}
+
+fn names(pods: &[Arc<Pod>]) -> Vec<String> {
+    pods.iter().map(|p| p.name_any()).collect()
+}
+
+#[test]
+fn makes_what_is_missing_and_counts_what_is_not_seen_yet() {
+    let pods = [pod("a", |_| {})];
+    assert_eq!(plan(&set(3), &pods, 0, &HashSet::new(), objects::now()).create, 2);
+    assert_eq!(plan(&set(3), &pods, 2, &HashSet::new(), objects::now()).create, 0);
+}
+
+#[test]
+fn deletes_the_pods_that_are_missed_least() {
+    let pods = [
+        pod("ready", |_| {}),
+        pod("unready", |p| p["status"]["conditions"][0]["status"] = json!("False")),
+        pod("pending", |p| p["status"] = json!({"phase": "Pending"})),
+        pod("unplaced", |p| {
+            p["spec"] = json!({"containers": []});
+            p["status"] = json!({"phase": "Pending"});
+        }),
+        pod("cheap", |p| p["metadata"]["annotations"] = json!({"controller.kubernetes.io/pod-deletion-cost": "-5"})),
+    ];
+    let plan = plan(&set(1), &pods, 0, &HashSet::new(), objects::now());
+    assert_eq!(names(&plan.delete), ["unplaced", "pending", "unready", "cheap"]);
+}
+
+#[test]
+fn a_pod_on_its_way_is_not_deleted_twice() {
+    let pods = [pod("a", |_| {}), pod("b", |_| {})];
+    let plan = plan(&set(1), &pods, 0, &HashSet::from(["uid-a"]), objects::now());
+    assert!(plan.delete.is_empty());
+}
+
+#[test]
+fn adopts_orphans_and_releases_what_no_longer_matches() {
+    let pods = [
+        pod("orphan", |p| p["metadata"]["ownerReferences"] = json!([])),
+        pod("astray", |p| p["metadata"]["labels"] = json!({"app": "other"})),
+    ];
+    let plan = plan(&set(1), &pods, 0, &HashSet::new(), objects::now());
+    assert_eq!(names(&plan.adopt), ["orphan"]);
+    assert_eq!(names(&plan.release), ["astray"]);
+    assert_eq!((plan.create, plan.delete.len()), (0, 0));
+}
+
+#[test]
+fn the_status_counts_ready_and_available() {
+    let pods = [pod("a", |_| {}), pod("b", |p| p["status"]["conditions"] = json!([]))];
+    let set = set(2);
+    let plan = plan(&set, &pods, 0, &HashSet::new(), objects::now());
+    let status = status(&set, &plan, None, objects::now());
+    assert_eq!((status.replicas, status.ready_replicas, status.available_replicas), (2, Some(1), Some(1)));
+    assert_eq!(status.observed_generation, Some(2));
+}
+
+proptest! {
+    #[test]
+    fn applying_the_plan_reaches_the_number(have in 0usize..20, wanted in 0usize..20) {
+        let set = set(wanted);
+        let mut pods: Vec<_> = (0..have).map(|n| pod(&format!("p{n}"), |_| {})).collect();
+        let first = plan(&set, &pods, 0, &HashSet::new(), objects::now());
+        let gone: Vec<_> = names(&first.delete);
+        pods.retain(|p| !gone.contains(&p.name_any()));
+        pods.extend((0..first.create).map(|n| pod(&format!("new{n}"), |_| {})));
+        prop_assert_eq!(pods.len(), wanted);
+        let second = plan(&set, &pods, 0, &HashSet::new(), objects::now());
+        prop_assert_eq!((second.create, second.delete.len()), (0, 0));
+    }
+}

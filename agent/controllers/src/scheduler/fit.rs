@@ -1,0 +1,256 @@
+//! Which nodes a pod fits on and which of them is best. Pure.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt;
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{Node, NodeSelectorTerm, Pod, PodSpec, Taint, Toleration};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use kube::ResourceExt;
+use skiff_object::quantity::Quantity as Exact;
+
+use crate::objects;
+
+/// Amounts by resource, in thousandths.
+type Amounts = BTreeMap<String, i128>;
+
+/// The nodes and what is placed on them.
+pub struct Placed {
+    nodes: Vec<OnNode>,
+}
+
+struct OnNode {
+    node: Arc<Node>,
+    allocatable: Amounts,
+    used: Amounts,
+    host_ports: HashSet<(String, i32)>,
+}
+
+impl Placed {
+    pub fn new(nodes: &[Arc<Node>], pods: &[Arc<Pod>], assumed: &HashMap<String, String>) -> Self {
+        let on_node = |node: &Arc<Node>| OnNode {
+            allocatable: amounts(node.status.as_ref().and_then(|s| s.allocatable.as_ref())),
+            used: Amounts::new(),
+            host_ports: HashSet::new(),
+            node: Arc::clone(node),
+        };
+        let mut placed = Self { nodes: nodes.iter().map(on_node).collect() };
+        for pod in pods.iter().filter(|p| !objects::is_terminal(p)) {
+            let bound = pod.spec.as_ref().and_then(|s| s.node_name.clone());
+            if let Some(node) = bound.or_else(|| assumed.get(&pod.uid().unwrap_or_default()).cloned()) {
+                placed.add(&node, pod);
+            }
+        }
+        placed
+    }
+
+    pub fn add(&mut self, name: &str, pod: &Pod) {
+        let Some(on_node) = self.nodes.iter_mut().find(|n| n.node.name_any() == name) else { return };
+        for (resource, amount) in requests(pod) {
+            *on_node.used.entry(resource).or_default() += amount;
+        }
+        on_node.host_ports.extend(host_ports(pod));
+    }
+}
+
+/// Why no node takes the pod: how many nodes for each reason.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Unfit {
+    nodes: usize,
+    reasons: BTreeMap<String, usize>,
+}
+
+impl fmt::Display for Unfit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.nodes == 0 {
+            return f.write_str("no nodes available to schedule pods");
+        }
+        let mut reasons: Vec<String> = self.reasons.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+        reasons.sort();
+        write!(f, "0/{} nodes are available: {}.", self.nodes, reasons.join(", "))
+    }
+}
+
+/// The node with the most room among those that fit; among equals the first by name.
+pub fn choose(pod: &Pod, placed: &Placed) -> Result<String, Unfit> {
+    let wanted = requests(pod);
+    let mut reasons: BTreeMap<String, usize> = BTreeMap::new();
+    let mut best: Option<(i64, String)> = None;
+    for on_node in &placed.nodes {
+        let problems = problems(pod, &wanted, on_node);
+        if !problems.is_empty() {
+            for problem in problems {
+                *reasons.entry(problem).or_default() += 1;
+            }
+            continue;
+        }
+        let candidate = (room(&wanted, on_node), on_node.node.name_any());
+        let better = best
+            .as_ref()
+            .is_none_or(|(room, name)| candidate.0 > *room || (candidate.0 == *room && candidate.1 < *name));
+        if better {
+            best = Some(candidate);
+        }
+    }
+    best.map(|(_, name)| name).ok_or(Unfit { nodes: placed.nodes.len(), reasons })
+}
+
+fn problems(pod: &Pod, wanted: &Amounts, on_node: &OnNode) -> Vec<String> {
+    let default = PodSpec::default();
+    let spec = pod.spec.as_ref().unwrap_or(&default);
+    let node = &on_node.node;
+    let tolerations = spec.tolerations.as_deref().unwrap_or_default();
+    if node.spec.as_ref().and_then(|s| s.unschedulable) == Some(true) && !tolerates_unschedulable(tolerations) {
+        return vec!["node(s) were unschedulable".to_owned()];
+    }
+    let taints = node.spec.as_ref().and_then(|s| s.taints.as_deref()).unwrap_or_default();
+    let hard = taints.iter().filter(|t| t.effect != "PreferNoSchedule");
+    if let Some(taint) = hard.into_iter().find(|taint| !tolerations.iter().any(|t| tolerates(t, taint))) {
+        let value = taint.value.as_deref().unwrap_or_default();
+        return vec![format!("node(s) had untolerated taint {{{}: {value}}}", taint.key)];
+    }
+    if !matches_selection(spec, node) {
+        return vec!["node(s) didn't match Pod's node affinity/selector".to_owned()];
+    }
+    if host_ports(pod).iter().any(|port| on_node.host_ports.contains(port)) {
+        return vec!["node(s) didn't have free ports for the requested pod ports".to_owned()];
+    }
+    let lacking = wanted.iter().filter(|(resource, amount)| {
+        let free = on_node.allocatable.get(*resource).copied().unwrap_or(0)
+            - on_node.used.get(*resource).copied().unwrap_or(0);
+        **amount > 0 && **amount > free
+    });
+    lacking
+        .map(|(resource, _)| match resource.as_str() {
+            "pods" => "Too many pods".to_owned(),
+            resource => format!("Insufficient {resource}"),
+        })
+        .collect()
+}
+
+fn tolerates_unschedulable(tolerations: &[Toleration]) -> bool {
+    let taint = Taint {
+        key: "node.kubernetes.io/unschedulable".to_owned(),
+        effect: "NoSchedule".to_owned(),
+        ..Taint::default()
+    };
+    tolerations.iter().any(|t| tolerates(t, &taint))
+}
+
+pub fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
+    let effect = toleration.effect.as_deref().is_none_or(|e| e.is_empty() || e == taint.effect);
+    let key = toleration.key.as_deref().unwrap_or_default();
+    let exists = toleration.operator.as_deref() == Some("Exists");
+    let named = (key.is_empty() && exists) || key == taint.key;
+    let valued =
+        exists || toleration.value.as_deref().unwrap_or_default() == taint.value.as_deref().unwrap_or_default();
+    effect && named && valued
+}
+
+fn matches_selection(spec: &PodSpec, node: &Node) -> bool {
+    let labels = objects::labels(node);
+    let selected = spec.node_selector.iter().flatten().all(|(key, value)| labels.get(key) == Some(value));
+    let affinity = spec.affinity.as_ref().and_then(|a| a.node_affinity.as_ref());
+    let required = affinity.and_then(|a| a.required_during_scheduling_ignored_during_execution.as_ref());
+    selected && required.is_none_or(|r| r.node_selector_terms.iter().any(|term| matches_term(term, node)))
+}
+
+fn matches_term(term: &NodeSelectorTerm, node: &Node) -> bool {
+    let labels = objects::labels(node);
+    let expressions = term.match_expressions.iter().flatten();
+    let by_label = expressions.clone().all(|e| {
+        matches_expression(labels.get(&e.key).map(String::as_str), &e.operator, e.values.as_deref().unwrap_or_default())
+    });
+    let fields = term.match_fields.iter().flatten();
+    let name = node.name_any();
+    let by_field = fields.clone().all(|e| {
+        let value = (e.key == "metadata.name").then_some(name.as_str());
+        matches_expression(value, &e.operator, e.values.as_deref().unwrap_or_default())
+    });
+    let empty = expressions.count() == 0 && fields.count() == 0;
+    !empty && by_label && by_field
+}
+
+fn matches_expression(value: Option<&str>, operator: &str, values: &[String]) -> bool {
+    let listed = || value.is_some_and(|v| values.iter().any(|w| w == v));
+    let compared = |wanted: std::cmp::Ordering| {
+        let (left, right) = (value.and_then(|v| v.parse::<i64>().ok()), values.first().and_then(|v| v.parse().ok()));
+        left.zip(right).is_some_and(|(left, right): (i64, i64)| left.cmp(&right) == wanted)
+    };
+    match operator {
+        "In" => listed(),
+        "NotIn" => !listed(),
+        "Exists" => value.is_some(),
+        "DoesNotExist" => value.is_none(),
+        "Gt" => compared(std::cmp::Ordering::Greater),
+        "Lt" => compared(std::cmp::Ordering::Less),
+        _ => false,
+    }
+}
+
+fn host_ports(pod: &Pod) -> Vec<(String, i32)> {
+    let ports = pod.spec.iter().flat_map(|s| &s.containers).flat_map(|c| c.ports.iter().flatten());
+    ports
+        .filter_map(|p| {
+            let protocol = p.protocol.clone().unwrap_or_else(|| "TCP".to_owned());
+            p.host_port.filter(|port| *port != 0).map(|port| (protocol, port))
+        })
+        .collect()
+}
+
+fn amounts(quantities: Option<&BTreeMap<String, Quantity>>) -> Amounts {
+    let parse = |(name, quantity): (&String, &Quantity)| {
+        Exact::parse(&quantity.0).ok().map(|exact| (name.clone(), i128::from(exact.milli_value())))
+    };
+    quantities.into_iter().flatten().filter_map(parse).collect()
+}
+
+/// What a pod asks for: the sum of its containers, or the largest step of its initialization, plus its overhead.
+pub fn requests(pod: &Pod) -> Amounts {
+    let default = PodSpec::default();
+    let spec = pod.spec.as_ref().unwrap_or(&default);
+    let of =
+        |c: &k8s_openapi::api::core::v1::Container| amounts(c.resources.as_ref().and_then(|r| r.requests.as_ref()));
+    let mut running = Amounts::new();
+    let mut largest = Amounts::new();
+    for container in spec.init_containers.iter().flatten() {
+        if container.restart_policy.as_deref() == Some("Always") {
+            add(&mut running, &of(container));
+            raise(&mut largest, &running);
+        } else {
+            let mut step = of(container);
+            add(&mut step, &running);
+            raise(&mut largest, &step);
+        }
+    }
+    for container in &spec.containers {
+        add(&mut running, &of(container));
+    }
+    raise(&mut running, &largest);
+    add(&mut running, &amounts(spec.overhead.as_ref()));
+    running.insert("pods".to_owned(), 1000);
+    running
+}
+
+fn add(to: &mut Amounts, more: &Amounts) {
+    for (resource, amount) in more {
+        *to.entry(resource.clone()).or_default() += amount;
+    }
+}
+
+fn raise(to: &mut Amounts, least: &Amounts) {
+    for (resource, amount) in least {
+        let current = to.entry(resource.clone()).or_default();
+        *current = (*current).max(*amount);
+    }
+}
+
+/// The share of CPU and memory that stays free, in thousandths; pods that ask for nothing spread by their number.
+fn room(wanted: &Amounts, on_node: &OnNode) -> i64 {
+    let free = |resource: &str| {
+        let total = on_node.allocatable.get(resource).copied().unwrap_or(0);
+        let used = on_node.used.get(resource).copied().unwrap_or(0) + wanted.get(resource).copied().unwrap_or(0);
+        if total <= 0 { 0 } else { i64::try_from((total - used) * 1000 / total).unwrap_or(0) }
+    };
+    ["cpu", "memory", "pods"].into_iter().map(free).sum()
+}
