@@ -1,1 +1,12 @@
-//! Every touch of the operating system.
+//! Every touch of the operating system that more than one crate needs, or that tests want to replace: commands,
+//! interfaces and addresses, kernel settings, nftables, capabilities, systemd.
+
+pub mod capabilities;
+pub mod command;
+pub mod links;
+pub mod nft;
+pub mod sysctl;
+pub mod systemd;
+
+#[cfg(test)]
+mod tests;

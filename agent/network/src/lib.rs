@@ -1,1 +1,114 @@
-//! Pod network, service addresses and cluster DNS.
+//! The pod network, service addresses and cluster DNS of this machine.
+//!
+//! Owns the bridge, the nftables table, the CNI configuration and the cluster DNS address. Reads Services,
+//! EndpointSlices and Pods; writes the addresses of `type: LoadBalancer` Services.
+
+mod cni;
+mod dns;
+mod load_balancers;
+mod services;
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+
+use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::runtime::watcher;
+use kube::{Api, Client};
+use skiff_host::{command::CommandError, links, nft, sysctl};
+use skiff_reconcile::{Informer, Wake, drive};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub node_name: String,
+    pub node_address: IpAddr,
+    pub bridge: String,
+    pub table: String,
+    pub mtu: u16,
+    pub pod_network: (Ipv4Addr, u8),
+    pub service_network: (Ipv4Addr, u8),
+    pub cluster_domain: String,
+    /// The address of cluster DNS, of the service network.
+    pub dns_address: Ipv4Addr,
+    /// Empty: the host's `/etc/resolv.conf`.
+    pub upstream_dns: Vec<IpAddr>,
+    /// Where the container runtime looks for the network's configuration.
+    pub cni_conf_dir: PathBuf,
+    /// Where the addresses given to pods are kept; forgotten at a reboot with the pods.
+    pub cni_state_dir: PathBuf,
+}
+
+impl Config {
+    fn gateway(&self) -> Ipv4Addr {
+        Ipv4Addr::from_bits(self.pod_network.0.to_bits() + 1)
+    }
+
+    fn pod_cidr(&self) -> String {
+        format!("{}/{}", self.pod_network.0, self.pod_network.1)
+    }
+
+    fn service_cidr(&self) -> String {
+        format!("{}/{}", self.service_network.0, self.service_network.1)
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum NetworkError {
+    #[error("cannot set up the pod network")]
+    Link(#[from] CommandError),
+    #[error("cannot set up forwarding")]
+    Sysctl(#[from] sysctl::SysctlError),
+    #[error("cannot write {path}")]
+    Cni {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// Makes the bridge and the CNI configuration. The first pod may start afterwards.
+pub async fn prepare(config: &Config) -> Result<(), NetworkError> {
+    cni::write(config)?;
+    sysctl::ensure("net.ipv4.ip_forward", "1")?;
+    links::ensure_bridge(&config.bridge, config.gateway(), config.pod_network.1, config.mtu).await?;
+    links::ensure_address(&config.bridge, config.dns_address).await?;
+    links::ensure_route(&config.service_cidr(), &config.bridge, config.gateway()).await?;
+    // Traffic between pods crosses the bridge without the host's routing: without this, answers from a Service's
+    // pod to a neighbour would not be translated back.
+    sysctl::ensure("net.bridge.bridge-nf-call-iptables", "1")?;
+    Ok(())
+}
+
+/// Removes everything that `prepare` and `run` made on the machine.
+pub async fn remove(config: &Config) -> Result<(), NetworkError> {
+    nft::remove_table(&config.table).await?;
+    links::remove(&config.bridge).await?;
+    Ok(())
+}
+
+/// Keeps service addresses and DNS up to date until `shutdown`. What is set up stays: pods go on without the agent.
+pub async fn run(
+    config: Config,
+    client: Client,
+    services: Informer<Service>,
+    pods: Informer<Pod>,
+    shutdown: CancellationToken,
+) {
+    let slices: Informer<EndpointSlice> =
+        Informer::spawn(Api::all(client.clone()), watcher::Config::default(), shutdown.clone());
+    services.synced().await;
+    pods.synced().await;
+    slices.synced().await;
+    let tasks = TaskTracker::new();
+    let proxy = services::Proxy::new(config.clone(), services.clone(), slices.clone(), pods.clone());
+    let wake = Wake::on([services.changes(), slices.changes(), pods.changes()]);
+    tasks.spawn(drive(proxy, wake, shutdown.clone()));
+    let balancers = load_balancers::Controller::new(config.clone(), client, services.clone());
+    tasks.spawn(drive(balancers, Wake::on([services.changes()]), shutdown.clone()));
+    let wake = Wake::on([services.changes(), slices.changes(), pods.changes()]);
+    tasks.spawn(dns::run(config, dns::Sources { services, slices, pods }, wake, shutdown));
+    tasks.close();
+    tasks.wait().await;
+}

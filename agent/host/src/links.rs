@@ -1,0 +1,62 @@
+//! Interfaces, addresses and routes, through iproute2.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use crate::command::{self, CommandError};
+
+/// Makes a bridge with its address, or brings the one that is there up to date.
+pub async fn ensure_bridge(name: &str, address: Ipv4Addr, prefix_len: u8, mtu: u16) -> Result<(), CommandError> {
+    if !exists(name) {
+        ip(&["link", "add", "name", name, "type", "bridge"]).await?;
+    }
+    ip(&["link", "set", name, "mtu", &mtu.to_string(), "up"]).await?;
+    ip(&["address", "replace", &format!("{address}/{prefix_len}"), "dev", name]).await
+}
+
+pub async fn ensure_address(name: &str, address: Ipv4Addr) -> Result<(), CommandError> {
+    ip(&["address", "replace", &format!("{address}/32"), "dev", name]).await
+}
+
+/// Sends a network to an interface, so that it is reachable from this machine without a default route.
+pub async fn ensure_route(network: &str, name: &str, source: Ipv4Addr) -> Result<(), CommandError> {
+    ip(&["route", "replace", network, "dev", name, "src", &source.to_string()]).await
+}
+
+pub async fn remove(name: &str) -> Result<(), CommandError> {
+    if exists(name) { ip(&["link", "delete", name]).await } else { Ok(()) }
+}
+
+async fn ip(arguments: &[&str]) -> Result<(), CommandError> {
+    command::run("ip", arguments, "").await.map(drop)
+}
+
+pub fn exists(name: &str) -> bool {
+    addresses_of_interfaces().iter().any(|(interface, _)| interface == name)
+}
+
+/// The IPv4 address that other machines reach this one at: that of the interface with the default route, else the
+/// first that is not loopback.
+pub fn primary_address() -> Option<IpAddr> {
+    let routes = std::fs::read_to_string("/proc/net/route").unwrap_or_default();
+    let default = default_interface(&routes);
+    let addresses = addresses_of_interfaces();
+    let usable = |address: &Option<IpAddr>| address.filter(|a| a.is_ipv4() && !a.is_loopback());
+    let on_default = addresses.iter().filter(|(name, _)| Some(name) == default.as_ref());
+    on_default.chain(&addresses).find_map(|(_, address)| usable(address))
+}
+
+/// From the kernel's routing table as `/proc/net/route` shows it.
+pub(crate) fn default_interface(routes: &str) -> Option<String> {
+    let fields = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    let default = routes.lines().skip(1).map(fields).find(|f| f.len() > 7 && f[1] == "00000000" && f[7] == "00000000");
+    default.map(|mut fields| fields.swap_remove(0))
+}
+
+fn addresses_of_interfaces() -> Vec<(String, Option<IpAddr>)> {
+    let all = nix::ifaddrs::getifaddrs().into_iter().flatten();
+    all.map(|entry| {
+        let address = entry.address.and_then(|a| a.as_sockaddr_in().map(|a| IpAddr::V4(a.ip())));
+        (entry.interface_name, address)
+    })
+    .collect()
+}

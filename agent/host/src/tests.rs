@@ -1,0 +1,30 @@
+//! What is parsed of the kernel's tables, and programs that fail.
+
+use crate::capabilities::effective;
+use crate::command::{self, CommandError};
+use crate::links::default_interface;
+
+#[test]
+fn the_default_route_names_the_interface() {
+    let routes = "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n\
+                  skiff0\t00002A0A\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n\
+                  eth0\t00000000\t0101A8C0\t0003\t0\t0\t0\t00000000\t0\t0\t0\n";
+    assert_eq!(default_interface(routes).as_deref(), Some("eth0"));
+    assert_eq!(default_interface(""), None);
+    assert_eq!(default_interface("garbage\nmore"), None);
+}
+
+#[test]
+fn capabilities_are_read_as_bits() {
+    assert_eq!(effective("Name:\tx\nCapEff:\t0000000001000000\n"), 1 << 24);
+    assert_eq!(effective("nothing"), 0);
+}
+
+#[tokio::test]
+async fn a_program_that_fails_says_why() {
+    let failed = command::run("sh", &["-c", "cat >/dev/null; echo broken >&2; exit 3"], "input").await;
+    assert!(matches!(&failed, Err(CommandError::Failed { output, .. }) if output == "broken"), "{failed:?}");
+    let missing = command::run("/no/such/program", &[], "").await;
+    assert!(matches!(missing, Err(CommandError::Start { .. })));
+    assert_eq!(command::run("cat", &[], "through").await.ok().as_deref(), Some("through"));
+}

@@ -1,0 +1,189 @@
+//! From objects to routes: which addresses and ports lead to which endpoints. Pure.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{Pod, Service, ServicePort};
+use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
+use kube::ResourceExt;
+
+use crate::Config;
+
+/// One port of a Service, or one host port of a pod.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Route {
+    /// Names the chain: stable for as long as the port exists.
+    pub name: String,
+    pub protocol: Protocol,
+    /// Addresses with their port.
+    pub addresses: BTreeSet<(Ipv4Addr, u16)>,
+    /// A port on every address of this machine.
+    pub node_port: Option<u16>,
+    pub endpoints: BTreeSet<(Ipv4Addr, u16)>,
+    /// Seconds a client stays with its endpoint.
+    pub affinity_seconds: Option<u32>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Protocol {
+    Tcp,
+    Udp,
+    Sctp,
+}
+
+impl Protocol {
+    fn parse(text: Option<&str>) -> Self {
+        match text {
+            Some("UDP") => Protocol::Udp,
+            Some("SCTP") => Protocol::Sctp,
+            Some(_) | None => Protocol::Tcp,
+        }
+    }
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Protocol::Tcp => "tcp",
+            Protocol::Udp => "udp",
+            Protocol::Sctp => "sctp",
+        }
+    }
+}
+
+pub fn routes(
+    config: &Config,
+    services: &[Arc<Service>],
+    balanced: &[Arc<Service>],
+    slices: &[Arc<EndpointSlice>],
+    pods: &[Arc<Pod>],
+) -> Vec<Route> {
+    let mut routes: Vec<Route> = services
+        .iter()
+        .filter(|s| s.metadata.deletion_timestamp.is_none())
+        .flat_map(|service| {
+            let of_service: Vec<_> = slices.iter().filter(|slice| belongs(slice, service)).collect();
+            let is_balanced = balanced.iter().any(|b| b.uid() == service.uid());
+            let ports = service.spec.iter().flat_map(|s| s.ports.iter().flatten());
+            ports.filter_map(|port| route(config, service, port, is_balanced, &of_service)).collect::<Vec<_>>()
+        })
+        .chain(pods.iter().flat_map(|pod| host_ports(config, pod)))
+        .collect();
+    routes.sort();
+    routes
+}
+
+fn belongs(slice: &EndpointSlice, service: &Service) -> bool {
+    let of = slice.metadata.labels.as_ref().and_then(|l| l.get("kubernetes.io/service-name"));
+    slice.address_type == "IPv4" && slice.namespace() == service.namespace() && of == Some(&service.name_any())
+}
+
+fn number(port: i32) -> Option<u16> {
+    u16::try_from(port).ok().filter(|p| *p != 0)
+}
+
+fn route(
+    config: &Config,
+    service: &Service,
+    port: &ServicePort,
+    is_balanced: bool,
+    slices: &[&Arc<EndpointSlice>],
+) -> Option<Route> {
+    let spec = service.spec.as_ref()?;
+    if spec.type_.as_deref() == Some("ExternalName") {
+        return None;
+    }
+    let cluster_ip: Option<Ipv4Addr> = spec.cluster_ip.as_deref().and_then(|ip| ip.parse().ok());
+    let own = number(port.port)?;
+    let external = spec.external_ips.iter().flatten().filter_map(|ip| ip.parse().ok());
+    let balancer = match config.node_address {
+        IpAddr::V4(address) if is_balanced => Some(address),
+        IpAddr::V4(_) | IpAddr::V6(_) => None,
+    };
+    let addresses: BTreeSet<_> = cluster_ip.into_iter().chain(external).chain(balancer).map(|a| (a, own)).collect();
+    let node_port = port.node_port.and_then(number);
+    if addresses.is_empty() && node_port.is_none() {
+        return None;
+    }
+    let affinity = spec.session_affinity.as_deref() == Some("ClientIP");
+    let timeout = spec.session_affinity_config.as_ref().and_then(|c| c.client_ip.as_ref()?.timeout_seconds);
+    Some(Route {
+        name: chain_name(service, port),
+        protocol: Protocol::parse(port.protocol.as_deref()),
+        addresses,
+        node_port,
+        endpoints: endpoints(port, slices),
+        affinity_seconds: affinity.then(|| u32::try_from(timeout.unwrap_or(10_800)).unwrap_or(10_800)),
+    })
+}
+
+/// Ready endpoints; where all that is left is going away, those that still serve.
+fn endpoints(port: &ServicePort, slices: &[&Arc<EndpointSlice>]) -> BTreeSet<(Ipv4Addr, u16)> {
+    let select = |wanted: fn(&Endpoint) -> bool| -> BTreeSet<(Ipv4Addr, u16)> {
+        let mut found = BTreeSet::new();
+        for slice in slices {
+            let name = port.name.as_deref().unwrap_or_default();
+            let named = slice.ports.iter().flatten().filter(|p| p.name.as_deref().unwrap_or_default() == name);
+            for number in named.filter_map(|p| p.port.and_then(number)) {
+                let chosen = slice.endpoints.iter().flatten().filter(|e| wanted(e));
+                let addresses = chosen.flat_map(|e| &e.addresses).filter_map(|a| a.parse().ok());
+                found.extend(addresses.map(|a: Ipv4Addr| (a, number)));
+            }
+        }
+        found
+    };
+    let ready = select(is_ready_endpoint);
+    if ready.is_empty() { select(is_draining) } else { ready }
+}
+
+pub(crate) fn is_ready_endpoint(endpoint: &Endpoint) -> bool {
+    endpoint.conditions.as_ref().and_then(|c| c.ready) != Some(false)
+}
+
+fn is_draining(endpoint: &Endpoint) -> bool {
+    endpoint.conditions.as_ref().is_some_and(|c| c.serving == Some(true) && c.terminating == Some(true))
+}
+
+/// Ports that a pod on this machine has on the machine itself.
+fn host_ports(config: &Config, pod: &Pod) -> Vec<Route> {
+    let here = pod.spec.as_ref().and_then(|s| s.node_name.as_deref()) == Some(&config.node_name);
+    let shares_host = pod.spec.as_ref().and_then(|s| s.host_network) == Some(true);
+    let ip: Option<Ipv4Addr> = pod.status.as_ref().and_then(|s| s.pod_ip.as_deref()).and_then(|ip| ip.parse().ok());
+    let ended = matches!(pod.status.as_ref().and_then(|s| s.phase.as_deref()), Some("Succeeded" | "Failed"));
+    let (Some(ip), true, false, false) = (ip, here, shares_host, ended) else { return Vec::new() };
+    let containers = pod.spec.iter().flat_map(|s| &s.containers);
+    let ports = containers.flat_map(|c| c.ports.iter().flatten());
+    ports
+        .filter_map(|port| {
+            let (host, own) = (number(port.host_port?)?, number(port.container_port)?);
+            let protocol = Protocol::parse(port.protocol.as_deref());
+            let on: Option<Ipv4Addr> =
+                port.host_ip.as_deref().and_then(|ip| ip.parse().ok()).filter(|ip: &Ipv4Addr| !ip.is_unspecified());
+            Some(Route {
+                name: hash(&format!("{}/{}/{host}", pod.uid().unwrap_or_default(), protocol.as_str())),
+                protocol,
+                addresses: on.map(|ip| (ip, host)).into_iter().collect(),
+                node_port: if on.is_none() { Some(host) } else { None },
+                endpoints: [(ip, own)].into(),
+                affinity_seconds: None,
+            })
+        })
+        .collect()
+}
+
+fn chain_name(service: &Service, port: &ServicePort) -> String {
+    hash(&format!(
+        "{}/{}/{}/{}",
+        service.uid().unwrap_or_default(),
+        port.protocol.as_deref().unwrap_or("TCP"),
+        port.port,
+        port.name.as_deref().unwrap_or_default()
+    ))
+}
+
+/// FNV-1a, in hexadecimal: short enough for the kernel's names.
+fn hash(text: &str) -> String {
+    let hash = text
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
+    format!("{hash:016x}")
+}
