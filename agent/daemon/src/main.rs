@@ -1,2 +1,21 @@
-//! The skiff binary.
-fn main() {}
+//! The `skiff` binary: the agent and its command line.
+
+mod agent;
+mod commands;
+mod paths;
+mod supervision;
+
+use clap::Parser;
+
+fn main() -> std::process::ExitCode {
+    // Several dependencies can bring a TLS provider: this one is for all.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let command = commands::CommandLine::parse();
+    match commands::run(command) {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            std::process::ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! The command line. Each command is short here; what it does is in a file of its own.
+
+use std::path::PathBuf;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+mod check;
+mod client;
+mod down;
+mod images;
+mod kubeconfig;
+mod status;
+mod up;
+
+const DATA_DIR: &str = "/var/lib/skiff";
+const CONFIG: &str = "/etc/skiff/skiff.toml";
+
+#[derive(Parser)]
+#[command(name = "skiff", version, about = "One box, a home server: Kubernetes manifests on this machine")]
+#[command(after_help = "Examples:\n  skiff up                     run the agent with the settings of /etc/skiff/skiff.toml\n  skiff status                 how the box is doing\n  skiff kubeconfig > ~/.kube/config   let kubectl find the box")]
+pub struct CommandLine {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(clap::Args, Clone, Debug)]
+pub struct DataDir {
+    /// Where the box keeps its data
+    #[arg(long, value_name = "DIR", default_value = DATA_DIR, env = "SKIFF_DATA_DIR")]
+    pub data_dir: PathBuf,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the agent in the foreground
+    #[command(after_help = "Examples:\n  skiff up\n  skiff up --config skiff.toml --data-dir ./box\n\nSIGTERM and Ctrl-C stop the agent and leave the pods running; the next `skiff up` takes them over.")]
+    Up(up::Arguments),
+    /// Stop every pod and the container runtime
+    #[command(after_help = "Examples:\n  skiff down\n  skiff down --purge --yes     also delete the data: API objects, images, volumes, keys")]
+    Down(down::Arguments),
+    /// Show node, pods, addresses, memory, versions and what is wrong
+    #[command(after_help = "Examples:\n  skiff status\n  skiff status -o json")]
+    Status(status::Arguments),
+    /// Print the administrator's kubeconfig
+    #[command(after_help = "Examples:\n  skiff kubeconfig > ~/.kube/config\n  KUBECONFIG=/var/lib/skiff/kubeconfig.yaml kubectl get pods")]
+    Kubeconfig(DataDir),
+    /// Import, list and remove container images
+    #[command(after_help = "Examples:\n  skiff images import nginx.tar\n  skiff images list\n  skiff images remove docker.io/library/nginx:1")]
+    Images(images::Arguments),
+    /// Check a settings file
+    #[command(after_help = "Examples:\n  skiff check /etc/skiff/skiff.toml")]
+    Check {
+        /// The settings file
+        file: PathBuf,
+    },
+    /// Print the versions of this program and of the Kubernetes API it serves
+    Version,
+    /// Print a completion script for a shell
+    #[command(after_help = "Examples:\n  skiff completion bash > /etc/bash_completion.d/skiff")]
+    Completion {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+pub fn run(command: CommandLine) -> anyhow::Result<()> {
+    match command.command {
+        Command::Up(arguments) => up::run(&arguments),
+        Command::Down(arguments) => down::run(&arguments),
+        Command::Status(arguments) => status::run(&arguments),
+        Command::Kubeconfig(arguments) => kubeconfig::run(&arguments),
+        Command::Images(arguments) => images::run(&arguments),
+        Command::Check { file } => check::run(&file),
+        Command::Version => {
+            println!("skiff {}\nKubernetes {}", env!("CARGO_PKG_VERSION"), skiff_apiserver::git_version());
+            Ok(())
+        }
+        Command::Completion { shell } => {
+            clap_complete::generate(shell, &mut CommandLine::command(), "skiff", &mut std::io::stdout());
+            Ok(())
+        }
+    }
+}
+
+/// A runtime for commands that ask the running agent something.
+fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
+}

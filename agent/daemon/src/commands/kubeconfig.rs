@@ -1,0 +1,15 @@
+//! `skiff kubeconfig`: the administrator's access.
+
+use anyhow::Context;
+
+use super::DataDir;
+use crate::paths::Paths;
+
+pub fn run(arguments: &DataDir) -> anyhow::Result<()> {
+    let path = Paths::new(&arguments.data_dir).kubeconfig();
+    let text = std::fs::read_to_string(&path).with_context(|| {
+        format!("cannot read {}: is the box set up (`skiff up`), and are you root?", path.display())
+    })?;
+    print!("{text}");
+    Ok(())
+}

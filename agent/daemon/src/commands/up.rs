@@ -1,0 +1,78 @@
+//! `skiff up`: reads the settings and runs the agent until a signal.
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use skiff_settings::Settings;
+use tracing_subscriber::EnvFilter;
+
+use super::{CONFIG, DataDir};
+use crate::agent;
+use crate::paths::Paths;
+use crate::supervision::Plan;
+
+/// Threads that run the agent's tasks: everything it does waits most of the time.
+const WORKER_THREADS: usize = 2;
+
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// The settings file; without one that is there, the defaults
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    data_dir: DataDir,
+    /// Start from the newest intact snapshot of the database; the damaged one is kept beside it
+    #[arg(long)]
+    restore_snapshot: bool,
+}
+
+pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let settings = settings(arguments.config.as_ref())?;
+    let filter = EnvFilter::try_from_env("SKIFF_LOG").unwrap_or_else(|_| EnvFilter::new(settings.log.level.as_str()));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    if !nix::unistd::geteuid().is_root() {
+        anyhow::bail!("the agent sets up networks and containers: run it as root");
+    }
+    limit_memory();
+    let plan = Plan::new(settings, Paths::new(&arguments.data_dir.data_dir))?;
+    if arguments.restore_snapshot {
+        restore(&plan.paths)?;
+    }
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(WORKER_THREADS).enable_all().build()?;
+    let result = runtime.block_on(agent::run(plan));
+    // Tasks that wait for a pod's program must not hold the process.
+    runtime.shutdown_timeout(std::time::Duration::from_millis(500));
+    result
+}
+
+pub fn settings(file: Option<&PathBuf>) -> anyhow::Result<Settings> {
+    match file {
+        Some(path) => Ok(Settings::read(path)?),
+        None if std::path::Path::new(CONFIG).exists() => Ok(Settings::read(CONFIG.as_ref())?),
+        None => Ok(Settings::default()),
+    }
+}
+
+/// One heap for all threads: the allocator's default of several keeps memory that nobody uses.
+fn limit_memory() {
+    const ARENAS: i32 = 1;
+    const TRIM_BYTES: i32 = 128 * 1024;
+    // SAFETY: mallopt only sets parameters of the allocator, before any other thread runs.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, ARENAS);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, TRIM_BYTES);
+    }
+}
+
+fn restore(paths: &Paths) -> anyhow::Result<()> {
+    let suffix = format!("replaced-{}", std::time::UNIX_EPOCH.elapsed().map_or(0, |d| d.as_secs()));
+    let restored = skiff_store::restore_snapshot(&paths.store(), &suffix).context("the snapshot was not restored")?;
+    match restored {
+        Some((snapshot, aside)) => {
+            tracing::info!(snapshot = %snapshot.display(), old = %aside.display(), "started from a snapshot");
+            Ok(())
+        }
+        None => anyhow::bail!("there is no intact snapshot in {}", paths.store().join("snapshots").display()),
+    }
+}

@@ -1,0 +1,115 @@
+//! From settings to each crate's configuration: the one place where names and paths are given out.
+
+use std::net::{IpAddr, SocketAddr};
+
+use anyhow::{Context, bail};
+use skiff_settings::Settings;
+
+use crate::paths::Paths;
+
+/// The settings with what they leave open worked out from the machine.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub settings: Settings,
+    pub paths: Paths,
+    pub node_name: String,
+    pub node_address: IpAddr,
+}
+
+impl Plan {
+    pub fn new(settings: Settings, paths: Paths) -> anyhow::Result<Self> {
+        let node_name = match &settings.node.name {
+            Some(name) => name.to_string(),
+            None => host_name()?,
+        };
+        let node_address = match settings.node.address {
+            Some(address) => address,
+            None => skiff_host::links::primary_address()
+                .context("this machine has no network address; set node.address in the settings")?,
+        };
+        Ok(Self { settings, paths, node_name, node_address })
+    }
+
+    /// Where others reach the API.
+    pub fn api_address(&self) -> SocketAddr {
+        let listen = self.settings.api.listen;
+        let ip = if listen.ip().is_unspecified() { self.node_address } else { listen.ip() };
+        SocketAddr::new(ip, listen.port())
+    }
+
+    /// Where this machine reaches the API: loopback unless the API listens elsewhere only.
+    fn local_api_address(&self) -> SocketAddr {
+        let listen = self.settings.api.listen;
+        let ip = if listen.ip().is_unspecified() { IpAddr::from([127, 0, 0, 1]) } else { listen.ip() };
+        SocketAddr::new(ip, listen.port())
+    }
+
+    pub fn service_network(&self) -> skiff_apiserver::ServiceNetwork {
+        let network = &self.settings.network;
+        skiff_apiserver::ServiceNetwork {
+            base: network.service_cidr.base,
+            prefix_len: network.service_cidr.prefix_len,
+            node_ports: network.node_ports.first..=network.node_ports.last,
+        }
+    }
+
+    pub fn names(&self) -> skiff_apiserver::Names {
+        let domain = &self.settings.network.cluster_domain;
+        let mut dns = vec!["localhost".to_owned(), self.node_name.clone()];
+        dns.extend(["kubernetes", "kubernetes.default", "kubernetes.default.svc"].map(str::to_owned));
+        dns.push(format!("kubernetes.default.svc.{domain}"));
+        let mut addresses = vec![IpAddr::from([127, 0, 0, 1]), self.node_address, self.service_network().api_address()];
+        if !self.settings.api.listen.ip().is_unspecified() {
+            addresses.push(self.settings.api.listen.ip());
+        }
+        for name in &self.settings.api.names {
+            match name.as_str().parse() {
+                Ok(address) => addresses.push(address),
+                Err(_) => dns.push(name.to_string()),
+            }
+        }
+        skiff_apiserver::Names {
+            dns,
+            addresses,
+            server_url: format!("https://{}", self.local_api_address()),
+            kubeconfig: self.paths.kubeconfig(),
+        }
+    }
+
+    pub fn store(&self) -> skiff_store::Config {
+        skiff_store::Config {
+            volatile_prefixes: skiff_apiserver::volatile_prefixes(),
+            size_bytes_max: u64::from(self.settings.store.size_mebibytes_max) << 20,
+            snapshots_max: usize::try_from(self.settings.store.snapshots_max).unwrap_or(3),
+            ..skiff_store::Config::new(self.paths.store())
+        }
+    }
+
+    pub fn network(&self) -> skiff_network::Config {
+        let network = &self.settings.network;
+        skiff_network::Config {
+            node_name: self.node_name.clone(),
+            node_address: self.node_address,
+            bridge: network.bridge.to_string(),
+            table: network.table.to_string(),
+            mtu: network.mtu,
+            pod_network: (network.pod_cidr.base, network.pod_cidr.prefix_len),
+            service_network: (network.service_cidr.base, network.service_cidr.prefix_len),
+            cluster_domain: network.cluster_domain.to_string(),
+            dns_address: network.service_cidr.nth(10),
+            upstream_dns: network.upstream_dns.clone(),
+            cni_conf_dir: self.paths.cni_conf(),
+            cni_state_dir: self.paths.cni_state(),
+        }
+    }
+}
+
+/// The machine's name as a node's name: lower case, as upstream's kubelet takes it.
+fn host_name() -> anyhow::Result<String> {
+    let name = nix::unistd::gethostname().context("cannot read the host name")?;
+    let name = name.to_string_lossy().trim().to_lowercase();
+    match skiff_settings::NodeName::try_from(name) {
+        Ok(name) => Ok(name.to_string()),
+        Err(error) => bail!("the host name cannot be the node's name: {error}; set node.name in the settings"),
+    }
+}
