@@ -105,7 +105,11 @@ impl FakeRuntime {
     pub fn exit(&self, container: &str, code: i32) {
         let id = {
             let state = self.lock();
-            state.containers.values().find(|c| named(c, container) && is(c, pb::ContainerState::Running)).map(|c| c.id.clone())
+            state
+                .containers
+                .values()
+                .find(|c| named(c, container) && is(c, pb::ContainerState::Running))
+                .map(|c| c.id.clone())
         };
         if let Some(id) = id {
             self.end(&id, code, if code == 0 { "Completed" } else { "Error" });
@@ -292,7 +296,8 @@ impl Runtime for FakeRuntime {
     }
 
     fn status(&self) -> BoxFuture<'_, Result<pb::RuntimeStatus>> {
-        let condition = |name: &str| pb::RuntimeCondition { r#type: name.to_owned(), status: true, ..Default::default() };
+        let condition =
+            |name: &str| pb::RuntimeCondition { r#type: name.to_owned(), status: true, ..Default::default() };
         ready(Ok(pb::RuntimeStatus { conditions: vec![condition("RuntimeReady"), condition("NetworkReady")] }))
     }
 
@@ -319,7 +324,8 @@ impl Runtime for FakeRuntime {
     }
 
     fn list_pod_sandboxes(&self, labels: HashMap<String, String>) -> BoxFuture<'_, Result<Vec<pb::PodSandbox>>> {
-        let all = self.lock().sandboxes.values().map(|s| s.item.clone()).filter(|s| matches(&s.labels, &labels)).collect();
+        let all =
+            self.lock().sandboxes.values().map(|s| s.item.clone()).filter(|s| matches(&s.labels, &labels)).collect();
         ready(Ok(all))
     }
 

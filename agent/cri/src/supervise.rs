@@ -24,7 +24,7 @@ pub use render::{OomScores, render};
 use process::Running;
 
 /// A cold start of containerd on a slow card with many containers to load.
-const READY_TIMEOUT: Duration = Duration::from_secs(60);
+const READY_TIMEOUT: Duration = Duration::from_secs(30);
 const READY_POLL: Duration = Duration::from_millis(20);
 /// After SIGTERM; containerd then has nothing left to do but close its database.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);

@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt};
 use http::uri::PathAndQuery;
 use prost::Message;
 use tonic::transport::Channel;
@@ -16,42 +17,68 @@ use crate::runtime::{Event, EventStream};
 /// containerd restarts within a second or so.
 const RETRY_DELAY: Duration = Duration::from_millis(300);
 
+/// containerd answers a subscription only with its first event, so that the answer cannot be waited for; a request it
+/// refuses, or a socket nobody listens on, shows well within this time.
+const SETTLE: Duration = Duration::from_millis(50);
+
+type Subscription = tonic::Streaming<Envelope>;
+
 enum State {
-    /// No subscription; the flag tells whether to wait before trying.
+    /// No subscription; to be tried after a delay.
     Disconnected { delay: Duration },
-    Subscribed(Box<tonic::Streaming<Envelope>>),
+    /// Asked for, and told to the reader; the first event has not come yet.
+    Subscribing(BoxFuture<'static, Result<Subscription, String>>),
+    /// Events flow.
+    Subscribed(Box<Subscription>),
+}
+
+impl State {
+    fn after(answer: Result<Subscription, String>) -> Self {
+        match answer {
+            Ok(stream) => State::Subscribed(Box::new(stream)),
+            Err(error) => {
+                tracing::debug!(error, "container events are not available, will retry");
+                State::Disconnected { delay: RETRY_DELAY }
+            }
+        }
+    }
 }
 
 pub(super) fn stream(channel: Channel) -> EventStream {
     let state = State::Disconnected { delay: Duration::ZERO };
     futures::stream::unfold((channel, state), |(channel, mut state)| async move {
         loop {
-            state = match state {
-                State::Disconnected { delay } => {
-                    tokio::time::sleep(delay).await;
-                    match subscribe(&channel).await {
-                        Ok(stream) => return Some((Event::Lost, (channel, State::Subscribed(Box::new(stream))))),
-                        Err(error) => {
-                            tracing::debug!(%error, "container events are not available, will retry");
-                            State::Disconnected { delay: RETRY_DELAY }
-                        }
-                    }
-                }
-                State::Subscribed(mut stream) => match stream.message().await {
-                    Ok(Some(envelope)) => match parse(&envelope) {
-                        Some(event) => return Some((event, (channel, State::Subscribed(stream)))),
-                        None => State::Subscribed(stream),
-                    },
-                    Ok(None) | Err(_) => State::Disconnected { delay: RETRY_DELAY },
-                },
-            };
+            let (event, next) = step(&channel, state).await;
+            state = next;
+            if let Some(event) = event {
+                return Some((event, (channel, state)));
+            }
         }
     })
     .boxed()
 }
 
-async fn subscribe(channel: &Channel) -> Result<tonic::Streaming<Envelope>, String> {
-    let mut grpc = tonic::client::Grpc::new(channel.clone());
+async fn step(channel: &Channel, state: State) -> (Option<Event>, State) {
+    match state {
+        State::Disconnected { delay } => {
+            tokio::time::sleep(delay).await;
+            let mut asked = subscribe(channel.clone()).boxed();
+            match tokio::time::timeout(SETTLE, &mut asked).await {
+                Ok(Err(error)) => (None, State::after(Err(error))),
+                Ok(Ok(stream)) => (Some(Event::Lost), State::after(Ok(stream))),
+                Err(_) => (Some(Event::Lost), State::Subscribing(asked)),
+            }
+        }
+        State::Subscribing(asked) => (None, State::after(asked.await)),
+        State::Subscribed(mut stream) => match stream.message().await {
+            Ok(Some(envelope)) => (parse(&envelope), State::Subscribed(stream)),
+            Ok(None) | Err(_) => (None, State::Disconnected { delay: RETRY_DELAY }),
+        },
+    }
+}
+
+async fn subscribe(channel: Channel) -> Result<Subscription, String> {
+    let mut grpc = tonic::client::Grpc::new(channel);
     grpc.ready().await.map_err(|error| error.to_string())?;
     let topics = ["/tasks/exit", "/tasks/oom", "/tasks/start"];
     let filters = topics.map(|topic| format!("topic==\"{topic}\",namespace==\"{NAMESPACE}\"")).to_vec();

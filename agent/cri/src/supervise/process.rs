@@ -89,8 +89,8 @@ fn is_ours(pid: u32, config: &Config) -> bool {
 
 pub(super) fn spawn(config: &Config) -> Result<Running, SuperviseError> {
     let start = |source| SuperviseError::Start { binary: config.binary.clone(), source };
-    let log = open_log(&config.log_file)
-        .map_err(|source| SuperviseError::Write { path: config.log_file.clone(), source })?;
+    let log =
+        open_log(&config.log_file).map_err(|source| SuperviseError::Write { path: config.log_file.clone(), source })?;
     let mut command = command(config, log).map_err(start)?;
     // SAFETY: setsid(2) is async-signal-safe and allocates nothing.
     unsafe {

@@ -6,13 +6,12 @@ use std::path::Path;
 
 use super::Config;
 
-/// Plugins that only cost memory here: other snapshotters, the old shim, tracing, containerd's own restarter (the node
+/// Plugins that only cost memory here: other snapshotters, tracing, containerd's own restarter (the node
 /// agent restarts containers) and the directory for extra binaries, which a read-only root would refuse.
 const PLUGINS_OFF: &[&str] = &[
     "io.containerd.internal.v1.opt",
     "io.containerd.internal.v1.restart",
     "io.containerd.internal.v1.tracing",
-    "io.containerd.runtime.v1.linux",
     "io.containerd.snapshotter.v1.aufs",
     "io.containerd.snapshotter.v1.btrfs",
     "io.containerd.snapshotter.v1.devmapper",
@@ -111,7 +110,10 @@ mod tests {
     use super::*;
 
     fn config() -> Config {
-        Config { cgroup: Some("/skiff/containerd".to_owned()), ..Config::under(Path::new("/var/lib/box"), Path::new("/run/box")) }
+        Config {
+            cgroup: Some("/skiff/containerd".to_owned()),
+            ..Config::under(Path::new("/var/lib/box"), Path::new("/run/box"))
+        }
     }
 
     #[test]
@@ -122,7 +124,7 @@ mod tests {
             root = "/var/lib/box/containerd"
             state = "/run/box/containerd"
             oom_score = 0
-            disabled_plugins = ["io.containerd.internal.v1.opt", "io.containerd.internal.v1.restart", "io.containerd.internal.v1.tracing", "io.containerd.runtime.v1.linux", "io.containerd.snapshotter.v1.aufs", "io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.devmapper", "io.containerd.snapshotter.v1.zfs", "io.containerd.tracing.processor.v1.otlp", "io.containerd.snapshotter.v1.native"]
+            disabled_plugins = ["io.containerd.internal.v1.opt", "io.containerd.internal.v1.restart", "io.containerd.internal.v1.tracing", "io.containerd.snapshotter.v1.aufs", "io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.devmapper", "io.containerd.snapshotter.v1.zfs", "io.containerd.tracing.processor.v1.otlp", "io.containerd.snapshotter.v1.native"]
         "##]]
         .assert_eq(&render(&config(), OomScores::Restricted).split_inclusive('\n').take(6).collect::<String>());
     }
