@@ -1,1 +1,18 @@
-//! Container runtime: trait, containerd client and fake.
+//! The container runtime: what the node agent asks of it (a trait), containerd behind it, a supervisor for containerd
+//! where systemd is not there to do it, and an in-memory runtime for tests. It knows nothing of Kubernetes objects.
+
+mod containerd;
+mod fake;
+mod pause;
+pub mod pb;
+mod runtime;
+mod supervise;
+
+#[cfg(test)]
+mod tests;
+
+pub use containerd::Containerd;
+pub use fake::{FakeContainer, FakeRuntime};
+pub use pause::{PAUSE_IMAGE, pause_archive};
+pub use runtime::{Error, Event, EventStream, Result, Runtime};
+pub use supervise::{Config, SuperviseError, Supervisor};
