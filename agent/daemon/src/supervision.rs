@@ -102,6 +102,43 @@ impl Plan {
             cni_state_dir: self.paths.cni_state(),
         }
     }
+
+    pub fn runtime(&self) -> skiff_cri::Config {
+        let paths = &self.paths;
+        let binary = self.settings.runtime.containerd.clone();
+        skiff_cri::Config {
+            // The programs of one package belong together.
+            ctr: binary.with_file_name("ctr"),
+            binary,
+            root: paths.containerd_root(),
+            state: paths.containerd_state(),
+            socket: paths.containerd_socket(),
+            log_file: paths.containerd_log(),
+            cni_bin_dir: self.settings.runtime.cni_bin_dir.clone(),
+            cni_conf_dir: paths.cni_conf(),
+            ..skiff_cri::Config::under(&paths.data_dir, &paths.data_dir.join("run"))
+        }
+    }
+
+    pub fn node(&self) -> skiff_node::Config {
+        let role = ("node-role.kubernetes.io/control-plane".to_owned(), "true".to_owned());
+        let mut labels = self.settings.node.labels.clone();
+        labels.extend([role]);
+        skiff_node::Config {
+            labels,
+            cluster_dns: vec![self.settings.network.service_cidr.nth(10).into()],
+            cluster_domain: self.settings.network.cluster_domain.to_string(),
+            cgroup_parent: format!("/{}", self.settings.runtime.cgroup_parent),
+            node_ips: vec![self.node_address],
+            pod_cidr: Some(self.settings.network.pod_cidr.to_string()),
+            max_pods: self.settings.node.max_pods,
+            log_file_bytes_max: u64::from(self.settings.runtime.log_file_mebibytes_max) << 20,
+            log_files_max: self.settings.runtime.log_files_max,
+            version: skiff_apiserver::git_version(),
+            api_port: self.settings.api.listen.port(),
+            ..skiff_node::Config::new(self.node_name.clone(), self.paths.node())
+        }
+    }
 }
 
 /// The machine's name as a node's name: lower case, as upstream's kubelet takes it.

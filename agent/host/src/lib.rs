@@ -2,8 +2,10 @@
 //! interfaces and addresses, kernel settings, nftables, capabilities, systemd.
 
 pub mod capabilities;
+pub mod cgroups;
 pub mod command;
 pub mod links;
+pub mod mounts;
 pub mod nft;
 pub mod sysctl;
 pub mod systemd;

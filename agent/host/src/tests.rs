@@ -28,3 +28,11 @@ async fn a_program_that_fails_says_why() {
     assert!(matches!(missing, Err(CommandError::Start { .. })));
     assert_eq!(command::run("cat", &[], "through").await.ok().as_deref(), Some("through"));
 }
+
+#[test]
+fn mounts_below_a_directory_are_found_and_no_others() {
+    let table = "1 0 8:1 / / rw - ext4 x rw\n2 1 0:5 / /data/box rw - tmpfs x rw\n\
+                 3 2 0:6 / /data/box/pods/a\\040b rw - tmpfs x rw\n4 1 0:7 / /data/boxes rw - tmpfs x rw\n";
+    let found = crate::mounts::below(table, std::path::Path::new("/data/box"));
+    assert_eq!(found, [std::path::PathBuf::from("/data/box/pods/a b")]);
+}

@@ -1,0 +1,244 @@
+//! The agent: builds every part from the settings, starts them in order, and stops them.
+//!
+//! Stopping leaves containerd and all pods running.
+
+use std::future::Future;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use k8s_openapi::api::core::v1::Node;
+use kube::Api as KubeApi;
+use nix::fcntl::{Flock, FlockArg};
+use skiff_apiserver::{Api, Pki};
+use skiff_cri::{Containerd, Runtime, Supervisor};
+use skiff_store::Embedded;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::paths::Paths;
+use crate::supervision::Plan;
+
+/// How long running requests and pods' workers get to finish what they are at.
+const STOP_TIME_MAX: Duration = Duration::from_secs(5);
+const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(6 * 3600);
+const RENEWAL_INTERVAL: Duration = Duration::from_secs(12 * 3600);
+
+pub async fn run(plan: Plan) -> anyhow::Result<()> {
+    let _lock = lock(&plan.paths)?;
+    write_settings(&plan)?;
+    let started = std::time::Instant::now();
+    let shutdown = CancellationToken::new();
+    let tasks = TaskTracker::new();
+    stop_on_signal(shutdown.clone())?;
+
+    let (api, pki, store) = start_api(&plan, &tasks, &shutdown).await?;
+    tracing::info!(address = %plan.api_address(), after_ms = started.elapsed().as_millis(), "api ready");
+
+    let starting = tokio::select! {
+        starting = start_node(&plan, &api, &pki, &tasks, &shutdown) => starting,
+        () = shutdown.cancelled() => Ok(()),
+    };
+    if let Err(error) = starting {
+        shutdown.cancel();
+        tasks.close();
+        let _ = tokio::time::timeout(STOP_TIME_MAX, tasks.wait()).await;
+        return Err(error);
+    }
+    tasks.spawn(keep(shutdown.clone(), SNAPSHOT_INTERVAL, move || {
+        let store = store.clone();
+        async move {
+            match store.snapshot().await {
+                Ok(Some(path)) => tracing::info!(path = %path.display(), "snapshot taken"),
+                Ok(None) => {}
+                Err(error) => tracing::warn!(%error, "no snapshot was taken, will retry"),
+            }
+        }
+    }));
+    tasks.spawn(keep(shutdown.clone(), RENEWAL_INTERVAL, move || {
+        let pki = Arc::clone(&pki);
+        async move {
+            if let Err(error) = pki.renew_and_reload() {
+                tracing::error!(%error, "certificates were not renewed");
+            }
+        }
+    }));
+    announce(&plan, api.client("system:skiff"), started, &shutdown).await;
+    shutdown.cancelled().await;
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    tracing::info!("stopping, pods keep running");
+    tasks.close();
+    if tokio::time::timeout(STOP_TIME_MAX, tasks.wait()).await.is_err() {
+        tracing::warn!("some tasks did not end in time");
+    }
+    Ok(())
+}
+
+/// One agent on one data directory.
+pub fn lock(paths: &Paths) -> anyhow::Result<Flock<std::fs::File>> {
+    use std::io::{Read, Seek, Write};
+    std::fs::create_dir_all(&paths.data_dir)
+        .with_context(|| format!("cannot create {}", paths.data_dir.display()))?;
+    let path = paths.lock();
+    let file = std::fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
+    let file = file.with_context(|| format!("cannot open {}", path.display()))?;
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(mut lock) => {
+            lock.set_len(0)?;
+            lock.rewind()?;
+            write!(lock, "{}", std::process::id())?;
+            Ok(lock)
+        }
+        Err((mut file, _)) => {
+            let mut pid = String::new();
+            let _ = file.read_to_string(&mut pid);
+            anyhow::bail!("a box already runs on {} (process {pid})", paths.data_dir.display())
+        }
+    }
+}
+
+/// What `skiff down` needs to find everything again.
+fn write_settings(plan: &Plan) -> anyhow::Result<()> {
+    let path = plan.paths.settings();
+    let dir = path.parent().context("the settings are in a directory")?;
+    std::fs::create_dir_all(dir)?;
+    let network = &plan.settings.network;
+    let text = format!(
+        "[node]\nname = \"{}\"\naddress = \"{}\"\n[api]\nlisten = \"{}\"\n[network]\npod_cidr = \"{}\"\n\
+         service_cidr = \"{}\"\nbridge = \"{}\"\ntable = \"{}\"\n[runtime]\ncontainerd = {:?}\ncgroup_parent = \"{}\"\n",
+        plan.node_name,
+        plan.node_address,
+        plan.settings.api.listen,
+        network.pod_cidr,
+        network.service_cidr,
+        network.bridge,
+        network.table,
+        plan.settings.runtime.containerd,
+        plan.settings.runtime.cgroup_parent,
+    );
+    if std::fs::read_to_string(&path).is_ok_and(|current| current == text) {
+        return Ok(());
+    }
+    std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn stop_on_signal(shutdown: CancellationToken) -> anyhow::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut term, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        shutdown.cancel();
+    });
+    Ok(())
+}
+
+async fn start_api(
+    plan: &Plan,
+    tasks: &TaskTracker,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<(Api<Embedded>, Arc<Pki>, Embedded)> {
+    let listen = plan.settings.api.listen;
+    let listener = TcpListener::bind(listen)
+        .with_context(|| format!("the API cannot listen on {listen}: does another program use the port?"))?;
+    listener.set_nonblocking(true)?;
+    let pki = Arc::new(Pki::open(&plan.paths.pki(), plan.names())?);
+    let store_config = plan.store();
+    let store = tokio::task::spawn_blocking(move || Embedded::open(store_config)).await??;
+    let config =
+        skiff_apiserver::Config { address: plan.api_address(), service_network: plan.service_network() };
+    let api = Api::start(config, store.clone(), &pki, shutdown.clone()).await?;
+    let serving = api.clone().serve(tokio::net::TcpListener::from_std(listener)?, Arc::clone(&pki), shutdown.clone());
+    tasks.spawn(async move {
+        if let Err(error) = serving.await {
+            tracing::error!(%error, "the API is no longer served");
+        }
+    });
+    Ok((api, pki, store))
+}
+
+async fn start_node(
+    plan: &Plan,
+    api: &Api<Embedded>,
+    pki: &Arc<Pki>,
+    tasks: &TaskTracker,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<()> {
+    let client = api.client("system:kube-controller-manager");
+    let informers = skiff_controllers::Informers::spawn(&client, shutdown);
+    let api_for_controllers = api.clone();
+    tasks.spawn(skiff_controllers::run(
+        move |name| api_for_controllers.client(&format!("system:serviceaccount:kube-system:{name}")),
+        informers.clone(),
+        pki.ca_pem().to_owned(),
+        shutdown.clone(),
+    ));
+    skiff_network::prepare(&plan.network()).await?;
+    let supervisor = Supervisor::start(plan.runtime()).await.context("the container runtime did not start")?;
+    let runtime: Arc<dyn Runtime> = Arc::new(Containerd::connect(&plan.paths.containerd_socket()));
+    tasks.spawn({
+        let shutdown = shutdown.clone();
+        // Dropped only at the end: as long as it lives, containerd is started again when it dies.
+        async move {
+            shutdown.cancelled().await;
+            drop(supervisor);
+        }
+    });
+    tasks.spawn(skiff_network::run(
+        plan.network(),
+        api.client("system:serviceaccount:kube-system:network"),
+        informers.services.clone(),
+        informers.pods.clone(),
+        shutdown.clone(),
+    ));
+    let node = skiff_node::Node::build(plan.node(), api.client(&format!("system:node:{}", plan.node_name)), runtime);
+    api.connect_node(&plan.node_name, Arc::new(InProcessNode(node.clone())));
+    tasks.spawn(node.run(shutdown.clone()));
+    Ok(())
+}
+
+/// The node of this process, as the API calls it.
+struct InProcessNode(Arc<skiff_node::Node>);
+
+impl skiff_apiserver::NodeService for InProcessNode {
+    fn call(
+        &self,
+        request: http::Request<skiff_apiserver::Body>,
+    ) -> futures::future::BoxFuture<'static, Result<http::Response<skiff_apiserver::Body>, std::convert::Infallible>> {
+        let node = Arc::clone(&self.0);
+        Box::pin(async move { Ok(node.handle(request).await) })
+    }
+}
+
+/// Tells the service manager when the node is Ready.
+async fn announce(plan: &Plan, client: kube::Client, started: std::time::Instant, shutdown: &CancellationToken) {
+    let nodes: KubeApi<Node> = KubeApi::all(client);
+    let ready = |node: Option<&Node>| {
+        let conditions = node.and_then(|n| n.status.as_ref()).and_then(|s| s.conditions.as_ref());
+        conditions.is_some_and(|all| all.iter().any(|c| c.type_ == "Ready" && c.status == "True"))
+    };
+    let wait = kube::runtime::wait::await_condition(nodes, &plan.node_name, ready);
+    tokio::select! {
+        result = wait => {
+            if let Err(error) = result {
+                tracing::warn!(%error, "the node could not be watched");
+            }
+            tracing::info!(node = plan.node_name, after_ms = started.elapsed().as_millis(), "node ready");
+            let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+        }
+        () = shutdown.cancelled() => {}
+    }
+}
+
+/// Does something once per interval until `shutdown`.
+async fn keep<F: Future<Output = ()>>(shutdown: CancellationToken, interval: Duration, work: impl Fn() -> F) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(interval) => work().await,
+            () = shutdown.cancelled() => return,
+        }
+    }
+}

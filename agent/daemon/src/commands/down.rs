@@ -1,0 +1,116 @@
+//! `skiff down`: stops every pod, the runtime and the agent, and takes back what they made on the machine.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use skiff_cri::{Containerd, Runtime, Supervisor};
+use skiff_host::{cgroups, mounts};
+use skiff_settings::Settings;
+
+use super::{DataDir, block_on};
+use crate::agent;
+use crate::paths::Paths;
+use crate::supervision::Plan;
+
+/// The agent stops within its own bound; this is beyond it.
+const AGENT_TIME_MAX: Duration = Duration::from_secs(15);
+/// What a container gets to end when the whole box goes down.
+const CONTAINER_GRACE: Duration = Duration::from_secs(10);
+
+#[derive(clap::Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    data_dir: DataDir,
+    /// Also delete the data: API objects, images, volumes, keys
+    #[arg(long, requires = "yes")]
+    purge: bool,
+    /// Really delete the data
+    #[arg(long)]
+    yes: bool,
+}
+
+pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let paths = Paths::new(&arguments.data_dir.data_dir);
+    if !paths.data_dir.is_dir() {
+        bail!("there is no box in {}", paths.data_dir.display());
+    }
+    if !nix::unistd::geteuid().is_root() {
+        bail!("stopping pods needs root");
+    }
+    stop_agent(&paths)?;
+    let lock = agent::lock(&paths)?;
+    if paths.settings().exists() {
+        let plan = Plan::new(Settings::read(&paths.settings())?, paths.clone())?;
+        block_on(take_down(&plan))?;
+    }
+    if arguments.purge {
+        purge(&paths)?;
+        println!("the data in {} is deleted", paths.data_dir.display());
+    }
+    drop(lock);
+    println!("the box is down");
+    Ok(())
+}
+
+fn stop_agent(paths: &Paths) -> anyhow::Result<()> {
+    let started = Instant::now();
+    let mut asked = false;
+    loop {
+        let Err(running) = agent::lock(paths) else { return Ok(()) };
+        let pid: i32 = std::fs::read_to_string(paths.lock()).unwrap_or_default().trim().parse().unwrap_or(0);
+        if pid <= 1 {
+            return Err(running);
+        }
+        if !asked {
+            kill(Pid::from_raw(pid), Signal::SIGTERM).with_context(|| format!("cannot stop the agent {pid}"))?;
+            asked = true;
+        }
+        if started.elapsed() > AGENT_TIME_MAX {
+            bail!("the agent {pid} does not stop");
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+async fn take_down(plan: &Plan) -> anyhow::Result<()> {
+    // The runtime is started where it does not run: only it knows all that belongs to the containers.
+    if plan.paths.containerd_root().exists() {
+        let supervisor = Supervisor::start(plan.runtime()).await.context("the container runtime did not start")?;
+        let runtime = Containerd::connect(&plan.paths.containerd_socket());
+        stop_pods(&runtime).await?;
+        supervisor.stop().await?;
+    }
+    skiff_network::remove(&plan.network()).await?;
+    mounts::unmount_below(&plan.paths.data_dir)?;
+    cgroups::remove(plan.settings.runtime.cgroup_parent.as_str());
+    Ok(())
+}
+
+async fn stop_pods(runtime: &Containerd) -> anyhow::Result<()> {
+    let containers = runtime.list_containers(Default::default()).await?;
+    let stopping = containers.iter().map(|c| runtime.stop_container(&c.id, CONTAINER_GRACE));
+    for result in futures::future::join_all(stopping).await {
+        if let Err(error) = result {
+            eprintln!("warning: {error}");
+        }
+    }
+    let sandboxes = runtime.list_pod_sandboxes(Default::default()).await?;
+    let removing = sandboxes.iter().map(|sandbox| async {
+        runtime.stop_pod_sandbox(&sandbox.id).await?;
+        runtime.remove_pod_sandbox(&sandbox.id).await
+    });
+    for result in futures::future::join_all(removing).await {
+        result?;
+    }
+    println!("{} pods stopped", sandboxes.len());
+    Ok(())
+}
+
+/// Everything in the data directory but the lock we hold; then the directory itself.
+fn purge(paths: &Paths) -> anyhow::Result<()> {
+    let dir = &paths.data_dir;
+    mounts::unmount_below(dir)?;
+    std::fs::remove_dir_all(dir).with_context(|| format!("cannot delete {}", dir.display()))
+}
