@@ -2,6 +2,7 @@
 //!
 //! Owns upstream's wording of each kind of error and of the values in it.
 
+use super::names::Form;
 use super::node::Node;
 use serde_json::Value;
 use std::fmt;
@@ -232,6 +233,13 @@ impl Errors {
         }
     }
 
+    /// Anything that must be set.
+    pub fn set(&mut self, node: &Node<'_>) {
+        if node.is_empty() {
+            self.required(node, "");
+        }
+    }
+
     /// A number that may be left out but not be negative.
     pub fn non_negative(&mut self, node: &Node<'_>) {
         if node.int().is_some_and(|number| number < 0) {
@@ -255,7 +263,7 @@ impl Errors {
     }
 
     /// A text that must be set and have a form.
-    pub fn named(&mut self, node: &Node<'_>, form: fn(&str) -> Vec<String>) {
+    pub fn named(&mut self, node: &Node<'_>, form: Form) {
         match node.text() {
             "" => self.required(node, ""),
             text => self.invalid_all(node, form(text)),
@@ -263,7 +271,7 @@ impl Errors {
     }
 
     /// A text that has a form if it is set.
-    pub fn optional_named(&mut self, node: &Node<'_>, form: fn(&str) -> Vec<String>) {
+    pub fn optional_named(&mut self, node: &Node<'_>, form: Form) {
         if !node.text().is_empty() {
             self.named(node, form);
         }

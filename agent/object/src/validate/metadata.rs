@@ -3,7 +3,7 @@
 //! Owns which form the name of each kind has, and what may not change.
 
 use super::errors::Errors;
-use super::names::{self, Problems};
+use super::names::{self, Form};
 use super::node::Node;
 use crate::Kind;
 use crate::kinds::{Scope, split_api_version};
@@ -12,7 +12,7 @@ use crate::kinds::{Scope, split_api_version};
 const ANNOTATIONS_SIZE_MAX: usize = 256 * 1024;
 
 /// Kinds whose names are not subdomains: group, kind, form.
-const NAME_FORMS: &[(&str, &str, fn(&str) -> Problems)] = &[
+const NAME_FORMS: &[(&str, &str, Form)] = &[
     ("", "Namespace", names::dns_label),
     ("", "Service", names::dns1035_label),
     (
@@ -37,7 +37,7 @@ const NAME_FORMS: &[(&str, &str, fn(&str) -> Problems)] = &[
 /// Finalizers that need no domain.
 const STANDARD_FINALIZERS: &[&str] = &["kubernetes", "orphan", "foregroundDeletion"];
 
-fn name_form(kind: &Kind) -> fn(&str) -> Problems {
+fn name_form(kind: &Kind) -> Form {
     let row = NAME_FORMS
         .iter()
         .find(|(group, name, _)| *group == kind.group && *name == kind.kind);

@@ -89,7 +89,7 @@ fn spec(spec: &Node<'_>, errors: &mut Errors) {
 }
 
 /// Names of other objects and of the host: field, form.
-const NAMED: &[(&str, fn(&str) -> Vec<String>)] = &[
+const NAMED: &[(&str, names::Form)] = &[
     ("serviceAccountName", names::dns_subdomain),
     ("nodeName", names::dns_subdomain),
     ("hostname", names::dns_label),

@@ -57,37 +57,18 @@ fn source(volume: &Node<'_>, errors: &mut Errors) {
     match first {
         "hostPath" => host_path(&source, errors),
         "nfs" => nfs(&source, errors),
-        "emptyDir" => {
-            if source
-                .get("sizeLimit")
-                .quantity()
-                .is_some_and(|limit| limit.is_negative())
-            {
-                errors.forbidden(
-                    &source.get("sizeLimit"),
-                    "SizeLimit field must be a valid resource quantity",
-                );
-            }
-        }
+        "emptyDir" => size_limit(&source.get("sizeLimit"), errors),
         "secret" => {
-            if source.get("secretName").is_empty() {
-                errors.required(&source.get("secretName"), "");
-            }
+            errors.set(&source.get("secretName"));
             mode_and_items(&source, errors);
         }
         "configMap" => {
-            if source.get("name").is_empty() {
-                errors.required(&source.get("name"), "");
-            }
+            errors.set(&source.get("name"));
             mode_and_items(&source, errors);
         }
         "downwardAPI" => mode_and_items(&source, errors),
         "projected" => projected(&source, errors),
-        "persistentVolumeClaim" => {
-            if source.get("claimName").is_empty() {
-                errors.required(&source.get("claimName"), "");
-            }
-        }
+        "persistentVolumeClaim" => errors.set(&source.get("claimName")),
         "ephemeral" => {
             let template = source.get("volumeClaimTemplate");
             if template.is_missing() {
@@ -96,12 +77,14 @@ fn source(volume: &Node<'_>, errors: &mut Errors) {
                 storage::claim_spec(&template.get("spec"), errors);
             }
         }
-        "csi" => {
-            if source.get("driver").is_empty() {
-                errors.required(&source.get("driver"), "");
-            }
-        }
+        "csi" => errors.set(&source.get("driver")),
         _ => {}
+    }
+}
+
+fn size_limit(limit: &Node<'_>, errors: &mut Errors) {
+    if limit.quantity().is_some_and(|limit| limit.is_negative()) {
+        errors.forbidden(limit, "SizeLimit field must be a valid resource quantity");
     }
 }
 
