@@ -21,17 +21,4 @@ pub fn documents() -> &'static [Document] {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::kinds::group_versions;
-
-    #[test]
-    fn one_for_each_group_and_version() {
-        let versions: usize = group_versions()
-            .iter()
-            .map(|group| group.versions.len())
-            .sum();
-        assert_eq!(documents().len(), versions);
-        assert!(documents().iter().map(|d| d.gzip.len()).sum::<usize>() < 1_500_000);
-    }
-}
+mod tests;

@@ -136,10 +136,12 @@ impl Quantity {
     pub fn as_f64(&self) -> f64 {
         self.nanos as f64 / NANOS as f64
     }
+}
 
-    /// The sum, capped; the format is this quantity's, unless it is zero.
-    #[must_use]
-    pub fn add(self, other: Quantity) -> Quantity {
+/// The sum, capped; the format is the left one's, unless that is zero.
+impl std::ops::Add for Quantity {
+    type Output = Quantity;
+    fn add(self, other: Quantity) -> Quantity {
         let format = if self.is_zero() {
             other.format
         } else {
@@ -150,28 +152,22 @@ impl Quantity {
             format,
         }
     }
-
-    /// The difference, capped; the format is this quantity's, unless it is zero.
-    #[must_use]
-    pub fn sub(self, other: Quantity) -> Quantity {
-        self.add(Quantity {
-            nanos: -other.nanos,
-            format: other.format,
-        })
-    }
 }
 
-impl std::ops::Add for Quantity {
-    type Output = Quantity;
-    fn add(self, other: Quantity) -> Quantity {
-        Quantity::add(self, other)
-    }
-}
-
+/// The difference, capped; the format is the left one's, unless that is zero.
 impl std::ops::Sub for Quantity {
     type Output = Quantity;
     fn sub(self, other: Quantity) -> Quantity {
-        Quantity::sub(self, other)
+        self + Quantity {
+            nanos: -other.nanos,
+            format: other.format,
+        }
+    }
+}
+
+impl std::iter::Sum for Quantity {
+    fn sum<I: Iterator<Item = Quantity>>(items: I) -> Quantity {
+        items.fold(Quantity::ZERO, |sum, item| sum + item)
     }
 }
 

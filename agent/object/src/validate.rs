@@ -1,56 +1,150 @@
-//! Validation.
+//! Validation of objects, with upstream's messages.
 //!
-//! Stub.
+//! Owns which object is right in itself. Rules that need other objects (quotas, existing claims, free addresses) are
+//! admission's. It works on decoded and defaulted objects; on anything else it reports errors but never panics.
+
+mod configuration;
+mod containers;
+mod errors;
+mod immutable;
+mod metadata;
 pub mod names;
+mod networking;
+mod node;
+mod pods;
+mod policies;
+mod rbac;
+mod resources;
+mod selectors;
+mod services;
+mod storage;
+mod volumes;
+mod workloads;
+
+pub use errors::{FieldError, FieldErrorKind};
+
 use crate::Kind;
+use errors::Errors;
+use node::Node;
 use serde_json::Value;
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FieldErrorKind {
-    Required,
-    Invalid,
-    NotSupported,
-    Duplicate,
-    Forbidden,
-    TooLong,
-    TooMany,
-    NotFound,
-    Internal,
-    TypeInvalid,
-}
-impl FieldErrorKind {
-    /// The `reason` of the cause in a `Status`.
-    pub fn as_reason(self) -> &'static str {
-        match self {
-            FieldErrorKind::Required => "FieldValueRequired",
-            FieldErrorKind::Invalid => "FieldValueInvalid",
-            FieldErrorKind::NotSupported => "FieldValueNotSupported",
-            FieldErrorKind::Duplicate => "FieldValueDuplicate",
-            FieldErrorKind::Forbidden => "FieldValueForbidden",
-            FieldErrorKind::TooLong => "FieldValueTooLong",
-            FieldErrorKind::TooMany => "FieldValueTooMany",
-            FieldErrorKind::NotFound => "FieldValueNotFound",
-            FieldErrorKind::Internal => "InternalError",
-            FieldErrorKind::TypeInvalid => "FieldValueTypeInvalid",
-        }
+
+type Check = fn(&Node<'_>, &mut Errors);
+
+/// What is checked of each kind beside its metadata: group, kind, check.
+const CHECKS: &[(&str, &str, Check)] = &[
+    ("", "ConfigMap", configuration::config_map),
+    ("", "Endpoints", networking::endpoints),
+    ("", "Event", configuration::event),
+    ("", "LimitRange", configuration::limit_range),
+    ("", "PersistentVolume", storage::volume),
+    ("", "PersistentVolumeClaim", storage::claim),
+    ("", "Pod", pods::pod),
+    ("", "PodTemplate", workloads::pod_template),
+    (
+        "",
+        "ReplicationController",
+        workloads::replication_controller,
+    ),
+    ("", "ResourceQuota", configuration::resource_quota),
+    ("", "Secret", configuration::secret),
+    ("", "Service", services::service),
+    ("apps", "DaemonSet", workloads::daemon_set),
+    ("apps", "Deployment", workloads::deployment),
+    ("apps", "ReplicaSet", workloads::replica_set),
+    ("apps", "StatefulSet", workloads::stateful_set),
+    (
+        "autoscaling",
+        "HorizontalPodAutoscaler",
+        policies::autoscaler,
+    ),
+    ("batch", "CronJob", workloads::cron_job),
+    ("batch", "Job", workloads::job),
+    ("coordination.k8s.io", "Lease", policies::lease),
+    (
+        "discovery.k8s.io",
+        "EndpointSlice",
+        networking::endpoint_slice,
+    ),
+    ("networking.k8s.io", "Ingress", networking::ingress),
+    (
+        "networking.k8s.io",
+        "IngressClass",
+        networking::ingress_class,
+    ),
+    (
+        "networking.k8s.io",
+        "NetworkPolicy",
+        networking::network_policy,
+    ),
+    ("networking.k8s.io", "ServiceCIDR", networking::service_cidr),
+    ("node.k8s.io", "RuntimeClass", policies::runtime_class),
+    ("policy", "PodDisruptionBudget", policies::disruption_budget),
+    (
+        "rbac.authorization.k8s.io",
+        "ClusterRole",
+        rbac::cluster_role,
+    ),
+    (
+        "rbac.authorization.k8s.io",
+        "ClusterRoleBinding",
+        rbac::binding,
+    ),
+    ("rbac.authorization.k8s.io", "Role", rbac::role),
+    ("rbac.authorization.k8s.io", "RoleBinding", rbac::binding),
+    (
+        "scheduling.k8s.io",
+        "PriorityClass",
+        policies::priority_class,
+    ),
+    ("storage.k8s.io", "StorageClass", storage::class),
+];
+
+fn check(kind: &Kind, object: &Value, errors: &mut Errors) {
+    let root = Node::root(object);
+    metadata::create(kind, &root.get("metadata"), errors);
+    if let Some((_, _, check)) = CHECKS
+        .iter()
+        .find(|(group, name, _)| *group == kind.group && *name == kind.kind)
+    {
+        check(&root, errors);
     }
 }
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FieldError {
-    pub kind: FieldErrorKind,
-    pub field: String,
-    pub detail: String,
-}
-impl std::fmt::Display for FieldError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}: {}", self.field, self.detail)
+
+/// What is wrong with a new object.
+pub fn create(kind: &Kind, object: &Value) -> Vec<FieldError> {
+    let mut errors = Errors::default();
+    // Reviews and bodies of subresources are not stored and need no name.
+    if !kind.virtual_ {
+        check(kind, object, &mut errors);
+        pods::create_only(kind, &Node::root(object), &mut errors);
     }
+    errors.into_vec()
 }
-pub fn create(_kind: &Kind, _object: &Value) -> Vec<FieldError> {
-    Vec::new()
+
+/// What is wrong with a changed object, in itself and as a change of the old one.
+pub fn update(kind: &Kind, new: &Value, old: &Value) -> Vec<FieldError> {
+    let mut errors = Errors::default();
+    metadata::update(
+        &Node::root(new).get("metadata"),
+        &Node::root(old).get("metadata"),
+        &mut errors,
+    );
+    check(kind, new, &mut errors);
+    immutable::update(kind, &Node::root(new), &Node::root(old), &mut errors);
+    errors.into_vec()
 }
-pub fn update(_kind: &Kind, _new: &Value, _old: &Value) -> Vec<FieldError> {
-    Vec::new()
+
+/// What is wrong with a change of the status: only metadata can be, the rest of the object stays as it was.
+pub fn status(kind: &Kind, new: &Value, old: &Value) -> Vec<FieldError> {
+    let mut errors = Errors::default();
+    metadata::update(
+        &Node::root(new).get("metadata"),
+        &Node::root(old).get("metadata"),
+        &mut errors,
+    );
+    metadata::create(kind, &Node::root(new).get("metadata"), &mut errors);
+    errors.into_vec()
 }
-pub fn status(_kind: &Kind, _new: &Value, _old: &Value) -> Vec<FieldError> {
-    Vec::new()
-}
+
+#[cfg(test)]
+mod tests;

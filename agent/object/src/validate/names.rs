@@ -5,6 +5,9 @@
 /// What is wrong with a text, in upstream's words; empty when nothing is.
 pub type Problems = Vec<String>;
 
+/// A form that a text may be asked to have.
+pub type Form = fn(&str) -> Problems;
+
 pub const LABEL_MAX: usize = 63;
 pub const SUBDOMAIN_MAX: usize = 253;
 

@@ -1,0 +1,26 @@
+//! Go's own examples, and what it refuses.
+
+use super::*;
+
+#[test]
+fn encodes() {
+    for (bytes, text) in [
+        ("", ""),
+        ("f", "Zg=="),
+        ("fo", "Zm8="),
+        ("foo", "Zm9v"),
+        ("foob", "Zm9vYg=="),
+    ] {
+        assert_eq!(encode(bytes.as_bytes()), text);
+        assert_eq!(canonical(text), Ok(text.to_owned()));
+        assert_eq!(decoded_len(text), bytes.len());
+    }
+}
+
+#[test]
+fn refuses() {
+    assert_eq!(canonical("Zm9*"), Err(3));
+    assert_eq!(canonical("Zm9"), Err(0));
+    assert_eq!(canonical("Z=9v"), Err(1));
+    assert_eq!(canonical("Zm\n9v"), Ok("Zm9v".to_owned()));
+}

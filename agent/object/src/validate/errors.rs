@@ -1,0 +1,279 @@
+//! Errors about fields, and their text.
+//!
+//! Owns upstream's wording of each kind of error and of the values in it.
+
+use super::names::Form;
+use super::node::Node;
+use serde_json::Value;
+use std::fmt;
+
+/// What is wrong, in upstream's classes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FieldErrorKind {
+    Required,
+    Invalid,
+    NotSupported,
+    Duplicate,
+    Forbidden,
+    TooLong,
+    TooMany,
+    NotFound,
+    Internal,
+    TypeInvalid,
+}
+
+impl FieldErrorKind {
+    /// The `reason` of the cause in a `Status`.
+    pub fn as_reason(self) -> &'static str {
+        match self {
+            FieldErrorKind::Required => "FieldValueRequired",
+            FieldErrorKind::Invalid => "FieldValueInvalid",
+            FieldErrorKind::NotSupported => "FieldValueNotSupported",
+            FieldErrorKind::Duplicate => "FieldValueDuplicate",
+            FieldErrorKind::Forbidden => "FieldValueForbidden",
+            FieldErrorKind::TooLong => "FieldValueTooLong",
+            FieldErrorKind::TooMany => "FieldValueTooMany",
+            FieldErrorKind::NotFound => "FieldValueNotFound",
+            FieldErrorKind::Internal => "InternalError",
+            FieldErrorKind::TypeInvalid => "FieldValueTypeInvalid",
+        }
+    }
+
+    fn title(self) -> &'static str {
+        match self {
+            FieldErrorKind::Required => "Required value",
+            FieldErrorKind::Invalid | FieldErrorKind::TypeInvalid => "Invalid value",
+            FieldErrorKind::NotSupported => "Unsupported value",
+            FieldErrorKind::Duplicate => "Duplicate value",
+            FieldErrorKind::Forbidden => "Forbidden",
+            FieldErrorKind::TooLong => "Too long",
+            FieldErrorKind::TooMany => "Too many",
+            FieldErrorKind::NotFound => "Not found",
+            FieldErrorKind::Internal => "Internal error",
+        }
+    }
+}
+
+/// One wrong field. Display is `FIELD: DETAIL`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FieldError {
+    pub kind: FieldErrorKind,
+    /// The path of the field: `spec.containers[0].name`.
+    pub field: String,
+    /// The whole message but for the field: `Invalid value: "x": must be …`.
+    pub detail: String,
+}
+
+impl FieldError {
+    /// Builds an error as upstream words it; a kind that names no value ignores `value`.
+    pub fn new(
+        kind: FieldErrorKind,
+        field: impl Into<String>,
+        value: Option<&Value>,
+        detail: &str,
+    ) -> FieldError {
+        let mut text = kind.title().to_owned();
+        if let Some(value) = value {
+            text.push_str(": ");
+            text.push_str(&go_value(value));
+        }
+        if !detail.is_empty() {
+            text.push_str(": ");
+            text.push_str(detail);
+        }
+        FieldError {
+            kind,
+            field: field.into(),
+            detail: text,
+        }
+    }
+}
+
+impl fmt::Display for FieldError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.field, self.detail)
+    }
+}
+
+/// A value as Go prints it in errors: quoted texts, maps of texts with their type, all else as JSON.
+fn go_value(value: &Value) -> String {
+    match value {
+        Value::Object(map) if !map.is_empty() && map.values().all(Value::is_string) => {
+            let pairs: Vec<String> = map
+                .iter()
+                .map(|(key, value)| format!("{key:?}:{value}"))
+                .collect();
+            format!("map[string]string{{{}}}", pairs.join(", "))
+        }
+        Value::String(text) => format!("{text:?}"),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
+            value.to_string()
+        }
+    }
+}
+
+/// The errors found so far.
+#[derive(Debug, Default)]
+pub struct Errors(Vec<FieldError>);
+
+impl Errors {
+    pub fn into_vec(self) -> Vec<FieldError> {
+        self.0
+    }
+
+    pub fn required(&mut self, node: &Node<'_>, detail: &str) {
+        self.0.push(FieldError::new(
+            FieldErrorKind::Required,
+            &node.path,
+            None,
+            detail,
+        ));
+    }
+
+    pub fn invalid(&mut self, node: &Node<'_>, detail: &str) {
+        self.invalid_value(node, node.value, detail);
+    }
+
+    /// For a value other than the field's own.
+    pub fn invalid_value(&mut self, node: &Node<'_>, value: &Value, detail: &str) {
+        self.0.push(FieldError::new(
+            FieldErrorKind::Invalid,
+            &node.path,
+            Some(value),
+            detail,
+        ));
+    }
+
+    pub fn invalid_all(&mut self, node: &Node<'_>, problems: Vec<String>) {
+        problems
+            .iter()
+            .for_each(|problem| self.invalid(node, problem));
+    }
+
+    pub fn not_supported(&mut self, node: &Node<'_>, supported: &[&str]) {
+        let quoted: Vec<String> = supported.iter().map(|value| format!("{value:?}")).collect();
+        let detail = format!("supported values: {}", quoted.join(", "));
+        self.0.push(FieldError::new(
+            FieldErrorKind::NotSupported,
+            &node.path,
+            Some(node.value),
+            &detail,
+        ));
+    }
+
+    pub fn duplicate(&mut self, node: &Node<'_>) {
+        self.0.push(FieldError::new(
+            FieldErrorKind::Duplicate,
+            &node.path,
+            Some(node.value),
+            "",
+        ));
+    }
+
+    pub fn duplicate_value(&mut self, node: &Node<'_>, value: &Value) {
+        self.0.push(FieldError::new(
+            FieldErrorKind::Duplicate,
+            &node.path,
+            Some(value),
+            "",
+        ));
+    }
+
+    pub fn forbidden(&mut self, node: &Node<'_>, detail: &str) {
+        self.0.push(FieldError::new(
+            FieldErrorKind::Forbidden,
+            &node.path,
+            None,
+            detail,
+        ));
+    }
+
+    pub fn not_found(&mut self, node: &Node<'_>) {
+        self.0.push(FieldError::new(
+            FieldErrorKind::NotFound,
+            &node.path,
+            Some(node.value),
+            "",
+        ));
+    }
+
+    pub fn too_long(&mut self, path: &str, max: usize) {
+        let detail = format!("may not be more than {max} bytes");
+        self.0.push(FieldError::new(
+            FieldErrorKind::TooLong,
+            path,
+            None,
+            &detail,
+        ));
+    }
+
+    pub fn too_many(&mut self, node: &Node<'_>, actual: usize, max: usize) {
+        let detail = format!("must have at most {max} items");
+        self.0.push(FieldError::new(
+            FieldErrorKind::TooMany,
+            &node.path,
+            Some(&actual.into()),
+            &detail,
+        ));
+    }
+
+    /// An enumerated text that must be set.
+    pub fn one_of(&mut self, node: &Node<'_>, supported: &[&str]) {
+        match node.text() {
+            "" => self.required(node, ""),
+            text if !supported.contains(&text) => self.not_supported(node, supported),
+            _ => {}
+        }
+    }
+
+    /// An enumerated text that may be left out.
+    pub fn optional_one_of(&mut self, node: &Node<'_>, supported: &[&str]) {
+        if !node.text().is_empty() {
+            self.one_of(node, supported);
+        }
+    }
+
+    /// Anything that must be set.
+    pub fn set(&mut self, node: &Node<'_>) {
+        if node.is_empty() {
+            self.required(node, "");
+        }
+    }
+
+    /// A number that may be left out but not be negative.
+    pub fn non_negative(&mut self, node: &Node<'_>) {
+        if node.int().is_some_and(|number| number < 0) {
+            self.invalid(node, "must be greater than or equal to 0");
+        }
+    }
+
+    pub fn positive(&mut self, node: &Node<'_>) {
+        if node.int().is_some_and(|number| number <= 0) {
+            self.invalid(node, "must be greater than 0");
+        }
+    }
+
+    pub fn in_range(&mut self, node: &Node<'_>, min: i64, max: i64) {
+        if node
+            .int()
+            .is_some_and(|number| !(min..=max).contains(&number))
+        {
+            self.invalid(node, &super::names::range(min, max));
+        }
+    }
+
+    /// A text that must be set and have a form.
+    pub fn named(&mut self, node: &Node<'_>, form: Form) {
+        match node.text() {
+            "" => self.required(node, ""),
+            text => self.invalid_all(node, form(text)),
+        }
+    }
+
+    /// A text that has a form if it is set.
+    pub fn optional_named(&mut self, node: &Node<'_>, form: Form) {
+        if !node.text().is_empty() {
+            self.named(node, form);
+        }
+    }
+}

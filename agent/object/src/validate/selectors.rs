@@ -1,0 +1,70 @@
+//! Label selectors in objects, and whether they match a template.
+//!
+//! Owns the check of the form; what a selector selects is [`crate::labels`]'s.
+
+use super::errors::Errors;
+use super::metadata;
+use super::names;
+use super::node::Node;
+use crate::labels::Selector;
+
+/// Checks a `LabelSelector`.
+pub fn label_selector(selector: &Node<'_>, errors: &mut Errors) {
+    metadata::labels(&selector.get("matchLabels"), errors);
+    for expression in selector.get("matchExpressions").items() {
+        let (operator, values) = (expression.get("operator"), expression.get("values"));
+        match operator.text() {
+            "In" | "NotIn" if values.is_empty() => {
+                errors.required(
+                    &values,
+                    "must be specified when `operator` is 'In' or 'NotIn'",
+                );
+            }
+            "Exists" | "DoesNotExist" if !values.is_empty() => {
+                errors.forbidden(
+                    &values,
+                    "may not be specified when `operator` is 'Exists' or 'DoesNotExist'",
+                );
+            }
+            "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
+            _ => errors.invalid(&operator, "not a valid selector operator"),
+        }
+        let key = expression.get("key");
+        errors.invalid_all(&key, names::qualified_name(key.text()));
+        for value in values.items() {
+            errors.invalid_all(&value, names::label_value(value.text()));
+        }
+    }
+}
+
+/// Checks that a workload has a selector that is not empty and selects its own template.
+pub fn selects_template(
+    workload: &str,
+    selector: &Node<'_>,
+    template: &Node<'_>,
+    errors: &mut Errors,
+) {
+    if selector.is_missing() {
+        errors.required(selector, "");
+        return;
+    }
+    label_selector(selector, errors);
+    match Selector::from_label_selector(selector.value) {
+        Ok(parsed) if parsed.is_empty() => {
+            errors.invalid(
+                selector,
+                &format!("empty selector is invalid for {workload}"),
+            );
+        }
+        Ok(parsed) => matches_template(&parsed, template, errors),
+        Err(_) => {} // reported above
+    }
+}
+
+/// Checks that the labels of a template are selected.
+pub fn matches_template(selector: &Selector, template: &Node<'_>, errors: &mut Errors) {
+    let labels = template.at(&["metadata", "labels"]);
+    if !selector.matches(&labels.value.as_object()) {
+        errors.invalid(&labels, "`selector` does not match template `labels`");
+    }
+}

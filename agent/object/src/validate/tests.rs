@@ -1,0 +1,442 @@
+//! Messages as upstream's API server gives them, and objects that must pass.
+
+use super::*;
+use crate::kinds::{KINDS, by_kind};
+use crate::{default, meta};
+use expect_test::{Expect, expect};
+use serde_json::json;
+
+fn kind(api_version: &str, name: &str) -> &'static Kind {
+    by_kind(api_version, name).expect("is served")
+}
+
+fn whole(kind: &Kind, mut object: Value) -> Value {
+    if object["metadata"]["name"].is_null() && object["metadata"]["generateName"].is_null() {
+        meta::set(&mut object, "name", "a");
+    }
+    if kind.namespaced() && object["metadata"]["namespace"].is_null() {
+        meta::set(&mut object, "namespace", "default");
+    }
+    default::apply(kind, &mut object);
+    object
+}
+
+fn show(errors: Vec<FieldError>) -> String {
+    errors
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+fn check(api_version: &str, name: &str, object: Value, expected: Expect) {
+    let kind = kind(api_version, name);
+    expected.assert_eq(&show(create(kind, &whole(kind, object))));
+}
+
+fn check_update(api_version: &str, name: &str, old: Value, new: Value, expected: Expect) {
+    let kind = kind(api_version, name);
+    expected.assert_eq(&show(update(kind, &whole(kind, new), &whole(kind, old))));
+}
+
+fn pod(spec: Value) -> Value {
+    json!({"spec": spec})
+}
+
+fn one_container(container: Value) -> Value {
+    let mut whole = json!({"name": "a", "image": "x"});
+    json_patch::merge(&mut whole, &container);
+    pod(json!({"containers": [whole]}))
+}
+
+#[test]
+fn metadata_of_all_kinds() {
+    check(
+        "v1",
+        "ConfigMap",
+        json!({"metadata": {"name": "A_b", "labels": {"a b": "-"}, "finalizers": ["x"], "ownerReferences": [{"apiVersion": "v1"}]}}),
+        expect![[r#"
+        metadata.name: Invalid value: "A_b": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')
+        metadata.labels: Invalid value: "a b": name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')
+        metadata.labels: Invalid value: "-": a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')
+        metadata.ownerReferences[0].kind: Invalid value: "": kind must not be empty
+        metadata.ownerReferences[0].name: Invalid value: "": name must not be empty
+        metadata.ownerReferences[0].uid: Invalid value: "": uid must not be empty
+        metadata.finalizers[0]: Invalid value: "x": name is neither a standard finalizer name nor is it fully qualified"#]],
+    );
+    check(
+        "v1",
+        "ConfigMap",
+        json!({"metadata": {"generateName": "a-"}}),
+        expect![""],
+    );
+    check(
+        "v1",
+        "Namespace",
+        json!({"metadata": {"name": "a.b", "namespace": "x"}}),
+        expect![[r#"
+        metadata.name: Invalid value: "a.b": must not contain dots
+        metadata.namespace: Forbidden: not allowed on this type"#]],
+    );
+    let config_map = kind("v1", "ConfigMap");
+    expect![[r#"
+        metadata.name: Required value: name or generateName is required
+        metadata.namespace: Required value"#]]
+    .assert_eq(&show(create(config_map, &json!({}))));
+    check(
+        "rbac.authorization.k8s.io/v1",
+        "ClusterRole",
+        json!({"metadata": {"name": "system:a/b"}}),
+        expect![[r#"metadata.name: Invalid value: "system:a/b": may not contain '/'"#]],
+    );
+}
+
+#[test]
+fn pods_that_are_wrong() {
+    check(
+        "v1",
+        "Pod",
+        pod(json!({})),
+        expect!["spec.containers: Required value"],
+    );
+    check(
+        "v1",
+        "Pod",
+        pod(
+            json!({"containers": [{"name": "a"}, {"name": "a", "image": " x"}], "initContainers": [{"name": "B", "image": "x", "livenessProbe": {"exec": {"command": ["x"]}}}], "restartPolicy": "X", "dnsPolicy": "Y"}),
+        ),
+        expect![[r#"
+        spec.containers[0].image: Required value
+        spec.containers[1].name: Duplicate value: "a"
+        spec.containers[1].image: Invalid value: " x": must not have leading or trailing whitespace
+        spec.initContainers[0].name: Invalid value: "B": a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')
+        spec.initContainers[0].livenessProbe: Forbidden: may not be set for init containers without restartPolicy=Always
+        spec.restartPolicy: Unsupported value: "X": supported values: "Always", "Never", "OnFailure"
+        spec.dnsPolicy: Unsupported value: "Y": supported values: "ClusterFirst", "ClusterFirstWithHostNet", "Default", "None""#]],
+    );
+    check(
+        "v1",
+        "Pod",
+        one_container(
+            json!({"ports": [{"containerPort": 0}, {"containerPort": 70000, "name": "a"}, {"containerPort": 1, "name": "a", "hostPort": 5}, {"containerPort": 2, "hostPort": 5}]}),
+        ),
+        expect![[r#"
+        spec.containers[0].ports[0].containerPort: Required value
+        spec.containers[0].ports[1].containerPort: Invalid value: 70000: must be between 1 and 65535, inclusive
+        spec.containers[0].ports[2].name: Duplicate value: "a"
+        spec.containers[0].ports[3].hostPort: Duplicate value: "TCP//5""#]],
+    );
+    check(
+        "v1",
+        "Pod",
+        one_container(
+            json!({"volumeMounts": [{"name": "v", "mountPath": "/a", "subPath": "../x"}], "env": [{"name": "a=b"}, {"name": "x", "value": "1", "valueFrom": {"fieldRef": {"fieldPath": "x"}}}]}),
+        ),
+        expect![[r#"
+        spec.containers[0].env[0].name: Invalid value: "a=b": a valid environment variable name must consist only of printable ASCII characters other than '='
+        spec.containers[0].env[1].valueFrom: Invalid value: "": may not be specified when `value` is not empty
+        spec.containers[0].env[1].valueFrom.fieldRef.fieldPath: Unsupported value: "x": supported values: "metadata.name", "metadata.namespace", "metadata.uid", "spec.nodeName", "spec.serviceAccountName", "status.hostIP", "status.hostIPs", "status.podIP", "status.podIPs"
+        spec.containers[0].volumeMounts[0].name: Not found: "v"
+        spec.containers[0].volumeMounts[0].subPath: Invalid value: "../x": must not contain '..'"#]],
+    );
+    check(
+        "v1",
+        "Pod",
+        one_container(
+            json!({"resources": {"limits": {"cpu": "1", "gpu": "1"}, "requests": {"cpu": "2", "memory": "-1"}}, "livenessProbe": {"successThreshold": 2, "httpGet": {}}}),
+        ),
+        expect![[r#"
+        spec.containers[0].resources.limits[gpu]: Invalid value: "gpu": must be a standard resource type or fully qualified
+        spec.containers[0].resources.limits[gpu]: Invalid value: "gpu": must be a standard resource for containers
+        spec.containers[0].resources.requests[gpu]: Invalid value: "gpu": must be a standard resource type or fully qualified
+        spec.containers[0].resources.requests[gpu]: Invalid value: "gpu": must be a standard resource for containers
+        spec.containers[0].resources.requests[memory]: Invalid value: "-1": must be greater than or equal to 0
+        spec.containers[0].resources.requests: Invalid value: "2": must be less than or equal to cpu limit of 1
+        spec.containers[0].livenessProbe.httpGet.port: Invalid value: 0: must be between 1 and 65535, inclusive
+        spec.containers[0].livenessProbe.successThreshold: Invalid value: 2: must be 1"#]],
+    );
+    check(
+        "v1",
+        "Pod",
+        pod(
+            json!({"containers": [{"name": "a", "image": "x"}], "volumes": [{"name": "v", "emptyDir": {}, "hostPath": {"path": "/"}}, {"name": "v", "secret": {}}], "tolerations": [{"operator": "Equal"}]}),
+        ),
+        expect![[r#"
+        spec.volumes[0].hostPath: Forbidden: may not specify more than 1 volume type
+        spec.volumes[1].name: Duplicate value: "v"
+        spec.volumes[1].secret.secretName: Required value
+        spec.tolerations[0].operator: Invalid value: "Equal": operator must be Exists when `key` is empty, which means "match all values and all keys""#]],
+    );
+}
+
+#[test]
+fn workloads_that_are_wrong() {
+    let template = || json!({"metadata": {"labels": {"app": "x"}}, "spec": {"containers": [{"name": "a", "image": "x"}]}});
+    check(
+        "apps/v1",
+        "Deployment",
+        json!({"spec": {"template": template()}}),
+        expect!["spec.selector: Required value"],
+    );
+    check(
+        "apps/v1",
+        "Deployment",
+        json!({"spec": {"selector": {}, "template": template(), "replicas": -1}}),
+        expect![[r#"
+        spec.replicas: Invalid value: -1: must be greater than or equal to 0
+        spec.selector: Invalid value: {}: empty selector is invalid for deployment"#]],
+    );
+    check(
+        "apps/v1",
+        "Deployment",
+        json!({"spec": {"selector": {"matchLabels": {"app": "y"}}, "template": template(), "strategy": {"type": "Recreate", "rollingUpdate": {}}}}),
+        expect![[r#"
+        spec.template.metadata.labels: Invalid value: map[string]string{"app":"x"}: `selector` does not match template `labels`
+        spec.strategy.rollingUpdate: Forbidden: may not be specified when strategy `type` is 'Recreate'"#]],
+    );
+    check(
+        "batch/v1",
+        "Job",
+        json!({"spec": {"template": template()}}),
+        expect![[
+            r#"spec.template.spec.restartPolicy: Required value: valid values: "OnFailure", "Never""#
+        ]],
+    );
+    check(
+        "batch/v1",
+        "CronJob",
+        json!({"spec": {"schedule": "* * * 13", "jobTemplate": {"spec": {"template": {"spec": {"restartPolicy": "Never", "containers": [{"name": "a", "image": "x"}]}}}}}}),
+        expect![[
+            r#"spec.schedule: Invalid value: "* * * 13": expected exactly 5 fields, found 4: [* * * 13]"#
+        ]],
+    );
+}
+
+#[test]
+fn services_that_are_wrong() {
+    check(
+        "v1",
+        "Service",
+        json!({"spec": {}}),
+        expect!["spec.ports: Required value"],
+    );
+    check(
+        "v1",
+        "Service",
+        json!({"metadata": {"name": "1a"}, "spec": {"clusterIP": "x", "ports": [{"port": 80}, {"port": 80, "name": "b", "nodePort": 30000}]}}),
+        expect![[r#"
+        metadata.name: Invalid value: "1a": a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is '[a-z]([-a-z0-9]*[a-z0-9])?')
+        spec.ports[0].name: Required value
+        spec.ports[1]: Duplicate value: {"name":"b","nodePort":30000,"port":80,"protocol":"TCP","targetPort":80}
+        spec.ports[1].nodePort: Forbidden: may not be used when `type` is 'ClusterIP'
+        spec.clusterIPs[0]: Invalid value: "x": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"#]],
+    );
+    check(
+        "v1",
+        "Service",
+        json!({"spec": {"type": "ExternalName", "externalName": "a_b"}}),
+        expect![[
+            r#"spec.externalName: Invalid value: "a_b": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"#
+        ]],
+    );
+}
+
+#[test]
+fn others_that_are_wrong() {
+    check(
+        "v1",
+        "Secret",
+        json!({"type": "kubernetes.io/tls", "data": {"a/b": ""}}),
+        expect![[r#"
+        data[a/b]: Invalid value: "a/b": a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')
+        data[tls.crt]: Required value
+        data[tls.key]: Required value"#]],
+    );
+    check(
+        "v1",
+        "ConfigMap",
+        json!({"data": {"a": "x".repeat(1024 * 1024 + 1)}}),
+        expect!["[]: Too long: may not be more than 1048576 bytes"],
+    );
+    check(
+        "v1",
+        "PersistentVolumeClaim",
+        json!({"spec": {}}),
+        expect![[r#"
+        spec.accessModes: Required value: at least 1 access mode is required
+        spec.resources.requests[storage]: Required value"#]],
+    );
+    check(
+        "rbac.authorization.k8s.io/v1",
+        "RoleBinding",
+        json!({"roleRef": {"kind": "X", "name": "a"}, "subjects": [{"kind": "ServiceAccount", "name": "a"}]}),
+        expect![[r#"
+        roleRef.kind: Unsupported value: "X": supported values: "Role", "ClusterRole"
+        subjects[0].namespace: Required value"#]],
+    );
+    check(
+        "networking.k8s.io/v1",
+        "Ingress",
+        json!({"spec": {"rules": [{"host": "10.0.0.1", "http": {"paths": [{"path": "a", "pathType": "Prefix", "backend": {"service": {"name": "a"}}}, {"path": "/"}]}}]}}),
+        expect![[r#"
+        spec.rules[0].host: Invalid value: "10.0.0.1": must be a DNS name, not an IP address
+        spec.rules[0].http.paths[0].path: Invalid value: "a": must be an absolute path
+        spec.rules[0].http.paths[0].backend.service.port: Required value: port name or number is required
+        spec.rules[0].http.paths[1].pathType: Required value: pathType must be specified"#]],
+    );
+    check(
+        "autoscaling/v2",
+        "HorizontalPodAutoscaler",
+        json!({"spec": {"minReplicas": 3, "maxReplicas": 2, "scaleTargetRef": {"kind": "Deployment"}}}),
+        expect![[r#"
+        spec.maxReplicas: Invalid value: 2: must be greater than or equal to `minReplicas`
+        spec.scaleTargetRef.name: Required value"#]],
+    );
+}
+
+#[test]
+fn changes_that_are_refused() {
+    let template = || json!({"metadata": {"labels": {"app": "x"}}, "spec": {"containers": [{"name": "a", "image": "x"}]}});
+    let spec = |key: &str| json!({"spec": {"selector": {"matchLabels": {"app": "x"}, "matchExpressions": [{"key": key, "operator": "DoesNotExist"}]}, "template": template()}});
+    check_update(
+        "apps/v1",
+        "Deployment",
+        spec("a"),
+        spec("b"),
+        expect![[
+            r#"spec.selector: Invalid value: {"matchExpressions":[{"key":"b","operator":"DoesNotExist"}],"matchLabels":{"app":"x"}}: field is immutable"#
+        ]],
+    );
+    check_update(
+        "apps/v1",
+        "StatefulSet",
+        spec("a"),
+        spec("b"),
+        expect![
+            "spec: Forbidden: updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', 'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden"
+        ],
+    );
+    check_update(
+        "v1",
+        "Pod",
+        one_container(json!({})),
+        one_container(json!({"image": "y"})),
+        expect![""],
+    );
+    check_update(
+        "v1",
+        "Pod",
+        one_container(json!({})),
+        one_container(json!({"tty": true})),
+        expect![
+            "spec: Forbidden: pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)"
+        ],
+    );
+    check_update(
+        "v1",
+        "ConfigMap",
+        json!({"immutable": true, "data": {"a": "1"}}),
+        json!({"immutable": true, "data": {"a": "2"}}),
+        expect!["data: Forbidden: field is immutable when `immutable` is set"],
+    );
+    check_update(
+        "v1",
+        "Secret",
+        json!({"type": "a"}),
+        json!({"type": "b"}),
+        expect![[r#"type: Invalid value: "b": field is immutable"#]],
+    );
+    check_update(
+        "v1",
+        "ConfigMap",
+        json!({"metadata": {"uid": "a", "deletionTimestamp": "x"}}),
+        json!({"metadata": {"uid": "b", "deletionTimestamp": "x", "finalizers": ["a/b"]}}),
+        expect![[r#"
+        metadata.uid: Invalid value: "b": field is immutable
+        metadata.finalizers: Forbidden: no new finalizers can be added if the object is being deleted, found new finalizers []string{"a/b"}"#]],
+    );
+    let claim = |size: &str| json!({"spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": size}}}, "status": {"phase": "Bound"}});
+    check_update(
+        "v1",
+        "PersistentVolumeClaim",
+        claim("1Gi"),
+        claim("2Gi"),
+        expect![""],
+    );
+    check_update(
+        "v1",
+        "PersistentVolumeClaim",
+        claim("2Gi"),
+        claim("1Gi"),
+        expect![
+            "spec.resources.requests.storage: Forbidden: field can not be less than previous value"
+        ],
+    );
+}
+
+#[test]
+fn objects_that_are_right() {
+    let template = || json!({"metadata": {"labels": {"app": "x"}}, "spec": {"containers": [{"name": "a", "image": "x"}]}});
+    for name in ["Deployment", "ReplicaSet", "StatefulSet", "DaemonSet"] {
+        check(
+            "apps/v1",
+            name,
+            json!({"spec": {"selector": {"matchLabels": {"app": "x"}}, "template": template()}}),
+            expect![""],
+        );
+    }
+    check(
+        "v1",
+        "Service",
+        json!({"spec": {"ports": [{"port": 80, "targetPort": "http"}], "selector": {"a": "b"}}}),
+        expect![""],
+    );
+    check(
+        "v1",
+        "Service",
+        json!({"spec": {"clusterIP": "None"}}),
+        expect![""],
+    );
+    check("v1", "Namespace", json!({}), expect![""]);
+    check("v1", "Node", json!({}), expect![""]);
+    check(
+        "v1",
+        "Event",
+        json!({"involvedObject": {"kind": "Node", "name": "a"}}),
+        expect![""],
+    );
+    check(
+        "storage.k8s.io/v1",
+        "StorageClass",
+        json!({"provisioner": "skiff.dev/local"}),
+        expect![""],
+    );
+    check(
+        "scheduling.k8s.io/v1",
+        "PriorityClass",
+        json!({"metadata": {"name": "system-node-critical"}, "value": 2000001000}),
+        expect![""],
+    );
+    check(
+        "discovery.k8s.io/v1",
+        "EndpointSlice",
+        json!({"addressType": "IPv4", "endpoints": [{"addresses": ["10.0.0.1"]}], "ports": [{"port": 80}]}),
+        expect![""],
+    );
+}
+
+#[test]
+fn malformed_objects_do_not_panic() {
+    for kind in KINDS {
+        for object in [
+            json!(null),
+            json!([]),
+            json!({"spec": 1, "metadata": []}),
+            json!({"metadata": {"labels": [], "finalizers": {}}, "spec": {"template": [], "containers": {}, "ports": [3], "selector": 1, "volumes": [[]]}}),
+        ] {
+            let _ = create(kind, &object);
+            let _ = update(kind, &object, &json!({"spec": {"containers": [1]}}));
+            let _ = status(kind, &object, &json!(null));
+        }
+    }
+}
