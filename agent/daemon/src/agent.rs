@@ -12,7 +12,7 @@ use k8s_openapi::api::core::v1::Node;
 use kube::Api as KubeApi;
 use nix::fcntl::{Flock, FlockArg};
 use skiff_apiserver::{Api, Pki};
-use skiff_cri::{Containerd, Runtime, Supervisor};
+use skiff_cri::{Runtime, Supervisor};
 use skiff_store::Embedded;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -178,7 +178,7 @@ async fn start_node(
     ));
     skiff_network::prepare(&plan.network()).await?;
     let supervisor = Supervisor::start(plan.runtime()).await.context("the container runtime did not start")?;
-    let runtime: Arc<dyn Runtime> = Arc::new(Containerd::connect(&plan.paths.containerd_socket()));
+    let runtime: Arc<dyn Runtime> = Arc::new(plan.containerd());
     tasks.spawn({
         let shutdown = shutdown.clone();
         // Dropped only at the end: as long as it lives, containerd is started again when it dies.

@@ -120,6 +120,11 @@ impl Plan {
         }
     }
 
+    pub fn containerd(&self) -> skiff_cri::Containerd {
+        let config = self.runtime();
+        skiff_cri::Containerd::new(config.socket, config.ctr)
+    }
+
     pub fn node(&self) -> skiff_node::Config {
         let role = ("node-role.kubernetes.io/control-plane".to_owned(), "true".to_owned());
         let mut labels = self.settings.node.labels.clone();

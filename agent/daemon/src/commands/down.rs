@@ -78,9 +78,9 @@ async fn take_down(plan: &Plan) -> anyhow::Result<()> {
     // The runtime is started where it does not run: only it knows all that belongs to the containers.
     if plan.paths.containerd_root().exists() {
         let supervisor = Supervisor::start(plan.runtime()).await.context("the container runtime did not start")?;
-        let runtime = Containerd::connect(&plan.paths.containerd_socket());
+        let runtime = plan.containerd();
         stop_pods(&runtime).await?;
-        supervisor.stop().await?;
+        supervisor.stop().await;
     }
     skiff_network::remove(&plan.network()).await?;
     mounts::unmount_below(&plan.paths.data_dir)?;

@@ -40,7 +40,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         bail!("no container runtime runs for {}: start the box with `skiff up`", paths.data_dir.display());
     }
     block_on(async {
-        let runtime = Containerd::connect(&socket);
+        let runtime = Containerd::new(&socket, "ctr");
         match &arguments.command {
             Command::Import { files } => import(&runtime, files).await,
             Command::List => list(&runtime).await,
