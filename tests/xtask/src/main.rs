@@ -1,2 +1,36 @@
-//! xtask
-fn main() {}
+//! The project's own commands: `cargo xtask up`, `down`, `test`, `bench`.
+
+mod bench;
+mod test;
+mod up;
+mod workspace;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "The project's own commands")]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Install what is missing, build, start a box here and deploy a demo; Ctrl-C ends it all
+    Up(up::Arguments),
+    /// End the box that `up --detach` left running
+    Down,
+    /// Everything CI runs
+    Test(test::Arguments),
+    /// Measure, beside peers where there are any
+    Bench(bench::Arguments),
+}
+
+fn main() -> anyhow::Result<()> {
+    match CommandLine::parse().command {
+        Command::Up(arguments) => up::run(&arguments),
+        Command::Down => up::down(),
+        Command::Test(arguments) => test::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
+    }
+}

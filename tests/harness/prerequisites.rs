@@ -1,0 +1,128 @@
+//! What a fresh Debian or Ubuntu machine lacks, and installing it.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, bail};
+
+use crate::command;
+
+/// A program that has to be there, and the package that brings it.
+#[derive(Clone, Copy, Debug)]
+pub struct Needed {
+    pub program: &'static str,
+    pub package: &'static str,
+}
+
+const fn needed(program: &'static str, package: &'static str) -> Needed {
+    Needed { program, package }
+}
+
+/// To run a box.
+pub const BOX: &[Needed] = &[
+    needed("/usr/bin/containerd", "containerd"),
+    needed("/usr/sbin/runc", "runc"),
+    needed("/usr/lib/cni/bridge", "containernetworking-plugins"),
+    needed("/usr/sbin/nft", "nftables"),
+    needed("/bin/ip", "iproute2"),
+];
+
+/// To build the demo's image.
+pub const DEMO: &[Needed] = &[needed("/bin/busybox", "busybox-static")];
+
+/// To run the tests.
+pub const TESTS: &[Needed] = &[
+    needed("/usr/bin/curl", "curl"),
+    needed("/usr/sbin/nginx", "nginx-light"),
+    needed("/usr/bin/docker-registry", "docker-registry"),
+    needed("/usr/bin/skopeo", "skopeo"),
+    needed("/usr/bin/unshare", "util-linux"),
+];
+
+/// To run the benchmarks' peers.
+pub const BENCHMARKS: &[Needed] =
+    &[needed("/usr/bin/etcd", "etcd-server"), needed("/usr/bin/podman", "podman"), needed("/usr/bin/wrk", "wrk")];
+
+/// Programs that distributions put in one of several places.
+fn is_there(program: &str) -> bool {
+    let name = Path::new(program).file_name().map(PathBuf::from).unwrap_or_default();
+    let places = ["/usr/bin", "/usr/sbin", "/bin", "/sbin", "/usr/lib/cni", "/opt/cni/bin"];
+    Path::new(program).exists() || places.iter().any(|dir| Path::new(dir).join(&name).exists())
+}
+
+/// Says what is missing and installs it through apt.
+pub fn ensure(lists: &[&[Needed]]) -> anyhow::Result<()> {
+    let missing: Vec<&str> =
+        lists.iter().flat_map(|list| list.iter()).filter(|n| !is_there(n.program)).map(|n| n.package).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    println!("missing: {}; installing with apt", missing.join(" "));
+    if !Path::new("/usr/bin/apt-get").exists() {
+        bail!("this machine has no apt: install {} yourself", missing.join(" "));
+    }
+    apt(&["update", "-q"])?;
+    let mut arguments = vec!["install", "-y", "-q", "--no-install-recommends"];
+    arguments.extend(&missing);
+    apt(&arguments)
+}
+
+fn apt(arguments: &[&str]) -> anyhow::Result<()> {
+    let mut command = Command::new("/usr/bin/apt-get");
+    command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
+    // Services that packages would start are none of ours.
+    let policy = Path::new("/usr/sbin/policy-rc.d");
+    let ours = !policy.exists() && std::fs::write(policy, "#!/bin/sh\nexit 101\n").is_ok();
+    if ours {
+        command::run("chmod", ["755", "/usr/sbin/policy-rc.d"])?;
+    }
+    let done = command::output(command);
+    if ours {
+        let _ = std::fs::remove_file(policy);
+    }
+    let done = done?;
+    if done.ok { Ok(()) } else { bail!("apt-get {} failed: {}{}", arguments.join(" "), done.stdout, done.stderr) }
+}
+
+/// A current stock kubectl: the one on the PATH, or Debian's newest stable, unpacked below `dir`.
+pub fn kubectl(dir: &Path) -> anyhow::Result<PathBuf> {
+    const MINOR_MIN: u32 = 31;
+    if let Ok(text) = command::run("kubectl", ["version", "--client", "-o", "json"]) {
+        let version: serde_json::Value = serde_json::from_str(&text)?;
+        let minor = version["clientVersion"]["minor"].as_str().unwrap_or_default();
+        let minor: u32 = minor.trim_end_matches('+').parse().unwrap_or(0);
+        if minor >= MINOR_MIN {
+            return Ok("kubectl".into());
+        }
+    }
+    let unpacked = dir.join("usr/bin/kubectl");
+    if unpacked.exists() {
+        return Ok(unpacked);
+    }
+    println!("missing: a current kubectl; unpacking Debian trixie's below {}", dir.display());
+    std::fs::create_dir_all(dir.join("apt/lists/partial"))?;
+    let sources = dir.join("apt/sources.list");
+    let keyring = "/usr/share/keyrings/debian-archive-keyring.gpg";
+    std::fs::write(&sources, format!("deb [signed-by={keyring}] http://deb.debian.org/debian trixie main\n"))?;
+    let option = |key: &str, path: &Path| format!("{key}={}", path.display());
+    let options = [
+        option("Dir::Etc::sourcelist", &sources),
+        "Dir::Etc::sourceparts=-".to_owned(),
+        option("Dir::State::lists", &dir.join("apt/lists")),
+        "APT::Sandbox::User=root".to_owned(),
+    ];
+    let apt_get = |arguments: &[&str]| {
+        let mut command = Command::new("apt-get");
+        command.current_dir(dir).args(options.iter().flat_map(|o| ["-o", o.as_str()])).args(arguments);
+        let done = command::output(command)?;
+        if done.ok { Ok(()) } else { bail!("apt-get {}: {}{}", arguments.join(" "), done.stdout, done.stderr) }
+    };
+    apt_get(&["update", "-q"])?;
+    apt_get(&["download", "-q", "kubernetes-client"])?;
+    let package = std::fs::read_dir(dir)?.flatten().map(|e| e.path()).find(|p| p.extension().is_some_and(|e| e == "deb"));
+    let package = package.context("apt downloaded no package")?;
+    command::run("dpkg-deb", [OsString::from("-x"), package.into_os_string(), dir.as_os_str().to_owned()])?;
+    Ok(unpacked)
+}
+

@@ -1,0 +1,232 @@
+//! A box of its own beside others on this machine: its data, names, addresses and ports are all its own, and nothing
+//! of it is left when it is dropped.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use serde_json::Value;
+
+use crate::command::{self, Done};
+use crate::{images, wait};
+
+const READY_MAX: Duration = Duration::from_secs(60);
+
+/// What tells boxes apart; each number is a separate set of names, addresses and ports.
+#[derive(Clone, Copy, Debug)]
+pub struct Number(pub u8);
+
+pub struct RunningBox {
+    number: Number,
+    binary: PathBuf,
+    kubectl: PathBuf,
+    dir: PathBuf,
+    _temporary: tempfile::TempDir,
+    agent: Option<Child>,
+}
+
+impl RunningBox {
+    /// Starts a box and waits until its node is Ready.
+    pub fn start(binary: &Path, kubectl: &Path, number: Number) -> anyhow::Result<Self> {
+        let mut running = Self::prepare(binary, kubectl, number)?;
+        running.start_agent()?;
+        running.wait_ready()?;
+        Ok(running)
+    }
+
+    /// A box that does not run yet.
+    pub fn prepare(binary: &Path, kubectl: &Path, number: Number) -> anyhow::Result<Self> {
+        let temporary = tempfile::Builder::new().prefix("skiff-box-").tempdir()?;
+        let dir = temporary.path().join("data");
+        let running = Self {
+            number,
+            binary: binary.to_owned(),
+            kubectl: kubectl.to_owned(),
+            dir,
+            _temporary: temporary,
+            agent: None,
+        };
+        std::fs::write(running.settings_file(), running.settings())?;
+        Ok(running)
+    }
+
+    fn settings_file(&self) -> PathBuf {
+        self.dir.with_file_name("skiff.toml")
+    }
+
+    fn settings(&self) -> String {
+        let n = self.number.0;
+        format!(
+            "[node]\nname = \"box-{n}\"\n[api]\nlisten = \"0.0.0.0:{}\"\n[network]\npod_cidr = \"10.{}.0.0/24\"\n\
+             service_cidr = \"10.{}.0.0/16\"\nnode_ports = \"{}\"\nbridge = \"sktest{n}\"\ntable = \"sktest{n}\"\n\
+             [runtime]\ncgroup_parent = \"sktest{n}\"\nsupervisor = \"child\"\n",
+            16_000 + u16::from(n),
+            100 + n,
+            150 + n,
+            self.node_ports(),
+        )
+    }
+
+    pub fn node_ports(&self) -> String {
+        let first = 20_000 + u16::from(self.number.0) * 100;
+        format!("{first}-{}", first + 99)
+    }
+
+    pub fn node_name(&self) -> String {
+        format!("box-{}", self.number.0)
+    }
+
+    pub fn api_port(&self) -> u16 {
+        16_000 + u16::from(self.number.0)
+    }
+
+    pub fn data_dir(&self) -> &Path {
+        &self.dir
+    }
+
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.dir.join("kubeconfig.yaml")
+    }
+
+    pub fn log_file(&self) -> PathBuf {
+        self.dir.with_file_name("agent.log")
+    }
+
+    pub fn agent_pid(&self) -> Option<u32> {
+        self.agent.as_ref().map(Child::id)
+    }
+
+    pub fn start_agent(&mut self) -> anyhow::Result<()> {
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.log_file())?;
+        let child = Command::new(&self.binary)
+            .args(["up", "--config"])
+            .arg(self.settings_file())
+            .arg("--data-dir")
+            .arg(&self.dir)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .with_context(|| format!("{} does not start", self.binary.display()))?;
+        self.agent = Some(child);
+        Ok(())
+    }
+
+    pub fn wait_api(&mut self) -> anyhow::Result<()> {
+        self.wait("the API answers", |b| b.kubectl(&["get", "--raw", "/readyz"]).map(drop))
+    }
+
+    pub fn wait_ready(&mut self) -> anyhow::Result<()> {
+        self.wait("the node is Ready", |b| {
+            let node = b.json(&["get", "node", &b.node_name()])?;
+            let conditions = node["status"]["conditions"].as_array().cloned().unwrap_or_default();
+            let ready = conditions.iter().any(|c| c["type"] == "Ready" && c["status"] == "True");
+            if ready { Ok(()) } else { bail!("conditions: {conditions:?}") }
+        })
+    }
+
+    fn wait(&mut self, what: &str, check: impl Fn(&Self) -> anyhow::Result<()>) -> anyhow::Result<()> {
+        let result = wait::until(what, READY_MAX, || {
+            if let Some(status) = self.agent.as_mut().and_then(|a| a.try_wait().ok().flatten()) {
+                bail!("the agent ended: {status}");
+            }
+            check(self)
+        });
+        result.with_context(|| format!("the agent's log:\n{}", self.log_tail()))
+    }
+
+    pub fn log_tail(&self) -> String {
+        let text = std::fs::read_to_string(self.log_file()).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(40)..].join("\n")
+    }
+
+    /// Ends the agent as a power cut would: no word of warning. Pods and runtime go on.
+    pub fn kill_agent(&mut self) -> anyhow::Result<()> {
+        if let Some(mut agent) = self.agent.take() {
+            agent.kill()?;
+            agent.wait()?;
+        }
+        Ok(())
+    }
+
+    /// Asks the agent to stop and waits for it.
+    pub fn stop_agent(&mut self) -> anyhow::Result<()> {
+        if let Some(mut agent) = self.agent.take() {
+            command::run("kill", ["-TERM", &agent.id().to_string()])?;
+            agent.wait()?;
+        }
+        Ok(())
+    }
+
+    pub fn skiff(&self, arguments: &[&str]) -> anyhow::Result<Done> {
+        let mut command = Command::new(&self.binary);
+        command.args(arguments).env("SKIFF_DATA_DIR", &self.dir);
+        command::output(command)
+    }
+
+    pub fn import(&self, image: &images::Image) -> anyhow::Result<()> {
+        let archive = self.dir.with_file_name("import.tar");
+        image.write(&archive)?;
+        let done = self.skiff(&["images", "import", &archive.to_string_lossy()])?;
+        if done.ok { Ok(()) } else { bail!("import failed: {}", done.stderr) }
+    }
+
+    /// A kubectl that is to run, for tests that need its pipes.
+    pub fn kubectl_command(&self) -> Command {
+        let mut command = Command::new(&self.kubectl);
+        command.arg("--kubeconfig").arg(self.kubeconfig());
+        // Discovery is kept per box, not in the user's home.
+        command.arg("--cache-dir").arg(self.dir.with_file_name("kubectl-cache"));
+        command
+    }
+
+    pub fn try_kubectl(&self, arguments: &[&str]) -> anyhow::Result<Done> {
+        let mut command = self.kubectl_command();
+        command.args(arguments);
+        command::output(command)
+    }
+
+    pub fn kubectl(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        let done = self.try_kubectl(arguments)?;
+        if !done.ok {
+            bail!("kubectl {} failed: {}{}", arguments.join(" "), done.stdout, done.stderr);
+        }
+        Ok(done.stdout)
+    }
+
+    pub fn json(&self, arguments: &[&str]) -> anyhow::Result<Value> {
+        let mut all = arguments.to_vec();
+        all.extend(["-o", "json"]);
+        Ok(serde_json::from_str(&self.kubectl(&all)?)?)
+    }
+
+    pub fn apply(&self, manifest: &str) -> anyhow::Result<String> {
+        let done = self.try_apply(manifest)?;
+        if done.ok { Ok(done.stdout) } else { bail!("apply failed: {}{}", done.stdout, done.stderr) }
+    }
+
+    pub fn try_apply(&self, manifest: &str) -> anyhow::Result<Done> {
+        let file = tempfile::Builder::new().suffix(".yaml").tempfile()?;
+        std::fs::write(file.path(), manifest)?;
+        self.try_kubectl(&["apply", "-f", &file.path().to_string_lossy()])
+    }
+}
+
+impl Drop for RunningBox {
+    fn drop(&mut self) {
+        if std::env::var_os("SKIFF_KEEP").is_some() {
+            eprintln!("kept: {}", self.dir.display());
+            return;
+        }
+        let _ = self.stop_agent();
+        if self.dir.exists() {
+            match self.skiff(&["down", "--purge", "--yes"]) {
+                Ok(done) if done.ok => {}
+                Ok(done) => eprintln!("the box was not taken down: {}", done.stderr),
+                Err(error) => eprintln!("the box was not taken down: {error:#}"),
+            }
+        }
+    }
+}

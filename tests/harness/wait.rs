@@ -1,0 +1,21 @@
+//! Waiting until something holds, with a limit; never a plain sleep.
+
+use std::time::{Duration, Instant};
+
+use anyhow::bail;
+
+const POLL: Duration = Duration::from_millis(20);
+
+/// Calls `check` until it answers; fails with `what` and the last refusal when `limit` has passed.
+pub fn until<T>(what: &str, limit: Duration, mut check: impl FnMut() -> anyhow::Result<T>) -> anyhow::Result<T> {
+    let started = Instant::now();
+    loop {
+        match check() {
+            Ok(answer) => return Ok(answer),
+            Err(error) if started.elapsed() > limit => {
+                bail!("{what}: not within {:.1} s: {error:#}", limit.as_secs_f32())
+            }
+            Err(_) => std::thread::sleep(POLL),
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! `cargo xtask up`: from a fresh checkout to a page served by pods on this machine.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+use skiff_tests::{command, images, prerequisites, wait};
+
+use crate::workspace::{self, Profile};
+
+const DEMO_IMAGE: &str = "localhost/skiff/demo:1";
+const READY_MAX: Duration = Duration::from_secs(60);
+
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Start the box without the demo
+    #[arg(long)]
+    no_demo: bool,
+    /// Leave the box running and return; `cargo xtask down` ends it
+    #[arg(long)]
+    detach: bool,
+}
+
+struct Workplace {
+    skiff: PathBuf,
+    data: PathBuf,
+}
+
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+extern "C" fn interrupted(_signal: i32) {
+    INTERRUPTED.store(true, Ordering::SeqCst);
+}
+
+pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    workspace::require_root()?;
+    let data = workspace::target().join("box");
+    if let Some(pid) = running(&data) {
+        bail!(
+            "a box already runs here (process {pid}):\n  export KUBECONFIG={}\nend it with Ctrl-C in its terminal, or with `cargo xtask down`",
+            data.join("kubeconfig.yaml").display()
+        );
+    }
+    prerequisites::ensure(&[prerequisites::BOX, prerequisites::DEMO])?;
+    println!("building the agent");
+    let skiff = workspace::build_agent(Profile::Release)?;
+    let place = Workplace { skiff, data };
+    handle_interrupt()?;
+    let mut agent = place.start()?;
+    let result = place.bring_up(arguments, &mut agent);
+    if let Err(error) = result {
+        place.end(&mut agent)?;
+        return Err(error);
+    }
+    if arguments.detach {
+        println!("the box goes on without this command; `cargo xtask down` ends it");
+        return Ok(());
+    }
+    println!("Ctrl-C ends the box");
+    while !INTERRUPTED.load(Ordering::SeqCst) {
+        if let Some(status) = agent.try_wait()? {
+            place.end(&mut agent)?;
+            bail!("the agent ended: {status}; its log is {}", place.log().display());
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    println!("\nending the box");
+    place.end(&mut agent)
+}
+
+pub fn down() -> anyhow::Result<()> {
+    workspace::require_root()?;
+    let data = workspace::target().join("box");
+    let skiff = workspace::target().join("release/skiff");
+    if !skiff.exists() || !data.exists() {
+        bail!("there is no box here: `cargo xtask up` starts one");
+    }
+    let down = command::run(&skiff.to_string_lossy(), ["down".as_ref(), "--data-dir".as_ref(), data.as_os_str()])?;
+    print!("{down}");
+    Ok(())
+}
+
+/// The agent that holds the data directory's lock.
+fn running(data: &Path) -> Option<String> {
+    let pid = std::fs::read_to_string(data.join("agent.lock")).ok()?;
+    let program = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+    (program.trim() == "skiff").then_some(pid)
+}
+
+fn handle_interrupt() -> anyhow::Result<()> {
+    let action = SigAction::new(SigHandler::Handler(interrupted), SaFlags::empty(), SigSet::empty());
+    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+        // SAFETY: the handler only stores into an atomic.
+        unsafe { sigaction(signal, &action) }?;
+    }
+    Ok(())
+}
+
+impl Workplace {
+    fn log(&self) -> PathBuf {
+        self.data.with_file_name("box.log")
+    }
+
+    fn kubeconfig(&self) -> PathBuf {
+        self.data.join("kubeconfig.yaml")
+    }
+
+    fn start(&self) -> anyhow::Result<Child> {
+        let log = std::fs::File::create(self.log())?;
+        let mut command = Command::new(&self.skiff);
+        command.arg("up").arg("--data-dir").arg(&self.data);
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        // A group of its own: Ctrl-C reaches this command, which then ends the box in order.
+        command.process_group(0).spawn().context("the agent does not start")
+    }
+
+    fn bring_up(&self, arguments: &Arguments, agent: &mut Child) -> anyhow::Result<()> {
+        let kubectl = prerequisites::kubectl(&workspace::target().join("kubectl"))?;
+        let started = Instant::now();
+        self.wait("the API", agent, || self.kubectl(&kubectl, &["get", "--raw", "/readyz"]).map(drop))?;
+        self.wait("the node", agent, || {
+            let ready = "jsonpath={.items[*].status.conditions[?(@.type=='Ready')].status}";
+            let status = self.kubectl(&kubectl, &["get", "nodes", "-o", ready])?;
+            if status == "True" { Ok(()) } else { bail!("the node is not Ready: {status:?}") }
+        })?;
+        println!("the box is ready after {:.1} s", started.elapsed().as_secs_f32());
+        if !arguments.no_demo {
+            self.demo(&kubectl, agent)?;
+        }
+        println!("\n  export KUBECONFIG={}", self.kubeconfig().display());
+        if kubectl != Path::new("kubectl") {
+            println!("  export PATH={}:$PATH   # a stock kubectl", kubectl.parent().unwrap_or(&kubectl).display());
+        }
+        println!("  kubectl get pods -A\n");
+        Ok(())
+    }
+
+    /// Waits with a line that shows for how long.
+    fn wait(&self, what: &str, agent: &mut Child, check: impl Fn() -> anyhow::Result<()>) -> anyhow::Result<()> {
+        let started = Instant::now();
+        let result = wait::until(what, READY_MAX, || {
+            if INTERRUPTED.load(Ordering::SeqCst) {
+                return Ok(Err(anyhow::anyhow!("interrupted")));
+            }
+            if let Some(status) = agent.try_wait()? {
+                return Ok(Err(anyhow::anyhow!("the agent ended: {status}")));
+            }
+            print!("\rwaiting for {what} … {:.1} s ", started.elapsed().as_secs_f32());
+            let _ = std::io::stdout().flush();
+            check().map(Ok)
+        });
+        println!();
+        result.and_then(|inner| inner).with_context(|| format!("see {}", self.log().display()))
+    }
+
+    fn kubectl(&self, kubectl: &Path, arguments: &[&str]) -> anyhow::Result<String> {
+        let mut command = Command::new(kubectl);
+        command.arg("--kubeconfig").arg(self.kubeconfig()).args(arguments);
+        let done = command::output(command)?;
+        if done.ok { Ok(done.stdout) } else { bail!("{}", done.stderr.trim()) }
+    }
+
+    fn demo(&self, kubectl: &Path, agent: &mut Child) -> anyhow::Result<()> {
+        let archive = workspace::target().join("demo.tar");
+        images::web(DEMO_IMAGE, PAGE).write(&archive)?;
+        let mut command = Command::new(&self.skiff);
+        command.args(["images", "--data-dir"]).arg(&self.data).arg("import").arg(&archive);
+        let done = command::output(command)?;
+        if !done.ok {
+            bail!("the demo's image was not imported: {}", done.stderr);
+        }
+        let manifest = workspace::target().join("demo.yaml");
+        std::fs::write(&manifest, DEMO)?;
+        self.kubectl(kubectl, &["apply", "-f", &manifest.to_string_lossy()])?;
+        self.wait("the demo", agent, || {
+            let ready = self.kubectl(kubectl, &["get", "deployment", "demo", "-o", "jsonpath={.status.readyReplicas}"])?;
+            if ready == "2" { Ok(()) } else { bail!("{ready:?} of 2 pods are ready") }
+        })?;
+        let address = self.kubectl(kubectl, &["get", "service", "demo", "-o", "jsonpath={.spec.clusterIP}"])?;
+        let page = wait::until("the demo's page", READY_MAX, || fetch(&address))?;
+        if !page.contains("Skiff") {
+            bail!("the demo answered something else: {page}");
+        }
+        println!("the demo's page answers at  http://{address}/");
+        Ok(())
+    }
+
+    fn end(&self, agent: &mut Child) -> anyhow::Result<()> {
+        let mut command = Command::new(&self.skiff);
+        command.arg("down").arg("--data-dir").arg(&self.data);
+        let done = command::output(command)?;
+        let _ = agent.wait();
+        print!("{}", done.stdout);
+        if done.ok { Ok(()) } else { bail!("the box was not taken down: {}", done.stderr.trim()) }
+    }
+}
+
+fn fetch(address: &str) -> anyhow::Result<String> {
+    let mut stream = TcpStream::connect((address, 80))?;
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    stream.write_all(b"GET / HTTP/1.0\r\nHost: demo\r\n\r\n")?;
+    let mut page = String::new();
+    stream.read_to_string(&mut page)?;
+    Ok(page)
+}
+
+const PAGE: &str = "<!doctype html>\n<title>Skiff</title>\n<h1>Skiff</h1>\n<p>This page is served by two pods on this machine.</p>\n";
+
+const DEMO: &str = r"apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: demo
+  labels: {app: demo}
+spec:
+  replicas: 2
+  selector:
+    matchLabels: {app: demo}
+  template:
+    metadata:
+      labels: {app: demo}
+    spec:
+      containers:
+      - name: web
+        image: localhost/skiff/demo:1
+        imagePullPolicy: Never
+        ports:
+        - containerPort: 80
+        readinessProbe:
+          httpGet: {path: /, port: 80}
+          periodSeconds: 5
+---
+apiVersion: v1
+kind: Service
+metadata:
+  name: demo
+spec:
+  selector: {app: demo}
+  ports:
+  - port: 80
+";
