@@ -3,9 +3,10 @@
 use http::{Method, Request, Response, StatusCode, header};
 use serde_json::{Value, json};
 use skiff_object::decode::{self, Decoded, FieldValidation};
-use skiff_object::kinds::Kind;
+use skiff_object::kinds::{self, Kind};
 use skiff_object::meta;
 use skiff_object::patch::{self, PatchKind};
+use skiff_object::protobuf;
 use skiff_store::Store;
 
 use crate::body::{self, Body};
@@ -18,6 +19,8 @@ use crate::strategy::Part;
 use crate::users::User;
 use crate::{Api, admission, discovery, reviews, subresources};
 
+const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
+const OBJECT_TYPES: &str = "application/json, application/vnd.kubernetes.protobuf";
 const PATCH_TYPES: &str =
     "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json";
 
@@ -264,10 +267,19 @@ fn media_type(request: &Request<Body>) -> String {
     value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }
 
-pub(crate) async fn read_json_bytes(request: Request<Body>) -> Result<bytes::Bytes, ApiError> {
+/// A request's body as JSON, whichever of the accepted types it came in; empty where it is empty.
+pub(crate) async fn read_json_bytes(kind: &Kind, request: Request<Body>) -> Result<bytes::Bytes, ApiError> {
     match media_type(&request).as_str() {
         "" | "application/json" => body::read(request.into_body()).await,
-        _ => Err(ApiError::unsupported_media_type("application/json")),
+        PROTOBUF => {
+            let bytes = body::read(request.into_body()).await?;
+            if bytes.is_empty() {
+                return Ok(bytes);
+            }
+            let object = protobuf::decode(kind, &bytes).map_err(|e| ApiError::bad_request(e.to_string()))?;
+            Ok(object.to_string().into())
+        }
+        _ => Err(ApiError::unsupported_media_type(OBJECT_TYPES)),
     }
 }
 
@@ -277,7 +289,7 @@ pub(crate) async fn read_object(
     query: &Query,
 ) -> Result<Decoded, ApiError> {
     let validation = field_validation(query)?;
-    let bytes = read_json_bytes(request).await?;
+    let bytes = read_json_bytes(kind, request).await?;
     if bytes.is_empty() {
         return Err(ApiError::bad_request(format!("the body is empty: it must be a {} in JSON", kind.kind)));
     }
@@ -319,7 +331,8 @@ impl Patch {
 }
 
 async fn read_delete_options(request: Request<Body>, query: &Query) -> Result<DeleteOptions, ApiError> {
-    let bytes = body::read(request.into_body()).await?;
+    let kind = kinds::embedded("v1", "DeleteOptions");
+    let bytes = read_json_bytes(kind.expect("a kind of requests"), request).await?;
     let given: Value = if bytes.is_empty() {
         json!({})
     } else {

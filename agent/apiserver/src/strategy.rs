@@ -55,6 +55,9 @@ pub fn prepare_create(kind: &Kind, namespace: Option<&str>, object: &mut Value) 
         object["status"] = initial_status(kind);
     }
     default::apply(kind, object);
+    if kind.kind == "Job" {
+        default::generate_job_selector(object);
+    }
 }
 
 fn initial_status(kind: &Kind) -> Value {

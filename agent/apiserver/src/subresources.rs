@@ -45,8 +45,10 @@ pub(crate) async fn handle<S: Store>(api: &Api<S>, call: Call) -> Result<Respons
     }
 }
 
-async fn read_value(call: Call) -> Result<Value, ApiError> {
-    let bytes = read_json_bytes(call.request).await?;
+/// The body of a request whose kind is no stored one.
+async fn read_value(call: Call, api_version: &str, kind: &str) -> Result<Value, ApiError> {
+    let kind = kinds::embedded(api_version, kind).expect("a kind of requests");
+    let bytes = read_json_bytes(kind, call.request).await?;
     serde_json::from_slice(&bytes)
         .map_err(|error| ApiError::bad_request(format!("the body is not valid JSON: {error}")))
 }
@@ -63,7 +65,7 @@ async fn scale_handler<S: Store>(api: &Api<S>, call: Call) -> Result<Response<Bo
         let patch = Patch::read(call.request, &call.query).await?;
         Box::new(move |current: &Value| patch.apply_loosely(kind, current))
     } else {
-        let wanted = read_value(call).await?;
+        let wanted = read_value(call, "autoscaling/v1", "Scale").await?;
         Box::new(move |_: &Value| Ok(wanted.clone()))
     };
     let updated = api
@@ -89,7 +91,7 @@ async fn scale_handler<S: Store>(api: &Api<S>, call: Call) -> Result<Response<Bo
 async fn bind<S: Store>(api: &Api<S>, call: Call) -> Result<Response<Body>, ApiError> {
     let target = call.target.clone();
     let effect = effect(&call.query)?;
-    let binding = read_value(call).await?;
+    let binding = read_value(call, "v1", "Binding").await?;
     let node = meta::text_at(&binding, &["target", "name"]).to_owned();
     if node.is_empty() {
         return Err(ApiError::bad_request("target.name: Required value: the node to bind to"));
@@ -132,7 +134,7 @@ fn set_condition(object: &mut Value, condition: Value) {
 async fn evict<S: Store>(api: &Api<S>, call: Call) -> Result<Response<Body>, ApiError> {
     let target = call.target.clone();
     let query = call.query.clone();
-    let eviction = read_value(call).await?;
+    let eviction = read_value(call, "policy/v1", "Eviction").await?;
     let (kind, namespace, name) = (target.kind, target.namespace(), target.name()?);
     let pod = api.require(kind, namespace, name).await?;
     check_budgets(api, namespace, &pod).await?;
@@ -168,7 +170,7 @@ async fn check_budgets<S: Store>(api: &Api<S>, namespace: Option<&str>, pod: &Va
 /// TokenRequest: a token for a service account, bound to a pod or a secret where one is named.
 async fn token<S: Store>(api: &Api<S>, call: Call) -> Result<Response<Body>, ApiError> {
     let target = call.target.clone();
-    let mut request = read_value(call).await?;
+    let mut request = read_value(call, "authentication.k8s.io/v1", "TokenRequest").await?;
     let (kind, name) = (target.kind, target.name()?);
     let namespace = target.namespace().unwrap_or_default();
     let account = api.require(kind, Some(namespace), name).await?;

@@ -7,16 +7,10 @@ const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwx
 pub fn encode(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for chunk in bytes.chunks(3) {
-        let word = chunk.iter().enumerate().fold(0_u32, |word, (i, byte)| {
-            word | u32::from(*byte) << (16 - 8 * i)
-        });
+        let word = chunk.iter().enumerate().fold(0_u32, |word, (i, byte)| word | u32::from(*byte) << (16 - 8 * i));
         for i in 0..4 {
             let digit = ALPHABET[(word >> (18 - 6 * i)) as usize & 63];
-            out.push(if i <= chunk.len() {
-                char::from(digit)
-            } else {
-                '='
-            });
+            out.push(if i <= chunk.len() { char::from(digit) } else { '=' });
         }
     }
     out

@@ -20,21 +20,9 @@ const EVENT_FIELDS: &[(&str, &str)] = &[
 /// What `autoscaling/v1` cannot say: where it is in `v2`, and the annotation that keeps it.
 const AUTOSCALER_ANNOTATIONS: &[(&str, &str, &str)] = &[
     ("spec", "metrics", "autoscaling.alpha.kubernetes.io/metrics"),
-    (
-        "spec",
-        "behavior",
-        "autoscaling.alpha.kubernetes.io/behavior",
-    ),
-    (
-        "status",
-        "conditions",
-        "autoscaling.alpha.kubernetes.io/conditions",
-    ),
-    (
-        "status",
-        "currentMetrics",
-        "autoscaling.alpha.kubernetes.io/current-metrics",
-    ),
+    ("spec", "behavior", "autoscaling.alpha.kubernetes.io/behavior"),
+    ("status", "conditions", "autoscaling.alpha.kubernetes.io/conditions"),
+    ("status", "currentMetrics", "autoscaling.alpha.kubernetes.io/current-metrics"),
 ];
 
 /// Converts an object to another version of its kind. Any other pair only changes `apiVersion` and `kind`.
@@ -55,10 +43,7 @@ pub fn convert(from: &Kind, to: &Kind, mut object: Value) -> Value {
     object
 }
 
-fn rename(
-    object: &mut Value,
-    direction: fn((&'static str, &'static str)) -> (&'static str, &'static str),
-) {
+fn rename(object: &mut Value, direction: fn((&'static str, &'static str)) -> (&'static str, &'static str)) {
     let map = meta::map_mut(object);
     for pair in EVENT_FIELDS {
         let (from, to) = direction(*pair);
@@ -73,33 +58,19 @@ fn part<'a>(object: &'a mut Value, name: &str) -> Option<&'a mut Map<String, Val
 }
 
 fn autoscaler_to_v1(object: &mut Value) {
-    let target = take_cpu(
-        object,
-        "spec",
-        "metrics",
-        &["resource", "target", "averageUtilization"],
-    );
-    let current = take_cpu(
-        object,
-        "status",
-        "currentMetrics",
-        &["resource", "current", "averageUtilization"],
-    );
+    let target = take_cpu(object, "spec", "metrics", &["resource", "target", "averageUtilization"]);
+    let current = take_cpu(object, "status", "currentMetrics", &["resource", "current", "averageUtilization"]);
     for (outer, inner, annotation) in AUTOSCALER_ANNOTATIONS {
         let Some(value) = part(object, outer).and_then(|part| part.remove(*inner)) else {
             continue;
         };
         if !value.as_array().is_some_and(Vec::is_empty) {
-            let annotations = meta::metadata_mut(object)
-                .entry("annotations")
-                .or_insert(Value::Null);
+            let annotations = meta::metadata_mut(object).entry("annotations").or_insert(Value::Null);
             meta::map_mut(annotations).insert((*annotation).to_owned(), value.to_string().into());
         }
     }
-    let moved = [
-        ("spec", "targetCPUUtilizationPercentage", target),
-        ("status", "currentCPUUtilizationPercentage", current),
-    ];
+    let moved =
+        [("spec", "targetCPUUtilizationPercentage", target), ("status", "currentCPUUtilizationPercentage", current)];
     for (outer, inner, value) in moved {
         if let (Some(part), Some(value)) = (part(object, outer), value) {
             part.insert(inner.to_owned(), value);
@@ -130,23 +101,12 @@ fn autoscaler_to_v2(object: &mut Value) {
     if let Some(spec) = part(object, "spec")
         && let Some(target) = spec.remove("targetCPUUtilizationPercentage")
     {
-        put_first(
-            spec,
-            "metrics",
-            cpu(
-                "target",
-                json!({"type": "Utilization", "averageUtilization": target}),
-            ),
-        );
+        put_first(spec, "metrics", cpu("target", json!({"type": "Utilization", "averageUtilization": target})));
     }
     if let Some(status) = part(object, "status")
         && let Some(current) = status.remove("currentCPUUtilizationPercentage")
     {
-        put_first(
-            status,
-            "currentMetrics",
-            cpu("current", json!({"averageUtilization": current})),
-        );
+        put_first(status, "currentMetrics", cpu("current", json!({"averageUtilization": current})));
     }
 }
 
@@ -158,10 +118,7 @@ fn put_first(part: &mut Map<String, Value>, list: &str, metric: Value) {
 }
 
 fn take_annotation(object: &mut Value, name: &str) -> Option<Value> {
-    let annotations = object
-        .get_mut("metadata")?
-        .get_mut("annotations")?
-        .as_object_mut()?;
+    let annotations = object.get_mut("metadata")?.get_mut("annotations")?.as_object_mut()?;
     let value = serde_json::from_str(annotations.get(name)?.as_str()?).ok()?;
     annotations.remove(name);
     if annotations.is_empty() {

@@ -37,55 +37,30 @@ pub enum DecodeError {
         "the object provided is unrecognized (must be of type {kind}): couldn't get version/kind; json parse error: {message}"
     )]
     Unrecognized { kind: &'static str, message: String },
-    #[error(
-        "the API version in the data ({found}) does not match the expected API version ({expected})"
-    )]
+    #[error("the API version in the data ({found}) does not match the expected API version ({expected})")]
     ApiVersion { found: String, expected: String },
     #[error("{found} in version \"{version}\" cannot be handled as a {kind}: {message}")]
-    Unhandled {
-        found: String,
-        version: &'static str,
-        kind: &'static str,
-        message: String,
-    },
+    Unhandled { found: String, version: &'static str, kind: &'static str, message: String },
 }
 
 /// Decodes the bytes of a body. A kind or version that the body lacks is taken from `kind`.
-pub fn decode(
-    kind: &Kind,
-    body: &[u8],
-    validation: FieldValidation,
-) -> Result<Decoded, DecodeError> {
-    let unrecognized = |message: String| DecodeError::Unrecognized {
-        kind: kind.kind,
-        message,
-    };
+pub fn decode(kind: &Kind, body: &[u8], validation: FieldValidation) -> Result<Decoded, DecodeError> {
+    let unrecognized = |message: String| DecodeError::Unrecognized { kind: kind.kind, message };
     if body.iter().all(u8::is_ascii_whitespace) {
-        return Err(unrecognized(
-            "unexpected end of JSON input (<empty>)".to_owned(),
-        ));
+        return Err(unrecognized("unexpected end of JSON input (<empty>)".to_owned()));
     }
     let mut walk = Walk::new();
     let mut deserializer = serde_json::Deserializer::from_slice(body);
-    let value =
-        decode_with(kind, &mut walk, &mut deserializer).map_err(|e| unrecognized(e.to_string()))?;
-    deserializer
-        .end()
-        .map_err(|e| unrecognized(e.to_string()))?;
+    let value = decode_with(kind, &mut walk, &mut deserializer).map_err(|e| unrecognized(e.to_string()))?;
+    deserializer.end().map_err(|e| unrecognized(e.to_string()))?;
     finish(kind, value, walk, validation)
 }
 
 /// Decodes an object that is JSON already, such as the result of a patch. Whole numbers may be floats here.
-pub fn decode_value(
-    kind: &Kind,
-    value: Value,
-    validation: FieldValidation,
-) -> Result<Decoded, DecodeError> {
+pub fn decode_value(kind: &Kind, value: Value, validation: FieldValidation) -> Result<Decoded, DecodeError> {
     let mut walk = Walk::after_patch();
-    let decoded = decode_with(kind, &mut walk, &value).map_err(|e| DecodeError::Unrecognized {
-        kind: kind.kind,
-        message: e.to_string(),
-    })?;
+    let decoded = decode_with(kind, &mut walk, &value)
+        .map_err(|e| DecodeError::Unrecognized { kind: kind.kind, message: e.to_string() })?;
     finish(kind, decoded, walk, validation)
 }
 
@@ -98,28 +73,13 @@ fn decode_with<'de, D: Deserializer<'de>>(
     Node { ty, walk }.deserialize(deserializer)
 }
 
-fn finish(
-    kind: &Kind,
-    value: Option<Value>,
-    walk: Walk,
-    validation: FieldValidation,
-) -> Result<Decoded, DecodeError> {
+fn finish(kind: &Kind, value: Option<Value>, walk: Walk, validation: FieldValidation) -> Result<Decoded, DecodeError> {
     let Some(mut value) = value.filter(Value::is_object) else {
-        let message = walk
-            .error
-            .unwrap_or_else(|| "json: cannot unmarshal null into Go value".to_owned());
-        return Err(DecodeError::Unrecognized {
-            kind: kind.kind,
-            message,
-        });
+        let message = walk.error.unwrap_or_else(|| "json: cannot unmarshal null into Go value".to_owned());
+        return Err(DecodeError::Unrecognized { kind: kind.kind, message });
     };
     let found = check_type(kind, &value)?;
-    let unhandled = |message: String| DecodeError::Unhandled {
-        found,
-        version: kind.version,
-        kind: kind.kind,
-        message,
-    };
+    let unhandled = |message: String| DecodeError::Unhandled { found, version: kind.version, kind: kind.kind, message };
     if let Some(message) = walk.error {
         return Err(unhandled(message));
     }
@@ -128,10 +88,7 @@ fn finish(
         FieldValidation::Warn => walk.strict,
         FieldValidation::Strict if walk.strict.is_empty() => Vec::new(),
         FieldValidation::Strict => {
-            return Err(unhandled(format!(
-                "strict decoding error: {}",
-                walk.strict.join(", ")
-            )));
+            return Err(unhandled(format!("strict decoding error: {}", walk.strict.join(", "))));
         }
     };
     let map = meta::map_mut(&mut value);
@@ -142,26 +99,15 @@ fn finish(
 
 /// Checks `apiVersion` and `kind`, and gives the kind that the data claims.
 fn check_type(kind: &Kind, value: &Value) -> Result<String, DecodeError> {
-    let text = |name: &str| {
-        value
-            .get(name)
-            .and_then(Value::as_str)
-            .filter(|text| !text.is_empty())
-    };
+    let text = |name: &str| value.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
     let expected = kind.api_version();
     let found = text("kind").unwrap_or(kind.kind);
     let api_version = text("apiVersion").unwrap_or(&expected);
     if api_version != expected {
-        return Err(DecodeError::ApiVersion {
-            found: api_version.to_owned(),
-            expected,
-        });
+        return Err(DecodeError::ApiVersion { found: api_version.to_owned(), expected });
     }
     if found != kind.kind {
-        let message = format!(
-            "the kind in the data ({found}) does not match the expected kind ({})",
-            kind.kind
-        );
+        let message = format!("the kind in the data ({found}) does not match the expected kind ({})", kind.kind);
         return Err(DecodeError::Unhandled {
             found: found.to_owned(),
             version: kind.version,

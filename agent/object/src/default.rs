@@ -24,12 +24,8 @@ pub fn apply(kind: &Kind, object: &mut Value) {
 
 /// The selector and the labels of a job without a manual selector: its pods are told by its uid, which must be set.
 pub fn generate_job_selector(job: &mut Value) {
-    const LABELS: &[&str] = &[
-        "batch.kubernetes.io/controller-uid",
-        "batch.kubernetes.io/job-name",
-        "controller-uid",
-        "job-name",
-    ];
+    const LABELS: &[&str] =
+        &["batch.kubernetes.io/controller-uid", "batch.kubernetes.io/job-name", "controller-uid", "job-name"];
     if meta::at(job, &["spec", "manualSelector"]).and_then(Value::as_bool) == Some(true) {
         return;
     }
@@ -40,11 +36,7 @@ pub fn generate_job_selector(job: &mut Value) {
         *selector = json!({"matchLabels": {LABELS[0]: uid}});
     }
     let template = spec.entry("template").or_insert(Value::Null);
-    let labels = meta::map_mut(
-        meta::metadata_mut(template)
-            .entry("labels")
-            .or_insert(Value::Null),
-    );
+    let labels = meta::map_mut(meta::metadata_mut(template).entry("labels").or_insert(Value::Null));
     for (label, value) in LABELS.iter().zip([&uid, &name, &uid, &name]) {
         labels.insert((*label).to_owned(), value.clone().into());
     }
@@ -53,20 +45,11 @@ pub fn generate_job_selector(job: &mut Value) {
 fn walk(ty: Ty, value: &mut Value) {
     match (ty, value) {
         (Ty::Ref(_), Value::Object(map)) => walk_struct(ty, map),
-        (Ty::List(item), Value::Array(list)) => {
-            list.iter_mut().for_each(|value| walk(*item, value))
-        }
-        (Ty::Map(inner), Value::Object(map)) => {
-            map.values_mut().for_each(|value| walk(*inner, value))
-        }
+        (Ty::List(item), Value::Array(list)) => list.iter_mut().for_each(|value| walk(*item, value)),
+        (Ty::Map(inner), Value::Object(map)) => map.values_mut().for_each(|value| walk(*inner, value)),
         (
             _,
-            Value::Null
-            | Value::Bool(_)
-            | Value::Number(_)
-            | Value::String(_)
-            | Value::Array(_)
-            | Value::Object(_),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) | Value::Object(_),
         ) => {}
     }
 }

@@ -18,60 +18,15 @@ struct Step {
 }
 
 const STEPS: &[Step] = &[
-    Step {
-        from: 0,
-        until: 2 * MINUTE,
-        unit: (1, "s"),
-        rest: None,
-    },
-    Step {
-        from: 2 * MINUTE,
-        until: 10 * MINUTE,
-        unit: (MINUTE, "m"),
-        rest: Some((1, "s")),
-    },
-    Step {
-        from: 10 * MINUTE,
-        until: 3 * HOUR,
-        unit: (MINUTE, "m"),
-        rest: None,
-    },
-    Step {
-        from: 3 * HOUR,
-        until: 8 * HOUR,
-        unit: (HOUR, "h"),
-        rest: Some((MINUTE, "m")),
-    },
-    Step {
-        from: 8 * HOUR,
-        until: 2 * DAY,
-        unit: (HOUR, "h"),
-        rest: None,
-    },
-    Step {
-        from: 2 * DAY,
-        until: 8 * DAY,
-        unit: (DAY, "d"),
-        rest: Some((HOUR, "h")),
-    },
-    Step {
-        from: 8 * DAY,
-        until: 2 * YEAR,
-        unit: (DAY, "d"),
-        rest: None,
-    },
-    Step {
-        from: 2 * YEAR,
-        until: 8 * YEAR,
-        unit: (YEAR, "y"),
-        rest: Some((DAY, "d")),
-    },
-    Step {
-        from: 8 * YEAR,
-        until: i64::MAX,
-        unit: (YEAR, "y"),
-        rest: None,
-    },
+    Step { from: 0, until: 2 * MINUTE, unit: (1, "s"), rest: None },
+    Step { from: 2 * MINUTE, until: 10 * MINUTE, unit: (MINUTE, "m"), rest: Some((1, "s")) },
+    Step { from: 10 * MINUTE, until: 3 * HOUR, unit: (MINUTE, "m"), rest: None },
+    Step { from: 3 * HOUR, until: 8 * HOUR, unit: (HOUR, "h"), rest: Some((MINUTE, "m")) },
+    Step { from: 8 * HOUR, until: 2 * DAY, unit: (HOUR, "h"), rest: None },
+    Step { from: 2 * DAY, until: 8 * DAY, unit: (DAY, "d"), rest: Some((HOUR, "h")) },
+    Step { from: 8 * DAY, until: 2 * YEAR, unit: (DAY, "d"), rest: None },
+    Step { from: 2 * YEAR, until: 8 * YEAR, unit: (YEAR, "y"), rest: Some((DAY, "d")) },
+    Step { from: 8 * YEAR, until: i64::MAX, unit: (YEAR, "y"), rest: None },
 ];
 
 /// Seconds as kubectl's `HumanDuration` writes them: `5m30s`, `3d`, `<invalid>` when negative.
@@ -82,15 +37,8 @@ pub fn human(seconds: i64) -> String {
         -1 => 0,
         0.. => seconds,
     };
-    let step = STEPS
-        .iter()
-        .find(|step| (step.from..step.until).contains(&seconds));
-    let Some(Step {
-        unit: (size, name),
-        rest,
-        ..
-    }) = step
-    else {
+    let step = STEPS.iter().find(|step| (step.from..step.until).contains(&seconds));
+    let Some(Step { unit: (size, name), rest, .. }) = step else {
         return "<invalid>".to_owned();
     };
     let shown = seconds / size;

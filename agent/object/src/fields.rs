@@ -34,9 +34,7 @@ pub enum FieldSelectorError {
     Syntax { selector: String, term: String },
     #[error("field label not supported: {0}")]
     Unsupported(String),
-    #[error(
-        "\"{0}\" is not a known field selector: only \"metadata.name\", \"metadata.namespace\""
-    )]
+    #[error("\"{0}\" is not a known field selector: only \"metadata.name\", \"metadata.namespace\"")]
     Unknown(String),
 }
 
@@ -53,107 +51,39 @@ type Supported = (&'static str, &'static [&'static str], Missing);
 
 const PODS: &[Supported] = &[
     ("spec.nodeName", &["spec", "nodeName"], Missing::Empty),
-    (
-        "spec.restartPolicy",
-        &["spec", "restartPolicy"],
-        Missing::Empty,
-    ),
-    (
-        "spec.schedulerName",
-        &["spec", "schedulerName"],
-        Missing::Empty,
-    ),
-    (
-        "spec.serviceAccountName",
-        &["spec", "serviceAccountName"],
-        Missing::Empty,
-    ),
+    ("spec.restartPolicy", &["spec", "restartPolicy"], Missing::Empty),
+    ("spec.schedulerName", &["spec", "schedulerName"], Missing::Empty),
+    ("spec.serviceAccountName", &["spec", "serviceAccountName"], Missing::Empty),
     ("spec.hostNetwork", &["spec", "hostNetwork"], Missing::False),
     ("status.phase", &["status", "phase"], Missing::Empty),
     ("status.podIP", &["status", "podIP"], Missing::Empty),
-    (
-        "status.nominatedNodeName",
-        &["status", "nominatedNodeName"],
-        Missing::Empty,
-    ),
+    ("status.nominatedNodeName", &["status", "nominatedNodeName"], Missing::Empty),
 ];
 
 const CORE_EVENTS: &[Supported] = &[
-    (
-        "involvedObject.kind",
-        &["involvedObject", "kind"],
-        Missing::Empty,
-    ),
-    (
-        "involvedObject.namespace",
-        &["involvedObject", "namespace"],
-        Missing::Empty,
-    ),
-    (
-        "involvedObject.name",
-        &["involvedObject", "name"],
-        Missing::Empty,
-    ),
-    (
-        "involvedObject.uid",
-        &["involvedObject", "uid"],
-        Missing::Empty,
-    ),
-    (
-        "involvedObject.apiVersion",
-        &["involvedObject", "apiVersion"],
-        Missing::Empty,
-    ),
-    (
-        "involvedObject.resourceVersion",
-        &["involvedObject", "resourceVersion"],
-        Missing::Empty,
-    ),
-    (
-        "involvedObject.fieldPath",
-        &["involvedObject", "fieldPath"],
-        Missing::Empty,
-    ),
+    ("involvedObject.kind", &["involvedObject", "kind"], Missing::Empty),
+    ("involvedObject.namespace", &["involvedObject", "namespace"], Missing::Empty),
+    ("involvedObject.name", &["involvedObject", "name"], Missing::Empty),
+    ("involvedObject.uid", &["involvedObject", "uid"], Missing::Empty),
+    ("involvedObject.apiVersion", &["involvedObject", "apiVersion"], Missing::Empty),
+    ("involvedObject.resourceVersion", &["involvedObject", "resourceVersion"], Missing::Empty),
+    ("involvedObject.fieldPath", &["involvedObject", "fieldPath"], Missing::Empty),
     ("reason", &["reason"], Missing::Empty),
-    (
-        "reportingComponent",
-        &["reportingComponent"],
-        Missing::Empty,
-    ),
+    ("reportingComponent", &["reportingComponent"], Missing::Empty),
     ("source", &["source", "component"], Missing::Empty),
     ("type", &["type"], Missing::Empty),
 ];
 
 const EVENTS: &[Supported] = &[
     ("regarding.kind", &["regarding", "kind"], Missing::Empty),
-    (
-        "regarding.namespace",
-        &["regarding", "namespace"],
-        Missing::Empty,
-    ),
+    ("regarding.namespace", &["regarding", "namespace"], Missing::Empty),
     ("regarding.name", &["regarding", "name"], Missing::Empty),
     ("regarding.uid", &["regarding", "uid"], Missing::Empty),
-    (
-        "regarding.apiVersion",
-        &["regarding", "apiVersion"],
-        Missing::Empty,
-    ),
-    (
-        "regarding.resourceVersion",
-        &["regarding", "resourceVersion"],
-        Missing::Empty,
-    ),
-    (
-        "regarding.fieldPath",
-        &["regarding", "fieldPath"],
-        Missing::Empty,
-    ),
+    ("regarding.apiVersion", &["regarding", "apiVersion"], Missing::Empty),
+    ("regarding.resourceVersion", &["regarding", "resourceVersion"], Missing::Empty),
+    ("regarding.fieldPath", &["regarding", "fieldPath"], Missing::Empty),
     ("reason", &["reason"], Missing::Empty),
-    (
-        "reportingController",
-        &["reportingController"],
-        Missing::Empty,
-    ),
+    ("reportingController", &["reportingController"], Missing::Empty),
     ("type", &["type"], Missing::Empty),
 ];
 
@@ -164,81 +94,46 @@ const TABLE: &[(&str, &str, &[Supported])] = &[
     ("", "Pod", PODS),
     ("", "Event", CORE_EVENTS),
     ("events.k8s.io", "Event", EVENTS),
-    (
-        "",
-        "Node",
-        &[(
-            "spec.unschedulable",
-            &["spec", "unschedulable"],
-            Missing::False,
-        )],
-    ),
+    ("", "Node", &[("spec.unschedulable", &["spec", "unschedulable"], Missing::False)]),
     (
         "",
         "Namespace",
-        &[
-            ("status.phase", &["status", "phase"], Missing::Empty),
-            ("name", &["metadata", "name"], Missing::Empty),
-        ],
+        &[("status.phase", &["status", "phase"], Missing::Empty), ("name", &["metadata", "name"], Missing::Empty)],
     ),
     ("", "Secret", &[("type", &["type"], Missing::Empty)]),
     (
         "",
         "Service",
-        &[
-            ("spec.clusterIP", &["spec", "clusterIP"], Missing::Empty),
-            ("spec.type", &["spec", "type"], Missing::Empty),
-        ],
+        &[("spec.clusterIP", &["spec", "clusterIP"], Missing::Empty), ("spec.type", &["spec", "type"], Missing::Empty)],
     ),
     ("", "ReplicationController", REPLICAS),
     ("apps", "ReplicaSet", REPLICAS),
-    (
-        "batch",
-        "Job",
-        &[("status.successful", &["status", "succeeded"], Missing::Zero)],
-    ),
+    ("batch", "Job", &[("status.successful", &["status", "succeeded"], Missing::Zero)]),
 ];
 
 /// The fields that every kind supports.
 const ALWAYS: &[Supported] = &[
     ("metadata.name", &["metadata", "name"], Missing::Empty),
-    (
-        "metadata.namespace",
-        &["metadata", "namespace"],
-        Missing::Empty,
-    ),
+    ("metadata.namespace", &["metadata", "namespace"], Missing::Empty),
 ];
 
 fn own_fields(kind: &Kind) -> Option<&'static [Supported]> {
-    TABLE
-        .iter()
-        .find(|(group, name, _)| *group == kind.group && *name == kind.kind)
-        .map(|(_, _, fields)| *fields)
+    TABLE.iter().find(|(group, name, _)| *group == kind.group && *name == kind.kind).map(|(_, _, fields)| *fields)
 }
 
 fn supported(kind: &Kind, label: &str) -> Option<&'static Supported> {
-    own_fields(kind)
-        .unwrap_or_default()
-        .iter()
-        .chain(ALWAYS)
-        .find(|(name, _, _)| *name == label)
+    own_fields(kind).unwrap_or_default().iter().chain(ALWAYS).find(|(name, _, _)| *name == label)
 }
 
 impl FieldSelector {
     /// Parses `a=b,c!=d`; `\` escapes a comma, an equals sign or itself in a value.
     pub fn parse(text: &str) -> Result<FieldSelector, FieldSelectorError> {
-        let terms = split_terms(text)
-            .into_iter()
-            .filter(|term| !term.is_empty());
+        let terms = split_terms(text).into_iter().filter(|term| !term.is_empty());
         let terms = terms.map(|term| {
-            parse_term(term).ok_or_else(|| FieldSelectorError::Syntax {
-                selector: text.to_owned(),
-                term: term.to_owned(),
-            })
+            parse_term(term)
+                .ok_or_else(|| FieldSelectorError::Syntax { selector: text.to_owned(), term: term.to_owned() })
         });
-        Ok(FieldSelector {
-            terms: terms.collect::<Result<_, _>>()?,
-        })
+        Ok(FieldSelector { terms: terms.collect::<Result<_, _>>()? })
     }
 
     /// Whether it selects everything.
@@ -253,23 +148,14 @@ impl FieldSelector {
     /// The value that a field must have, which lets a list of one object be a get.
     pub fn exact(&self, field: &str) -> Option<&str> {
         let wanted = |term: &&Term| term.field == field && term.comparison == Comparison::Equal;
-        self.terms
-            .iter()
-            .find(wanted)
-            .map(|term| term.value.as_str())
+        self.terms.iter().find(wanted).map(|term| term.value.as_str())
     }
 
     /// Whether the kind supports all fields.
     pub fn check(&self, kind: &Kind) -> Result<(), FieldSelectorError> {
-        match self
-            .terms
-            .iter()
-            .find(|term| supported(kind, &term.field).is_none())
-        {
+        match self.terms.iter().find(|term| supported(kind, &term.field).is_none()) {
             None => Ok(()),
-            Some(term) if own_fields(kind).is_some() => {
-                Err(FieldSelectorError::Unsupported(term.field.clone()))
-            }
+            Some(term) if own_fields(kind).is_some() => Err(FieldSelectorError::Unsupported(term.field.clone())),
             Some(term) => Err(FieldSelectorError::Unknown(term.field.clone())),
         }
     }
@@ -277,8 +163,7 @@ impl FieldSelector {
     /// Whether the object has these values. Fields that the kind does not support count as empty.
     pub fn matches(&self, kind: &Kind, object: &Value) -> bool {
         self.terms.iter().all(|term| {
-            let value =
-                supported(kind, &term.field).map_or(Cow::Borrowed(""), |field| read(field, object));
+            let value = supported(kind, &term.field).map_or(Cow::Borrowed(""), |field| read(field, object));
             match term.comparison {
                 Comparison::Equal => value == term.value,
                 Comparison::NotEqual => value != term.value,
@@ -291,13 +176,11 @@ fn read<'a>((_, path, missing): &Supported, object: &'a Value) -> Cow<'a, str> {
     match meta::at(object, path) {
         Some(Value::String(text)) => Cow::Borrowed(text),
         Some(value @ (Value::Bool(_) | Value::Number(_))) => Cow::Owned(value.to_string()),
-        Some(Value::Null | Value::Array(_) | Value::Object(_)) | None => {
-            Cow::Borrowed(match missing {
-                Missing::Empty => "",
-                Missing::False => "false",
-                Missing::Zero => "0",
-            })
-        }
+        Some(Value::Null | Value::Array(_) | Value::Object(_)) | None => Cow::Borrowed(match missing {
+            Missing::Empty => "",
+            Missing::False => "false",
+            Missing::Zero => "0",
+        }),
     }
 }
 
@@ -316,20 +199,13 @@ fn split_terms(text: &str) -> Vec<&str> {
 }
 
 fn parse_term(term: &str) -> Option<Term> {
-    const OPERATORS: &[(&str, Comparison)] = &[
-        ("!=", Comparison::NotEqual),
-        ("==", Comparison::Equal),
-        ("=", Comparison::Equal),
-    ];
+    const OPERATORS: &[(&str, Comparison)] =
+        &[("!=", Comparison::NotEqual), ("==", Comparison::Equal), ("=", Comparison::Equal)];
     let at = term.find(['!', '='])?;
     let (field, rest) = term.split_at(at);
     let (sign, comparison) = OPERATORS.iter().find(|(sign, _)| rest.starts_with(sign))?;
     let value = unescape(&rest[sign.len()..])?;
-    Some(Term {
-        field: field.to_owned(),
-        comparison: *comparison,
-        value,
-    })
+    Some(Term { field: field.to_owned(), comparison: *comparison, value })
 }
 
 fn unescape(value: &str) -> Option<String> {
@@ -352,11 +228,7 @@ impl fmt::Display for FieldSelector {
                 Comparison::Equal => "=",
                 Comparison::NotEqual => "!=",
             };
-            let value = term
-                .value
-                .replace('\\', "\\\\")
-                .replace(',', "\\,")
-                .replace('=', "\\=");
+            let value = term.value.replace('\\', "\\\\").replace(',', "\\,").replace('=', "\\=");
             write!(f, "{comma}{}{sign}{value}", term.field)?;
         }
         Ok(())

@@ -54,29 +54,17 @@ pub struct Group {
 impl Kind {
     /// `v1` for the core group, else `apps/v1`.
     pub fn api_version(&self) -> String {
-        if self.group.is_empty() {
-            self.version.to_owned()
-        } else {
-            format!("{}/{}", self.group, self.version)
-        }
+        if self.group.is_empty() { self.version.to_owned() } else { format!("{}/{}", self.group, self.version) }
     }
 
     /// The kind of a list of these objects.
     pub fn list_kind(&self) -> String {
-        if self.kind.ends_with("List") {
-            self.kind.to_owned()
-        } else {
-            format!("{}List", self.kind)
-        }
+        if self.kind.ends_with("List") { self.kind.to_owned() } else { format!("{}List", self.kind) }
     }
 
     /// `pods` for the core group, else `deployments.apps`.
     pub fn group_resource(&self) -> String {
-        if self.group.is_empty() {
-            self.plural.to_owned()
-        } else {
-            format!("{}.{}", self.plural, self.group)
-        }
+        if self.group.is_empty() { self.plural.to_owned() } else { format!("{}.{}", self.plural, self.group) }
     }
 
     pub fn namespaced(&self) -> bool {
@@ -104,17 +92,13 @@ impl Kind {
 
     /// The kind whose form is written to the store: itself, but for kinds served under two versions.
     pub fn stored(&'static self) -> &'static Kind {
-        self.storage_version
-            .and_then(|version| by_kind(version, self.kind))
-            .unwrap_or(self)
+        self.storage_version.and_then(|version| by_kind(version, self.kind)).unwrap_or(self)
     }
 }
 
 /// The kind served at `/apis/GROUP/VERSION/PLURAL` (the core group is the empty string).
 pub fn by_resource(group: &str, version: &str, plural: &str) -> Option<&'static Kind> {
-    KINDS
-        .iter()
-        .find(|k| k.plural == plural && k.version == version && k.group == group)
+    KINDS.iter().find(|k| k.plural == plural && k.version == version && k.group == group)
 }
 
 /// The kind of an object, from its `apiVersion` and `kind`.
@@ -129,9 +113,7 @@ pub fn embedded(api_version: &str, kind: &str) -> Option<&'static Kind> {
 
 fn find(table: &'static [Kind], api_version: &str, kind: &str) -> Option<&'static Kind> {
     let (group, version) = split_api_version(api_version);
-    table
-        .iter()
-        .find(|k| k.kind == kind && k.version == version && k.group == group)
+    table.iter().find(|k| k.kind == kind && k.version == version && k.group == group)
 }
 
 /// Splits `apps/v1` into group and version; the core group is the empty string.

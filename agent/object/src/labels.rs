@@ -84,9 +84,7 @@ impl Default for Selector {
 
 impl Selector {
     pub fn everything() -> Selector {
-        Selector {
-            requirements: Some(Vec::new()),
-        }
+        Selector { requirements: Some(Vec::new()) }
     }
 
     pub fn nothing() -> Selector {
@@ -95,9 +93,7 @@ impl Selector {
 
     fn new(mut requirements: Vec<Requirement>) -> Selector {
         requirements.sort_by(|a, b| a.key.cmp(&b.key));
-        Selector {
-            requirements: Some(requirements),
-        }
+        Selector { requirements: Some(requirements) }
     }
 
     /// Parses `a=b,c!=d,e in (x,y),f notin (z),g,!h,i>1`.
@@ -139,33 +135,19 @@ impl Selector {
     }
 
     pub fn matches(&self, labels: &impl Labels) -> bool {
-        self.requirements
-            .as_ref()
-            .is_some_and(|all| all.iter().all(|r| r.matches(labels)))
+        self.requirements.as_ref().is_some_and(|all| all.iter().all(|r| r.matches(labels)))
     }
 }
 
 fn equalities(labels: Option<&Map<String, Value>>) -> Vec<Requirement> {
     let pairs = labels.into_iter().flatten();
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    pairs
-        .map(|(key, value)| Requirement {
-            key: key.clone(),
-            operator: Operator::Equals(text(value)),
-        })
-        .collect()
+    pairs.map(|(key, value)| Requirement { key: key.clone(), operator: Operator::Equals(text(value)) }).collect()
 }
 
 fn expression_requirement(expression: &Value) -> Result<Requirement, SelectorError> {
-    let text = |name: &str| {
-        expression
-            .get(name)
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-    };
-    let values = crate::meta::items(expression.get("values"))
-        .iter()
-        .filter_map(Value::as_str);
+    let text = |name: &str| expression.get(name).and_then(Value::as_str).unwrap_or_default();
+    let values = crate::meta::items(expression.get("values")).iter().filter_map(Value::as_str);
     let mut values: Vec<String> = values.map(str::to_owned).collect();
     values.sort();
     let operator = match text("operator") {
@@ -175,32 +157,22 @@ fn expression_requirement(expression: &Value) -> Result<Requirement, SelectorErr
         "DoesNotExist" => Operator::DoesNotExist,
         other => return Err(SelectorError::Operator(other.to_owned())),
     };
-    Ok(Requirement {
-        key: text("key").to_owned(),
-        operator,
-    })
+    Ok(Requirement { key: text("key").to_owned(), operator })
 }
 
 /// Checks the forms of the key and the values.
 fn check(requirement: &Requirement) -> Result<(), SelectorError> {
     if let Some(problem) = names::qualified_name(&requirement.key).first() {
-        return Err(SelectorError::Requirement(format!(
-            "key: Invalid value: {:?}: {problem}",
-            requirement.key
-        )));
+        return Err(SelectorError::Requirement(format!("key: Invalid value: {:?}: {problem}", requirement.key)));
     }
     let values: &[String] = match &requirement.operator {
         Operator::In(values) | Operator::NotIn(values) if values.is_empty() => {
-            let message =
-                "values: Invalid value: []: for 'in', 'notin' operators, values set can't be empty";
+            let message = "values: Invalid value: []: for 'in', 'notin' operators, values set can't be empty";
             return Err(SelectorError::Requirement(message.to_owned()));
         }
         Operator::In(values) | Operator::NotIn(values) => values,
         Operator::Equals(value) | Operator::NotEquals(value) => std::slice::from_ref(value),
-        Operator::Exists
-        | Operator::DoesNotExist
-        | Operator::GreaterThan(_)
-        | Operator::LessThan(_) => &[],
+        Operator::Exists | Operator::DoesNotExist | Operator::GreaterThan(_) | Operator::LessThan(_) => &[],
     };
     for (index, value) in values.iter().enumerate() {
         if let Some(problem) = names::label_value(value).first() {
@@ -223,9 +195,7 @@ impl Requirement {
             Operator::Equals(value) => label == Some(value),
             Operator::NotEquals(value) => label != Some(value),
             Operator::In(values) => label.is_some_and(|label| values.iter().any(|v| v == label)),
-            Operator::NotIn(values) => {
-                !label.is_some_and(|label| values.iter().any(|v| v == label))
-            }
+            Operator::NotIn(values) => !label.is_some_and(|label| values.iter().any(|v| v == label)),
             Operator::GreaterThan(bound) => number().is_some_and(|number| number > *bound),
             Operator::LessThan(bound) => number().is_some_and(|number| number < *bound),
         }

@@ -14,6 +14,7 @@ pub mod labels;
 pub mod meta;
 pub mod openapi;
 pub mod patch;
+pub mod protobuf;
 pub mod quantity;
 pub mod scale;
 pub mod schema;

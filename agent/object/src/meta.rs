@@ -21,9 +21,7 @@ pub fn field<'a>(object: &'a Value, name: &str) -> Option<&'a Value> {
 }
 
 fn text<'a>(object: &'a Value, name: &str) -> &'a str {
-    field(object, name)
-        .and_then(Value::as_str)
-        .unwrap_or_default()
+    field(object, name).and_then(Value::as_str).unwrap_or_default()
 }
 
 /// `metadata.name`, or the empty string.
@@ -63,9 +61,7 @@ pub fn deletion_grace_period_seconds(object: &Value) -> Option<i64> {
 
 /// `metadata.generation`, 0 when absent.
 pub fn generation(object: &Value) -> i64 {
-    field(object, "generation")
-        .and_then(Value::as_i64)
-        .unwrap_or(0)
+    field(object, "generation").and_then(Value::as_i64).unwrap_or(0)
 }
 
 pub fn labels(object: &Value) -> Option<&Map<String, Value>> {
@@ -85,15 +81,11 @@ pub fn annotation<'a>(object: &'a Value, key: &str) -> Option<&'a str> {
 }
 
 pub fn finalizers(object: &Value) -> impl Iterator<Item = &str> {
-    items(field(object, "finalizers"))
-        .iter()
-        .filter_map(Value::as_str)
+    items(field(object, "finalizers")).iter().filter_map(Value::as_str)
 }
 
 pub fn owner_references(object: &Value) -> impl Iterator<Item = OwnerReference<'_>> {
-    items(field(object, "ownerReferences"))
-        .iter()
-        .map(owner_reference)
+    items(field(object, "ownerReferences")).iter().map(owner_reference)
 }
 
 /// The owner that controls the object, of which there is at most one.
@@ -116,10 +108,7 @@ fn owner_reference(value: &Value) -> OwnerReference<'_> {
 
 /// The elements of a list, none when it is absent or of another type.
 pub fn items(value: Option<&Value>) -> &[Value] {
-    value
-        .and_then(Value::as_array)
-        .map(Vec::as_slice)
-        .unwrap_or_default()
+    value.and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
 }
 
 /// The value at a path of field names.

@@ -41,12 +41,7 @@ pub enum PatchError {
 }
 
 /// Applies a patch to an object of a kind.
-pub fn apply(
-    kind: &Kind,
-    current: &Value,
-    patch_kind: PatchKind,
-    patch: &Value,
-) -> Result<Value, PatchError> {
+pub fn apply(kind: &Kind, current: &Value, patch_kind: PatchKind, patch: &Value) -> Result<Value, PatchError> {
     match patch_kind {
         PatchKind::Json => json(current, patch),
         PatchKind::Merge => merge(current, patch),
@@ -58,8 +53,8 @@ pub fn apply(
 }
 
 fn json(current: &Value, patch: &Value) -> Result<Value, PatchError> {
-    let operations: json_patch::Patch = serde_json::from_value(patch.clone())
-        .map_err(|e| PatchError::Malformed(format!("json patch: {e}")))?;
+    let operations: json_patch::Patch =
+        serde_json::from_value(patch.clone()).map_err(|e| PatchError::Malformed(format!("json patch: {e}")))?;
     if operations.len() > OPERATIONS_MAX {
         return Err(PatchError::TooManyOperations(operations.len()));
     }
@@ -72,8 +67,7 @@ fn json(current: &Value, patch: &Value) -> Result<Value, PatchError> {
                 return Err(PatchError::TooLarge);
             }
         }
-        json_patch::patch(&mut patched, &[operation])
-            .map_err(|e| PatchError::Inapplicable(e.to_string()))?;
+        json_patch::patch(&mut patched, &[operation]).map_err(|e| PatchError::Inapplicable(e.to_string()))?;
     }
     Ok(patched)
 }
@@ -84,9 +78,7 @@ fn size(value: &Value) -> usize {
 
 fn merge(current: &Value, patch: &Value) -> Result<Value, PatchError> {
     if !patch.is_object() {
-        return Err(PatchError::Malformed(
-            "a merge patch must be an object".to_owned(),
-        ));
+        return Err(PatchError::Malformed("a merge patch must be an object".to_owned()));
     }
     let mut patched = current.clone();
     json_patch::merge(&mut patched, patch);

@@ -37,9 +37,7 @@ pub struct Quantity {
 /// Display is upstream's message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum QuantityError {
-    #[error(
-        "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
-    )]
+    #[error("quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'")]
     Format,
     #[error("unable to parse quantity's suffix")]
     Suffix,
@@ -76,10 +74,7 @@ const SUFFIXES: &[(&str, Scale)] = &[
 ];
 
 impl Quantity {
-    pub const ZERO: Quantity = Quantity {
-        nanos: 0,
-        format: Format::DecimalSi,
-    };
+    pub const ZERO: Quantity = Quantity { nanos: 0, format: Format::DecimalSi };
 
     /// Parses a quantity; see the type's documentation for rounding and capping.
     pub fn parse(text: &str) -> Result<Quantity, QuantityError> {
@@ -93,17 +88,11 @@ impl Quantity {
     }
 
     pub fn from_value(value: i64, format: Format) -> Quantity {
-        Quantity {
-            nanos: i128::from(value) * NANOS,
-            format,
-        }
+        Quantity { nanos: i128::from(value) * NANOS, format }
     }
 
     pub fn from_milli(milli: i64, format: Format) -> Quantity {
-        Quantity {
-            nanos: i128::from(milli) * (NANOS / 1000),
-            format,
-        }
+        Quantity { nanos: i128::from(milli) * (NANOS / 1000), format }
     }
 
     /// The whole number, rounded up.
@@ -142,15 +131,8 @@ impl Quantity {
 impl std::ops::Add for Quantity {
     type Output = Quantity;
     fn add(self, other: Quantity) -> Quantity {
-        let format = if self.is_zero() {
-            other.format
-        } else {
-            self.format
-        };
-        Quantity {
-            nanos: (self.nanos + other.nanos).clamp(-NANOS_MAX, NANOS_MAX),
-            format,
-        }
+        let format = if self.is_zero() { other.format } else { self.format };
+        Quantity { nanos: (self.nanos + other.nanos).clamp(-NANOS_MAX, NANOS_MAX), format }
     }
 }
 
@@ -158,10 +140,7 @@ impl std::ops::Add for Quantity {
 impl std::ops::Sub for Quantity {
     type Output = Quantity;
     fn sub(self, other: Quantity) -> Quantity {
-        self + Quantity {
-            nanos: -other.nanos,
-            format: other.format,
-        }
+        self + Quantity { nanos: -other.nanos, format: other.format }
     }
 }
 
@@ -206,21 +185,14 @@ impl fmt::Display for Quantity {
         match self.format {
             Format::DecimalSi => self.write_decimal(f, "", suffix_of),
             Format::DecimalExponent => self.write_decimal(f, "e", |_| ""),
-            Format::BinarySi if self.nanos.abs() < 1024 * NANOS => {
-                self.write_decimal(f, "", suffix_of)
-            }
+            Format::BinarySi if self.nanos.abs() < 1024 * NANOS => self.write_decimal(f, "", suffix_of),
             Format::BinarySi => self.write_binary(f),
         }
     }
 }
 
 impl Quantity {
-    fn write_decimal(
-        &self,
-        f: &mut fmt::Formatter<'_>,
-        e: &str,
-        suffix: fn(i32) -> &'static str,
-    ) -> fmt::Result {
+    fn write_decimal(&self, f: &mut fmt::Formatter<'_>, e: &str, suffix: fn(i32) -> &'static str) -> fmt::Result {
         let (mut mantissa, mut exponent) = (self.nanos, -9);
         while mantissa % 1000 == 0 {
             mantissa /= 1000;
@@ -238,26 +210,19 @@ impl Quantity {
             mantissa /= 1024;
             exponent += 1;
         }
-        let suffix = SUFFIXES
-            .iter()
-            .find(|(name, scale)| *scale == Scale::Binary(exponent) && !name.is_empty());
+        let suffix = SUFFIXES.iter().find(|(name, scale)| *scale == Scale::Binary(exponent) && !name.is_empty());
         write!(f, "{mantissa}{}", suffix.map_or("", |(name, _)| *name))
     }
 }
 
 fn suffix_of(exponent: i32) -> &'static str {
-    SUFFIXES
-        .iter()
-        .find(|(_, scale)| *scale == Scale::Ten(exponent))
-        .map_or("", |(name, _)| *name)
+    SUFFIXES.iter().find(|(_, scale)| *scale == Scale::Ten(exponent)).map_or("", |(name, _)| *name)
 }
 
 /// Splits into the number (with its sign) and the suffix.
 fn split(text: &str) -> Result<(&str, &str), QuantityError> {
     let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
-    let digits = unsigned
-        .find(|c: char| !c.is_ascii_digit() && c != '.')
-        .unwrap_or(unsigned.len());
+    let digits = unsigned.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(unsigned.len());
     if !unsigned[..digits].contains(|c: char| c.is_ascii_digit()) {
         return Err(QuantityError::Format);
     }
@@ -281,9 +246,7 @@ fn parse_suffix(suffix: &str) -> Result<(Scale, Format), QuantityError> {
         };
         return Ok((*scale, format));
     }
-    let exponent = suffix
-        .strip_prefix(['e', 'E'])
-        .ok_or(QuantityError::Suffix)?;
+    let exponent = suffix.strip_prefix(['e', 'E']).ok_or(QuantityError::Suffix)?;
     let exponent: i32 = exponent.parse().map_err(|_| QuantityError::Suffix)?;
     Ok((Scale::Ten(exponent), Format::DecimalExponent))
 }
@@ -318,9 +281,7 @@ fn scale_up_or_round(mantissa: i128, factor: i128, exponent: i64, lost: bool) ->
     let Some(value) = mantissa.checked_mul(factor) else {
         return NANOS_MAX;
     };
-    let power = u32::try_from(exponent.unsigned_abs())
-        .ok()
-        .and_then(|power| 10_i128.checked_pow(power));
+    let power = u32::try_from(exponent.unsigned_abs()).ok().and_then(|power| 10_i128.checked_pow(power));
     let rounded_up = i128::from(lost);
     match (exponent >= 0, power) {
         (true, Some(power)) => value.checked_mul(power).unwrap_or(NANOS_MAX),
@@ -332,11 +293,7 @@ fn scale_up_or_round(mantissa: i128, factor: i128, exponent: i64, lost: bool) ->
 
 fn ceil_div(value: i128, divisor: i128) -> i128 {
     let quotient = value / divisor;
-    if value % divisor > 0 {
-        quotient + 1
-    } else {
-        quotient
-    }
+    if value % divisor > 0 { quotient + 1 } else { quotient }
 }
 
 fn div_away(value: i128, divisor: i128) -> i128 {

@@ -7,25 +7,13 @@ use crate::{Kind, meta};
 use serde_json::{Map, Value, json};
 
 /// The metadata that a Scale shares with its object.
-const SHARED: &[&str] = &[
-    "name",
-    "namespace",
-    "uid",
-    "resourceVersion",
-    "creationTimestamp",
-];
+const SHARED: &[&str] = &["name", "namespace", "uid", "resourceVersion", "creationTimestamp"];
 
 /// The Scale of an object.
 pub fn read(kind: &Kind, object: &Value) -> Value {
-    let shared = SHARED
-        .iter()
-        .filter_map(|name| Some(((*name).to_owned(), meta::field(object, name)?.clone())));
+    let shared = SHARED.iter().filter_map(|name| Some(((*name).to_owned(), meta::field(object, name)?.clone())));
     let metadata: Map<String, Value> = shared.collect();
-    let replicas = |part: &str| {
-        meta::at(object, &[part, "replicas"])
-            .and_then(Value::as_i64)
-            .unwrap_or(0)
-    };
+    let replicas = |part: &str| meta::at(object, &[part, "replicas"]).and_then(Value::as_i64).unwrap_or(0);
     let mut scale = json!({
         "apiVersion": "autoscaling/v1",
         "kind": "Scale",
@@ -47,16 +35,12 @@ fn selector(kind: &Kind, object: &Value) -> String {
         ("ReplicationController", Some(labels)) => Ok(Selector::from_map(labels)),
         (_, _) => Selector::from_label_selector(selector),
     };
-    parsed
-        .map(|selector| selector.to_string())
-        .unwrap_or_default()
+    parsed.map(|selector| selector.to_string()).unwrap_or_default()
 }
 
 /// Writes the `spec.replicas` of a Scale into its object.
 pub fn write(_kind: &Kind, object: &mut Value, scale: &Value) {
-    let replicas = meta::at(scale, &["spec", "replicas"])
-        .and_then(Value::as_i64)
-        .unwrap_or(0);
+    let replicas = meta::at(scale, &["spec", "replicas"]).and_then(Value::as_i64).unwrap_or(0);
     let spec = meta::map_mut(object).entry("spec").or_insert(Value::Null);
     meta::map_mut(spec).insert("replicas".to_owned(), replicas.into());
 }

@@ -5,8 +5,10 @@
 
 #[rustfmt::skip] // generated
 mod table;
+mod tags;
 
 pub use table::TYPES;
+pub use tags::TAGS;
 
 /// The type of a field, of a list's elements or of a map's values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,19 +54,14 @@ pub struct Field {
 impl Type {
     /// The field of that name; names are case-sensitive.
     pub fn field(&self, name: &str) -> Option<&'static Field> {
-        let index = self
-            .fields
-            .binary_search_by(|field| field.name.cmp(name))
-            .ok()?;
+        let index = self.fields.binary_search_by(|field| field.name.cmp(name)).ok()?;
         self.fields.get(index)
     }
 
     /// The reference to this type; free-form if it is not in the table.
     pub fn as_ty(&self) -> Ty {
         let index = TYPES.binary_search_by(|ty| ty.name.cmp(self.name)).ok();
-        index
-            .and_then(|index| u16::try_from(index).ok())
-            .map_or(Ty::Any, Ty::Ref)
+        index.and_then(|index| u16::try_from(index).ok()).map_or(Ty::Any, Ty::Ref)
     }
 
     /// The name of the Go type without its package: `PodSpec`.
@@ -74,11 +71,7 @@ impl Type {
 
     /// The name of the Go type with its package, as Go's error messages write it: `v1.PodSpec`.
     pub fn go_path(&self) -> &'static str {
-        let start = self
-            .name
-            .rmatch_indices('.')
-            .nth(1)
-            .map_or(0, |(at, _)| at + 1);
+        let start = self.name.rmatch_indices('.').nth(1).map_or(0, |(at, _)| at + 1);
         &self.name[start..]
     }
 }
@@ -88,13 +81,7 @@ impl Ty {
     pub fn named(self) -> Option<&'static Type> {
         match self {
             Ty::Ref(index) => TYPES.get(usize::from(index)),
-            Ty::String
-            | Ty::Int32
-            | Ty::Int64
-            | Ty::Bool
-            | Ty::Double
-            | Ty::IntOrString
-            | Ty::Quantity => None,
+            Ty::String | Ty::Int32 | Ty::Int64 | Ty::Bool | Ty::Double | Ty::IntOrString | Ty::Quantity => None,
             Ty::DateTime | Ty::MicroTime | Ty::Bytes | Ty::Any | Ty::Map(_) | Ty::List(_) => None,
         }
     }
@@ -127,19 +114,11 @@ pub fn find(name: &str) -> Option<&'static Type> {
 }
 
 const fn f(name: &'static str, ty: Ty) -> Field {
-    Field {
-        name,
-        ty,
-        required: false,
-    }
+    Field { name, ty, required: false }
 }
 
 const fn q(name: &'static str, ty: Ty) -> Field {
-    Field {
-        name,
-        ty,
-        required: true,
-    }
+    Field { name, ty, required: true }
 }
 
 #[cfg(test)]

@@ -38,64 +38,35 @@ const NAME: Column = Column {
     priority: 0,
 };
 const AGE: Column = text("Age", "How long ago the object was created.");
-const CREATED: Column = Column {
-    format: "date-time",
-    ..text("Created At", "When the object was created.")
-};
+const CREATED: Column = Column { format: "date-time", ..text("Created At", "When the object was created.") };
 
 const fn text(name: &'static str, description: &'static str) -> Column {
-    Column {
-        name,
-        type_: "string",
-        format: "",
-        description,
-        priority: 0,
-    }
+    Column { name, type_: "string", format: "", description, priority: 0 }
 }
 
 const fn number(name: &'static str, description: &'static str) -> Column {
-    Column {
-        type_: "integer",
-        ..text(name, description)
-    }
+    Column { type_: "integer", ..text(name, description) }
 }
 
 const fn boolean(name: &'static str, description: &'static str) -> Column {
-    Column {
-        type_: "boolean",
-        ..text(name, description)
-    }
+    Column { type_: "boolean", ..text(name, description) }
 }
 
 /// Shown with `-o wide` only.
 const fn wide(name: &'static str, description: &'static str) -> Column {
-    Column {
-        priority: 1,
-        ..text(name, description)
-    }
+    Column { priority: 1, ..text(name, description) }
 }
 
-const DEFAULT: (&[Column], Row) = (&[NAME, AGE], |object, now| {
-    vec![name(object), age(object, now)]
-});
+const DEFAULT: (&[Column], Row) = (&[NAME, AGE], |object, now| vec![name(object), age(object, now)]);
 
-const CREATED_AT: (&[Column], Row) = (&[NAME, CREATED], |object, _| {
-    vec![
-        name(object),
-        meta::creation_timestamp(object).unwrap_or_default().into(),
-    ]
-});
+const CREATED_AT: (&[Column], Row) =
+    (&[NAME, CREATED], |object, _| vec![name(object), meta::creation_timestamp(object).unwrap_or_default().into()]);
 
 /// Kinds that show when they were made instead of their age.
 const CREATED_AT_KINDS: &[&str] = &["ClusterRole", "LimitRange", "Role"];
 
-const TABLES: &[&[Printed]] = &[
-    pods::PRINTED,
-    workloads::PRINTED,
-    networking::PRINTED,
-    storage::PRINTED,
-    cluster::PRINTED,
-];
+const TABLES: &[&[Printed]] =
+    &[pods::PRINTED, workloads::PRINTED, networking::PRINTED, storage::PRINTED, cluster::PRINTED];
 
 fn printed(kind: &Kind) -> (&'static [Column], Row) {
     let mut all = TABLES.iter().flat_map(|table| table.iter());

@@ -40,11 +40,7 @@ const CHECKS: &[(&str, &str, Check)] = &[
     ("", "PersistentVolumeClaim", storage::claim),
     ("", "Pod", pods::pod),
     ("", "PodTemplate", workloads::pod_template),
-    (
-        "",
-        "ReplicationController",
-        workloads::replication_controller,
-    ),
+    ("", "ReplicationController", workloads::replication_controller),
     ("", "ResourceQuota", configuration::resource_quota),
     ("", "Secret", configuration::secret),
     ("", "Service", services::service),
@@ -52,60 +48,29 @@ const CHECKS: &[(&str, &str, Check)] = &[
     ("apps", "Deployment", workloads::deployment),
     ("apps", "ReplicaSet", workloads::replica_set),
     ("apps", "StatefulSet", workloads::stateful_set),
-    (
-        "autoscaling",
-        "HorizontalPodAutoscaler",
-        policies::autoscaler,
-    ),
+    ("autoscaling", "HorizontalPodAutoscaler", policies::autoscaler),
     ("batch", "CronJob", workloads::cron_job),
     ("batch", "Job", workloads::job),
     ("coordination.k8s.io", "Lease", policies::lease),
-    (
-        "discovery.k8s.io",
-        "EndpointSlice",
-        networking::endpoint_slice,
-    ),
+    ("discovery.k8s.io", "EndpointSlice", networking::endpoint_slice),
     ("networking.k8s.io", "Ingress", networking::ingress),
-    (
-        "networking.k8s.io",
-        "IngressClass",
-        networking::ingress_class,
-    ),
-    (
-        "networking.k8s.io",
-        "NetworkPolicy",
-        networking::network_policy,
-    ),
+    ("networking.k8s.io", "IngressClass", networking::ingress_class),
+    ("networking.k8s.io", "NetworkPolicy", networking::network_policy),
     ("networking.k8s.io", "ServiceCIDR", networking::service_cidr),
     ("node.k8s.io", "RuntimeClass", policies::runtime_class),
     ("policy", "PodDisruptionBudget", policies::disruption_budget),
-    (
-        "rbac.authorization.k8s.io",
-        "ClusterRole",
-        rbac::cluster_role,
-    ),
-    (
-        "rbac.authorization.k8s.io",
-        "ClusterRoleBinding",
-        rbac::binding,
-    ),
+    ("rbac.authorization.k8s.io", "ClusterRole", rbac::cluster_role),
+    ("rbac.authorization.k8s.io", "ClusterRoleBinding", rbac::binding),
     ("rbac.authorization.k8s.io", "Role", rbac::role),
     ("rbac.authorization.k8s.io", "RoleBinding", rbac::binding),
-    (
-        "scheduling.k8s.io",
-        "PriorityClass",
-        policies::priority_class,
-    ),
+    ("scheduling.k8s.io", "PriorityClass", policies::priority_class),
     ("storage.k8s.io", "StorageClass", storage::class),
 ];
 
 fn check(kind: &Kind, object: &Value, errors: &mut Errors) {
     let root = Node::root(object);
     metadata::create(kind, &root.get("metadata"), errors);
-    if let Some((_, _, check)) = CHECKS
-        .iter()
-        .find(|(group, name, _)| *group == kind.group && *name == kind.kind)
-    {
+    if let Some((_, _, check)) = CHECKS.iter().find(|(group, name, _)| *group == kind.group && *name == kind.kind) {
         check(&root, errors);
     }
 }
@@ -124,11 +89,7 @@ pub fn create(kind: &Kind, object: &Value) -> Vec<FieldError> {
 /// What is wrong with a changed object, in itself and as a change of the old one.
 pub fn update(kind: &Kind, new: &Value, old: &Value) -> Vec<FieldError> {
     let mut errors = Errors::default();
-    metadata::update(
-        &Node::root(new).get("metadata"),
-        &Node::root(old).get("metadata"),
-        &mut errors,
-    );
+    metadata::update(&Node::root(new).get("metadata"), &Node::root(old).get("metadata"), &mut errors);
     check(kind, new, &mut errors);
     immutable::update(kind, &Node::root(new), &Node::root(old), &mut errors);
     errors.into_vec()
@@ -137,11 +98,7 @@ pub fn update(kind: &Kind, new: &Value, old: &Value) -> Vec<FieldError> {
 /// What is wrong with a change of the status: only metadata can be, the rest of the object stays as it was.
 pub fn status(kind: &Kind, new: &Value, old: &Value) -> Vec<FieldError> {
     let mut errors = Errors::default();
-    metadata::update(
-        &Node::root(new).get("metadata"),
-        &Node::root(old).get("metadata"),
-        &mut errors,
-    );
+    metadata::update(&Node::root(new).get("metadata"), &Node::root(old).get("metadata"), &mut errors);
     metadata::create(kind, &Node::root(new).get("metadata"), &mut errors);
     errors.into_vec()
 }

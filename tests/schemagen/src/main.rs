@@ -5,6 +5,7 @@
 mod openapi;
 mod paths;
 mod table;
+mod tags;
 mod types;
 
 use anyhow::Context;
@@ -16,10 +17,8 @@ use std::path::Path;
 fn main() -> anyhow::Result<()> {
     let object = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../agent/object");
     let definitions = types::definitions()?;
-    write(
-        &object.join("src/schema/table.rs"),
-        table::render(&definitions)?.as_bytes(),
-    )?;
+    write(&object.join("src/schema/table.rs"), table::render(&definitions)?.as_bytes())?;
+    write(&object.join("src/schema/tags.rs"), tags::render(&definitions)?.as_bytes())?;
     let mut index = INDEX_HEADER.to_owned();
     for (group_version, document) in openapi::documents(&definitions) {
         let file = format!("{}.json.gz", group_version.replace('/', "__"));
@@ -59,9 +58,7 @@ fn gzip(bytes: &[u8]) -> anyhow::Result<Vec<u8>> {
 
 /// FNV-1a with 128 bits: names the content for HTTP caches, nothing more.
 fn fnv(bytes: &[u8]) -> u128 {
-    bytes
-        .iter()
-        .fold(0x6c62272e07bb014262b821756295c58d, |hash, byte| {
-            (hash ^ u128::from(*byte)).wrapping_mul(0x0000000001000000000000000000013b)
-        })
+    bytes.iter().fold(0x6c62272e07bb014262b821756295c58d, |hash, byte| {
+        (hash ^ u128::from(*byte)).wrapping_mul(0x0000000001000000000000000000013b)
+    })
 }

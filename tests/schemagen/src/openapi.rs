@@ -12,24 +12,13 @@ pub const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.";
 
 /// The documents with the path under which they are served, such as `apis/apps/v1`.
 pub fn documents(definitions: &Map<String, Value>) -> Vec<(String, Value)> {
-    let versions = GROUPS
-        .iter()
-        .flat_map(|group| group.versions.iter().map(|version| (group.name, *version)));
-    versions
-        .map(|(group, version)| document(definitions, group, version))
-        .collect()
+    let versions = GROUPS.iter().flat_map(|group| group.versions.iter().map(|version| (group.name, *version)));
+    versions.map(|(group, version)| document(definitions, group, version)).collect()
 }
 
 fn document(definitions: &Map<String, Value>, group: &str, version: &str) -> (String, Value) {
-    let served = if group.is_empty() {
-        format!("api/{version}")
-    } else {
-        format!("apis/{group}/{version}")
-    };
-    let kinds: Vec<&Kind> = KINDS
-        .iter()
-        .filter(|kind| kind.group == group && kind.version == version)
-        .collect();
+    let served = if group.is_empty() { format!("api/{version}") } else { format!("apis/{group}/{version}") };
+    let kinds: Vec<&Kind> = KINDS.iter().filter(|kind| kind.group == group && kind.version == version).collect();
     let mut paths = Map::new();
     for kind in &kinds {
         paths::add(&mut paths, &served, kind);
@@ -56,14 +45,7 @@ fn document(definitions: &Map<String, Value>, group: &str, version: &str) -> (St
 fn roots(kinds: &[&Kind]) -> Vec<String> {
     let mut roots: Vec<String> = kinds.iter().map(|kind| kind.schema.to_owned()).collect();
     roots.extend(
-        [
-            "Status",
-            "DeleteOptions",
-            "ListMeta",
-            "APIResourceList",
-            "Patch",
-        ]
-        .map(|name| format!("{META}{name}")),
+        ["Status", "DeleteOptions", "ListMeta", "APIResourceList", "Patch"].map(|name| format!("{META}{name}")),
     );
     let bodies = kinds.iter().flat_map(|kind| paths::bodies(kind));
     roots.extend(bodies.map(|body| body.schema.to_owned()));
@@ -135,20 +117,11 @@ fn relax_required(schema: &mut Value) {
 fn versions_of(name: &str) -> Vec<Value> {
     let gvk = |group: &str, version: &str, kind: &str| json!({"group": group, "kind": kind, "version": version});
     if name == format!("{META}DeleteOptions") {
-        let versions = GROUPS
-            .iter()
-            .flat_map(|group| group.versions.iter().map(|version| (group.name, *version)));
-        return versions
-            .map(|(group, version)| gvk(group, version, "DeleteOptions"))
-            .collect();
+        let versions = GROUPS.iter().flat_map(|group| group.versions.iter().map(|version| (group.name, *version)));
+        return versions.map(|(group, version)| gvk(group, version, "DeleteOptions")).collect();
     }
-    let kinds = KINDS
-        .iter()
-        .chain(EMBEDDED)
-        .filter(|kind| kind.schema == name);
-    kinds
-        .map(|kind| gvk(kind.group, kind.version, kind.kind))
-        .collect()
+    let kinds = KINDS.iter().chain(EMBEDDED).filter(|kind| kind.schema == name);
+    kinds.map(|kind| gvk(kind.group, kind.version, kind.kind)).collect()
 }
 
 /// A `$ref` may have no siblings: it goes into an `allOf` beside its description.
@@ -166,9 +139,7 @@ fn wrap_references(schema: &mut Value) {
 }
 
 fn extend(type_name: &str, field: &str, property: &mut Value) {
-    let rule = RULES
-        .iter()
-        .find(|rule| rule.type_name == type_name && rule.field == field);
+    let rule = RULES.iter().find(|rule| rule.type_name == type_name && rule.field == field);
     if property["type"] == "array" {
         extend_list(rule, property);
     }

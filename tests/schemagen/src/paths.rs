@@ -9,97 +9,42 @@ use skiff_object::kinds::{EMBEDDED, Kind, Scope};
 /// Query parameters: name, type, description.
 type Parameter = (&'static str, &'static str, &'static str);
 
-const PRETTY: Parameter = (
-    "pretty",
-    "string",
-    "If 'true', then the output is pretty printed.",
-);
+const PRETTY: Parameter = ("pretty", "string", "If 'true', then the output is pretty printed.");
 const WRITE: &[Parameter] = &[
     (
         "dryRun",
         "string",
         "When present, indicates that modifications should not be persisted. The only valid value is 'All'.",
     ),
-    (
-        "fieldManager",
-        "string",
-        "The name of the actor that makes the change, at most 128 printable characters.",
-    ),
+    ("fieldManager", "string", "The name of the actor that makes the change, at most 128 printable characters."),
     (
         "fieldValidation",
         "string",
         "What to do with unknown or duplicate fields: 'Ignore', 'Warn' (the default) or 'Strict'.",
     ),
 ];
-const PATCH: &[Parameter] = &[(
-    "force",
-    "boolean",
-    "Take the fields of an apply request even if another manager owns them.",
-)];
+const PATCH: &[Parameter] =
+    &[("force", "boolean", "Take the fields of an apply request even if another manager owns them.")];
 const DELETE: &[Parameter] = &[
     (
         "dryRun",
         "string",
         "When present, indicates that modifications should not be persisted. The only valid value is 'All'.",
     ),
-    (
-        "gracePeriodSeconds",
-        "integer",
-        "Seconds before the object is deleted; 0 deletes at once.",
-    ),
-    (
-        "propagationPolicy",
-        "string",
-        "What becomes of dependents: 'Orphan', 'Background' or 'Foreground'.",
-    ),
+    ("gracePeriodSeconds", "integer", "Seconds before the object is deleted; 0 deletes at once."),
+    ("propagationPolicy", "string", "What becomes of dependents: 'Orphan', 'Background' or 'Foreground'."),
 ];
 const LIST: &[Parameter] = &[
-    (
-        "allowWatchBookmarks",
-        "boolean",
-        "Ask for watch events of type 'BOOKMARK'.",
-    ),
+    ("allowWatchBookmarks", "boolean", "Ask for watch events of type 'BOOKMARK'."),
     ("continue", "string", "The token of the previous page."),
-    (
-        "fieldSelector",
-        "string",
-        "Restrict the list by fields. Defaults to everything.",
-    ),
-    (
-        "labelSelector",
-        "string",
-        "Restrict the list by labels. Defaults to everything.",
-    ),
-    (
-        "limit",
-        "integer",
-        "At most this many items in one response.",
-    ),
-    (
-        "resourceVersion",
-        "string",
-        "The resource version that the list may be served from.",
-    ),
-    (
-        "resourceVersionMatch",
-        "string",
-        "How resourceVersion is applied to list calls.",
-    ),
-    (
-        "sendInitialEvents",
-        "boolean",
-        "Start a watch with the present objects.",
-    ),
-    (
-        "timeoutSeconds",
-        "integer",
-        "Limits the duration of the call.",
-    ),
-    (
-        "watch",
-        "boolean",
-        "Return a stream of changes instead of a list.",
-    ),
+    ("fieldSelector", "string", "Restrict the list by fields. Defaults to everything."),
+    ("labelSelector", "string", "Restrict the list by labels. Defaults to everything."),
+    ("limit", "integer", "At most this many items in one response."),
+    ("resourceVersion", "string", "The resource version that the list may be served from."),
+    ("resourceVersionMatch", "string", "How resourceVersion is applied to list calls."),
+    ("sendInitialEvents", "boolean", "Start a watch with the present objects."),
+    ("timeoutSeconds", "integer", "Limits the duration of the call."),
+    ("watch", "boolean", "Return a stream of changes instead of a list."),
 ];
 const PATCH_TYPES: &[&str] = &[
     "application/apply-patch+yaml",
@@ -110,37 +55,20 @@ const PATCH_TYPES: &[&str] = &[
 
 /// The kinds of the bodies of a kind's subresources.
 pub fn bodies(kind: &Kind) -> Vec<&'static Kind> {
-    let mut names: Vec<&str> = kind
-        .subresources
-        .iter()
-        .filter_map(|name| body_of(name))
-        .collect();
+    let mut names: Vec<&str> = kind.subresources.iter().filter_map(|name| body_of(name)).collect();
     names.extend(kind.scale.then_some("Scale"));
-    names
-        .iter()
-        .filter_map(|name| EMBEDDED.iter().find(|body| body.kind == *name))
-        .collect()
+    names.iter().filter_map(|name| EMBEDDED.iter().find(|body| body.kind == *name)).collect()
 }
 
 fn body_of(subresource: &str) -> Option<&'static str> {
-    const BODIES: &[(&str, &str)] = &[
-        ("binding", "Binding"),
-        ("eviction", "Eviction"),
-        ("token", "TokenRequest"),
-    ];
-    BODIES
-        .iter()
-        .find(|(name, _)| *name == subresource)
-        .map(|(_, kind)| *kind)
+    const BODIES: &[(&str, &str)] = &[("binding", "Binding"), ("eviction", "Eviction"), ("token", "TokenRequest")];
+    BODIES.iter().find(|(name, _)| *name == subresource).map(|(_, kind)| *kind)
 }
 
 /// Adds all paths of a kind.
 pub fn add(paths: &mut Map<String, Value>, served: &str, kind: &Kind) {
     let (collection, scoped) = match kind.scope {
-        Scope::Namespaced => (
-            format!("/{served}/namespaces/{{namespace}}/{}", kind.plural),
-            true,
-        ),
+        Scope::Namespaced => (format!("/{served}/namespaces/{{namespace}}/{}", kind.plural), true),
         Scope::Cluster => (format!("/{served}/{}", kind.plural), false),
     };
     let fixed = if scoped { vec!["namespace"] } else { vec![] };
@@ -148,51 +76,21 @@ pub fn add(paths: &mut Map<String, Value>, served: &str, kind: &Kind) {
         paths.insert(collection, item(&fixed, vec![create(kind)]));
         return;
     }
-    paths.insert(
-        collection.clone(),
-        item(
-            &fixed,
-            vec![list(kind), create(kind), delete_collection(kind)],
-        ),
-    );
+    paths.insert(collection.clone(), item(&fixed, vec![list(kind), create(kind), delete_collection(kind)]));
     if scoped {
-        paths.insert(
-            format!("/{served}/{}", kind.plural),
-            item(&[], vec![list(kind)]),
-        );
+        paths.insert(format!("/{served}/{}", kind.plural), item(&[], vec![list(kind)]));
     }
     let named: Vec<&str> = fixed.iter().copied().chain(["name"]).collect();
     let one = format!("{collection}/{{name}}");
-    paths.insert(
-        one.clone(),
-        item(
-            &named,
-            vec![get(kind, kind), put(kind), patch(kind, kind), delete(kind)],
-        ),
-    );
+    paths.insert(one.clone(), item(&named, vec![get(kind, kind), put(kind), patch(kind, kind), delete(kind)]));
     if kind.status {
-        paths.insert(
-            format!("{one}/status"),
-            item(&named, vec![get(kind, kind), put(kind), patch(kind, kind)]),
-        );
+        paths.insert(format!("{one}/status"), item(&named, vec![get(kind, kind), put(kind), patch(kind, kind)]));
     }
-    if let (true, Some(scale)) = (
-        kind.scale,
-        EMBEDDED.iter().find(|body| body.kind == "Scale"),
-    ) {
-        paths.insert(
-            format!("{one}/scale"),
-            item(
-                &named,
-                vec![get(scale, scale), put(scale), patch(scale, scale)],
-            ),
-        );
+    if let (true, Some(scale)) = (kind.scale, EMBEDDED.iter().find(|body| body.kind == "Scale")) {
+        paths.insert(format!("{one}/scale"), item(&named, vec![get(scale, scale), put(scale), patch(scale, scale)]));
     }
     for subresource in kind.subresources {
-        paths.insert(
-            format!("{one}/{subresource}"),
-            item(&named, subresource_operations(kind, subresource)),
-        );
+        paths.insert(format!("{one}/{subresource}"), item(&named, subresource_operations(kind, subresource)));
     }
 }
 
@@ -215,10 +113,8 @@ fn item(fixed: &[&str], operations: Vec<(&'static str, Value)>) -> Value {
         .map(|name| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string", "uniqueItems": true}}))
         .collect();
     parameters.push(parameter(&PRETTY));
-    let mut item: Map<String, Value> = operations
-        .into_iter()
-        .map(|(method, value)| (method.to_owned(), value))
-        .collect();
+    let mut item: Map<String, Value> =
+        operations.into_iter().map(|(method, value)| (method.to_owned(), value)).collect();
     item.insert("parameters".to_owned(), Value::Array(parameters));
     Value::Object(item)
 }
@@ -232,10 +128,7 @@ fn schema(name: &str) -> Value {
 }
 
 fn operation(kind: &Kind, action: &str, parameters: &[&[Parameter]], response: &str) -> Value {
-    let parameters: Vec<Value> = parameters
-        .iter()
-        .flat_map(|part| part.iter().map(parameter))
-        .collect();
+    let parameters: Vec<Value> = parameters.iter().flat_map(|part| part.iter().map(parameter)).collect();
     json!({
         "tags": [format!("{}_{}", if kind.group.is_empty() { "core" } else { kind.group }, kind.version)],
         "parameters": parameters,
@@ -246,10 +139,8 @@ fn operation(kind: &Kind, action: &str, parameters: &[&[Parameter]], response: &
 }
 
 fn with_body(mut operation: Value, media_types: &[&str], body: &str) -> Value {
-    let content: Map<String, Value> = media_types
-        .iter()
-        .map(|media_type| ((*media_type).to_owned(), json!({"schema": schema(body)})))
-        .collect();
+    let content: Map<String, Value> =
+        media_types.iter().map(|media_type| ((*media_type).to_owned(), json!({"schema": schema(body)}))).collect();
     operation["requestBody"] = json!({"required": true, "content": content});
     operation
 }
@@ -259,74 +150,32 @@ fn get(kind: &Kind, response: &Kind) -> (&'static str, Value) {
 }
 
 fn list(kind: &Kind) -> (&'static str, Value) {
-    (
-        "get",
-        operation(kind, "list", &[LIST], &format!("{}List", kind.schema)),
-    )
+    ("get", operation(kind, "list", &[LIST], &format!("{}List", kind.schema)))
 }
 
 fn create(kind: &Kind) -> (&'static str, Value) {
-    (
-        "post",
-        with_body(
-            operation(kind, "post", &[WRITE], kind.schema),
-            &["application/json"],
-            kind.schema,
-        ),
-    )
+    ("post", with_body(operation(kind, "post", &[WRITE], kind.schema), &["application/json"], kind.schema))
 }
 
 fn put(kind: &Kind) -> (&'static str, Value) {
-    (
-        "put",
-        with_body(
-            operation(kind, "put", &[WRITE], kind.schema),
-            &["application/json"],
-            kind.schema,
-        ),
-    )
+    ("put", with_body(operation(kind, "put", &[WRITE], kind.schema), &["application/json"], kind.schema))
 }
 
 fn patch(kind: &Kind, response: &Kind) -> (&'static str, Value) {
     let operation = operation(kind, "patch", &[WRITE, PATCH], response.schema);
-    (
-        "patch",
-        with_body(operation, PATCH_TYPES, &format!("{META}Patch")),
-    )
+    ("patch", with_body(operation, PATCH_TYPES, &format!("{META}Patch")))
 }
 
 fn delete(kind: &Kind) -> (&'static str, Value) {
     let operation = operation(kind, "delete", &[DELETE], &format!("{META}Status"));
-    (
-        "delete",
-        with_body(
-            operation,
-            &["application/json"],
-            &format!("{META}DeleteOptions"),
-        ),
-    )
+    ("delete", with_body(operation, &["application/json"], &format!("{META}DeleteOptions")))
 }
 
 fn delete_collection(kind: &Kind) -> (&'static str, Value) {
-    let operation = operation(
-        kind,
-        "deletecollection",
-        &[DELETE, LIST],
-        &format!("{META}Status"),
-    );
-    (
-        "delete",
-        with_body(
-            operation,
-            &["application/json"],
-            &format!("{META}DeleteOptions"),
-        ),
-    )
+    let operation = operation(kind, "deletecollection", &[DELETE, LIST], &format!("{META}Status"));
+    ("delete", with_body(operation, &["application/json"], &format!("{META}DeleteOptions")))
 }
 
 fn connect(method: &'static str, kind: &Kind) -> (&'static str, Value) {
-    (
-        method,
-        operation(kind, "connect", &[], &format!("{META}Status")),
-    )
+    (method, operation(kind, "connect", &[], &format!("{META}Status")))
 }

@@ -22,17 +22,11 @@ pub static TYPES: &[Type] = &[
 const SPECIAL: &[(&str, &str)] = &[
     ("io.k8s.apimachinery.pkg.api.resource.Quantity", "Quantity"),
     ("io.k8s.apimachinery.pkg.apis.meta.v1.FieldsV1", "Any"),
-    (
-        "io.k8s.apimachinery.pkg.apis.meta.v1.MicroTime",
-        "MicroTime",
-    ),
+    ("io.k8s.apimachinery.pkg.apis.meta.v1.MicroTime", "MicroTime"),
     ("io.k8s.apimachinery.pkg.apis.meta.v1.Patch", "Any"),
     ("io.k8s.apimachinery.pkg.apis.meta.v1.Time", "DateTime"),
     ("io.k8s.apimachinery.pkg.runtime.RawExtension", "Any"),
-    (
-        "io.k8s.apimachinery.pkg.util.intstr.IntOrString",
-        "IntOrString",
-    ),
+    ("io.k8s.apimachinery.pkg.util.intstr.IntOrString", "IntOrString"),
 ];
 
 /// The text of the table.
@@ -42,11 +36,7 @@ pub fn render(definitions: &Map<String, Value>) -> anyhow::Result<String> {
         .filter(|(name, _)| special(name).is_none())
         .map(|(name, schema)| (name.as_str(), schema))
         .collect();
-    let ids: BTreeMap<&str, usize> = types
-        .keys()
-        .enumerate()
-        .map(|(id, name)| (*name, id))
-        .collect();
+    let ids: BTreeMap<&str, usize> = types.keys().enumerate().map(|(id, name)| (*name, id)).collect();
     let mut out = HEADER.to_owned();
     for (name, schema) in &types {
         render_type(&mut out, name, schema, &ids)?;
@@ -55,39 +45,19 @@ pub fn render(definitions: &Map<String, Value>) -> anyhow::Result<String> {
     Ok(out)
 }
 
-fn special(name: &str) -> Option<&'static str> {
-    SPECIAL
-        .iter()
-        .find(|(special, _)| *special == name)
-        .map(|(_, ty)| *ty)
+pub fn special(name: &str) -> Option<&'static str> {
+    SPECIAL.iter().find(|(special, _)| *special == name).map(|(_, ty)| *ty)
 }
 
-fn render_type(
-    out: &mut String,
-    name: &str,
-    schema: &Value,
-    ids: &BTreeMap<&str, usize>,
-) -> anyhow::Result<()> {
+fn render_type(out: &mut String, name: &str, schema: &Value, ids: &BTreeMap<&str, usize>) -> anyhow::Result<()> {
     let empty = Map::new();
-    let properties = schema
-        .get("properties")
-        .and_then(Value::as_object)
-        .unwrap_or(&empty);
-    let required: Vec<&str> = schema["required"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_str)
-        .collect();
+    let properties = schema.get("properties").and_then(Value::as_object).unwrap_or(&empty);
+    let required: Vec<&str> = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     writeln!(out, "    Type {{ name: \"{name}\", fields: &[")?;
     let sorted: BTreeMap<_, _> = properties.iter().collect();
     for (field, property) in sorted {
         let ty = ty(property, ids).with_context(|| format!("{name}.{field}"))?;
-        let constructor = if required.contains(&field.as_str()) && field != "metadata" {
-            "q"
-        } else {
-            "f"
-        };
+        let constructor = if required.contains(&field.as_str()) && field != "metadata" { "q" } else { "f" };
         writeln!(out, "        {constructor}(\"{field}\", {ty}),")?;
     }
     out.push_str("    ] },\n");
@@ -98,11 +68,7 @@ fn ty(schema: &Value, ids: &BTreeMap<&str, usize>) -> anyhow::Result<String> {
     if let Some(target) = reference(schema) {
         return match special(target) {
             Some(ty) => Ok(ty.to_owned()),
-            None => Ok(format!(
-                "Ref({})",
-                ids.get(target)
-                    .with_context(|| format!("no type {target}"))?
-            )),
+            None => Ok(format!("Ref({})", ids.get(target).with_context(|| format!("no type {target}"))?)),
         };
     }
     Ok(match (schema["type"].as_str(), schema["format"].as_str()) {
@@ -123,10 +89,6 @@ fn ty(schema: &Value, ids: &BTreeMap<&str, usize>) -> anyhow::Result<String> {
 
 /// The name of the definition that a schema refers to, directly or in an `allOf` beside a description.
 pub fn reference(schema: &Value) -> Option<&str> {
-    let direct = schema
-        .get("$ref")
-        .or_else(|| schema.get("allOf")?.get(0)?.get("$ref"));
-    direct
-        .and_then(Value::as_str)
-        .and_then(|path| path.rsplit('/').next())
+    let direct = schema.get("$ref").or_else(|| schema.get("allOf")?.get(0)?.get("$ref"));
+    direct.and_then(Value::as_str).and_then(|path| path.rsplit('/').next())
 }

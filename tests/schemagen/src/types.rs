@@ -5,9 +5,9 @@
 use k8s_openapi::api::{
     apps::v1 as apps, authentication::v1 as authentication, authorization::v1 as authorization,
     autoscaling::v1 as autoscaling_v1, autoscaling::v2 as autoscaling_v2, batch::v1 as batch,
-    coordination::v1 as coordination, core::v1 as core, discovery::v1 as discovery,
-    events::v1 as events, networking::v1 as networking, node::v1 as node, policy::v1 as policy,
-    rbac::v1 as rbac, scheduling::v1 as scheduling, storage::v1 as storage,
+    coordination::v1 as coordination, core::v1 as core, discovery::v1 as discovery, events::v1 as events,
+    networking::v1 as networking, node::v1 as node, policy::v1 as policy, rbac::v1 as rbac,
+    scheduling::v1 as scheduling, storage::v1 as storage,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1 as meta;
 use schemars::generate::SchemaSettings;
@@ -40,11 +40,7 @@ pub fn definitions() -> anyhow::Result<Map<String, Value>> {
     );
     let definitions: Map<String, Value> = generator.take_definitions(true).into_iter().collect();
     for kind in KINDS.iter().chain(EMBEDDED) {
-        anyhow::ensure!(
-            definitions.contains_key(kind.schema),
-            "no definition of {}",
-            kind.schema
-        );
+        anyhow::ensure!(definitions.contains_key(kind.schema), "no definition of {}", kind.schema);
     }
     Ok(definitions)
 }

@@ -5,10 +5,8 @@ use crate::kinds::by_kind;
 
 #[test]
 fn events() {
-    let (core, new) = (
-        by_kind("v1", "Event").expect("is served"),
-        by_kind("events.k8s.io/v1", "Event").expect("is served"),
-    );
+    let (core, new) =
+        (by_kind("v1", "Event").expect("is served"), by_kind("events.k8s.io/v1", "Event").expect("is served"));
     let object = json!({"apiVersion": "v1", "kind": "Event", "involvedObject": {"name": "a"}, "message": "m", "count": 2, "reason": "r"});
     let converted = convert(core, new, object.clone());
     assert_eq!(converted["note"], "m");

@@ -42,23 +42,16 @@ pub fn read(ty: Ty, scalar: Scalar<'_>, walk: &mut Walk) -> Option<Value> {
         (Ty::String, Scalar::Text(text)) => Some(text.into()),
         (Ty::Bool, Scalar::Bool(value)) => Some(value.into()),
         (Ty::Double, Scalar::Number(number)) => Some(Value::Number(number)),
-        (Ty::Int32, Scalar::Number(number)) => {
-            integer(number, i64::from(i32::MIN)..=i64::from(i32::MAX), ty, walk)
-        }
+        (Ty::Int32, Scalar::Number(number)) => integer(number, i64::from(i32::MIN)..=i64::from(i32::MAX), ty, walk),
         (Ty::Int64, Scalar::Number(number)) => integer(number, i64::MIN..=i64::MAX, ty, walk),
         (Ty::IntOrString, Scalar::Text(text)) => Some(text.into()),
-        (Ty::IntOrString, Scalar::Number(number)) => integer(
-            number,
-            i64::from(i32::MIN)..=i64::from(i32::MAX),
-            Ty::IntOrString,
-            walk,
-        ),
+        (Ty::IntOrString, Scalar::Number(number)) => {
+            integer(number, i64::from(i32::MIN)..=i64::from(i32::MAX), Ty::IntOrString, walk)
+        }
         (Ty::Quantity, Scalar::Text(text)) => quantity(text, walk),
         (Ty::Quantity, Scalar::Number(number)) => quantity(&number.to_string(), walk),
         (Ty::DateTime, Scalar::Text(text)) => time(text, "2006-01-02T15:04:05Z07:00", 0, walk),
-        (Ty::MicroTime, Scalar::Text(text)) => {
-            time(text, "2006-01-02T15:04:05.000000Z07:00", 6, walk)
-        }
+        (Ty::MicroTime, Scalar::Text(text)) => time(text, "2006-01-02T15:04:05.000000Z07:00", 6, walk),
         (Ty::Bytes, Scalar::Text(text)) => bytes(text, walk),
         (ty, scalar) => {
             refuse(scalar.name(), ty, walk);
@@ -71,12 +64,10 @@ pub fn read(ty: Ty, scalar: Scalar<'_>, walk: &mut Walk) -> Option<Value> {
 pub fn refuse(found: &str, ty: Ty, walk: &mut Walk) {
     match ty {
         Ty::Quantity => walk.fail(crate::quantity::QuantityError::Format.to_string()),
-        Ty::IntOrString => walk.fail(format!(
-            "json: cannot unmarshal {found} into Go value of type int32"
-        )),
-        Ty::DateTime | Ty::MicroTime => walk.fail(format!(
-            "json: cannot unmarshal {found} into Go value of type string"
-        )),
+        Ty::IntOrString => walk.fail(format!("json: cannot unmarshal {found} into Go value of type int32")),
+        Ty::DateTime | Ty::MicroTime => {
+            walk.fail(format!("json: cannot unmarshal {found} into Go value of type string"))
+        }
         Ty::String
         | Ty::Int32
         | Ty::Int64
@@ -103,12 +94,7 @@ pub fn zero(ty: Ty) -> Value {
     }
 }
 
-fn integer(
-    number: Number,
-    range: std::ops::RangeInclusive<i64>,
-    ty: Ty,
-    walk: &mut Walk,
-) -> Option<Value> {
+fn integer(number: Number, range: std::ops::RangeInclusive<i64>, ty: Ty, walk: &mut Walk) -> Option<Value> {
     let whole = match walk.whole_floats {
         WholeFloats::Accepted => number.as_i64().or_else(|| whole(number.as_f64()?)),
         WholeFloats::Refused => number.as_i64(),
@@ -145,9 +131,7 @@ fn time(text: &str, layout: &str, decimals: usize, walk: &mut Walk) -> Option<Va
     match parsed {
         Some(time) => Some(format!("{time:.decimals$}").into()),
         None => {
-            walk.fail(format!(
-                "parsing time \"{text}\" as \"{layout}\": cannot parse \"{text}\" as \"2006\""
-            ));
+            walk.fail(format!("parsing time \"{text}\" as \"{layout}\": cannot parse \"{text}\" as \"2006\""));
             None
         }
     }

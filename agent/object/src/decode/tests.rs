@@ -8,9 +8,7 @@ use serde_json::json;
 
 fn show(result: Result<Decoded, DecodeError>) -> String {
     match result {
-        Ok(decoded) => format!("{}\n{}", decoded.value, decoded.warnings.join("\n"))
-            .trim_end()
-            .to_owned(),
+        Ok(decoded) => format!("{}\n{}", decoded.value, decoded.warnings.join("\n")).trim_end().to_owned(),
         Err(error) => format!("error: {error}"),
     }
 }
@@ -22,15 +20,8 @@ fn check(api_version: &str, kind: &str, body: &str, validation: FieldValidation,
 
 #[test]
 fn wrong_types() {
-    let deployment = |body: &str, expected: Expect| {
-        check(
-            "apps/v1",
-            "Deployment",
-            body,
-            FieldValidation::Ignore,
-            expected,
-        )
-    };
+    let deployment =
+        |body: &str, expected: Expect| check("apps/v1", "Deployment", body, FieldValidation::Ignore, expected);
     deployment(
         r#"{"spec":{"replicas":"3"}}"#,
         expect![[
@@ -152,8 +143,7 @@ fn canonical_values() {
 
 #[test]
 fn not_an_object_of_the_kind() {
-    let pod =
-        |body: &str, expected: Expect| check("v1", "Pod", body, FieldValidation::Strict, expected);
+    let pod = |body: &str, expected: Expect| check("v1", "Pod", body, FieldValidation::Strict, expected);
     pod(
         "",
         expect![
@@ -186,9 +176,7 @@ fn not_an_object_of_the_kind() {
     );
     pod(
         r#"{"apiVersion":"apps/v1","kind":"Pod"}"#,
-        expect![
-            "error: the API version in the data (apps/v1) does not match the expected API version (v1)"
-        ],
+        expect!["error: the API version in the data (apps/v1) does not match the expected API version (v1)"],
     );
     pod(
         r#"{"apiVersion":"v1","kind":"ConfigMap"}"#,
@@ -208,21 +196,9 @@ fn deep_nesting_is_an_error() {
 #[test]
 fn whole_floats_after_a_patch() {
     let kind = by_kind("apps/v1", "Deployment").expect("is served");
-    let decoded = decode_value(
-        kind,
-        json!({"spec": {"replicas": 2.0}}),
-        FieldValidation::Strict,
-    )
-    .expect("is whole");
+    let decoded = decode_value(kind, json!({"spec": {"replicas": 2.0}}), FieldValidation::Strict).expect("is whole");
     assert_eq!(decoded.value["spec"]["replicas"], json!(2));
-    assert!(
-        decode_value(
-            kind,
-            json!({"spec": {"replicas": 2.5}}),
-            FieldValidation::Strict
-        )
-        .is_err()
-    );
+    assert!(decode_value(kind, json!({"spec": {"replicas": 2.5}}), FieldValidation::Strict).is_err());
 }
 
 fn any_json() -> impl Strategy<Value = Value> {

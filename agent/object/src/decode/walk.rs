@@ -43,20 +43,11 @@ enum Segment {
 
 impl Walk {
     pub fn new() -> Walk {
-        Walk {
-            path: Vec::new(),
-            owner: None,
-            error: None,
-            strict: Vec::new(),
-            whole_floats: WholeFloats::Refused,
-        }
+        Walk { path: Vec::new(), owner: None, error: None, strict: Vec::new(), whole_floats: WholeFloats::Refused }
     }
 
     pub fn after_patch() -> Walk {
-        Walk {
-            whole_floats: WholeFloats::Accepted,
-            ..Walk::new()
-        }
+        Walk { whole_floats: WholeFloats::Accepted, ..Walk::new() }
     }
 
     /// Keeps the first error, as Go does.
@@ -70,15 +61,9 @@ impl Walk {
             Some(owner) => {
                 let fields: Vec<&str> = self.path.iter().filter_map(Segment::field).collect();
                 let fields = fields.join(".");
-                format!(
-                    "json: cannot unmarshal {found} into Go struct field {owner}.{fields} of type {}",
-                    ty.go()
-                )
+                format!("json: cannot unmarshal {found} into Go struct field {owner}.{fields} of type {}", ty.go())
             }
-            None => format!(
-                "json: cannot unmarshal {found} into Go value of type {}",
-                ty.go()
-            ),
+            None => format!("json: cannot unmarshal {found} into Go value of type {}", ty.go()),
         };
         self.fail(message);
     }
@@ -154,19 +139,11 @@ impl<'de> Visitor<'de> for Node<'_> {
     }
 
     fn visit_i64<E>(self, value: i64) -> Result<Option<Value>, E> {
-        Ok(scalars::read(
-            self.ty,
-            Scalar::Number(value.into()),
-            self.walk,
-        ))
+        Ok(scalars::read(self.ty, Scalar::Number(value.into()), self.walk))
     }
 
     fn visit_u64<E>(self, value: u64) -> Result<Option<Value>, E> {
-        Ok(scalars::read(
-            self.ty,
-            Scalar::Number(value.into()),
-            self.walk,
-        ))
+        Ok(scalars::read(self.ty, Scalar::Number(value.into()), self.walk))
     }
 
     fn visit_f64<E>(self, value: f64) -> Result<Option<Value>, E> {
@@ -227,18 +204,11 @@ impl<'de> Visitor<'de> for Node<'_> {
     }
 }
 
-fn read_list<'de, A: SeqAccess<'de>>(
-    ty: Ty,
-    walk: &mut Walk,
-    mut items: A,
-) -> Result<Value, A::Error> {
+fn read_list<'de, A: SeqAccess<'de>>(ty: Ty, walk: &mut Walk, mut items: A) -> Result<Value, A::Error> {
     let mut list = Vec::new();
     loop {
         walk.path.push(Segment::Index(list.len()));
-        let item = items.next_element_seed(Node {
-            ty,
-            walk: &mut *walk,
-        });
+        let item = items.next_element_seed(Node { ty, walk: &mut *walk });
         walk.path.pop();
         match item? {
             Some(item) => list.push(item.unwrap_or_else(|| scalars::zero(ty))),
@@ -247,32 +217,21 @@ fn read_list<'de, A: SeqAccess<'de>>(
     }
 }
 
-fn read_map<'de, A: MapAccess<'de>>(
-    ty: Ty,
-    walk: &mut Walk,
-    mut entries: A,
-) -> Result<Value, A::Error> {
+fn read_map<'de, A: MapAccess<'de>>(ty: Ty, walk: &mut Walk, mut entries: A) -> Result<Value, A::Error> {
     let mut map = Map::new();
     while let Some(key) = entries.next_key::<String>()? {
         if map.contains_key(&key) {
             walk.note("duplicate", &key);
         }
         walk.path.push(Segment::Key(key.clone()));
-        let value = entries.next_value_seed(Node {
-            ty,
-            walk: &mut *walk,
-        });
+        let value = entries.next_value_seed(Node { ty, walk: &mut *walk });
         walk.path.pop();
         map.insert(key, value?.unwrap_or_else(|| scalars::zero(ty)));
     }
     Ok(Value::Object(map))
 }
 
-fn read_struct<'de, A: MapAccess<'de>>(
-    ty: Ty,
-    walk: &mut Walk,
-    mut entries: A,
-) -> Result<Value, A::Error> {
+fn read_struct<'de, A: MapAccess<'de>>(ty: Ty, walk: &mut Walk, mut entries: A) -> Result<Value, A::Error> {
     let (mut map, mut seen) = (Map::new(), Vec::new());
     let Some(ty) = ty.named() else {
         return Ok(Value::Object(map));
@@ -289,10 +248,7 @@ fn read_struct<'de, A: MapAccess<'de>>(
         seen.push(field.name);
         let owner = walk.owner.replace(ty.go_name());
         walk.path.push(Segment::Field(field.name));
-        let value = entries.next_value_seed(Node {
-            ty: field.ty,
-            walk: &mut *walk,
-        });
+        let value = entries.next_value_seed(Node { ty: field.ty, walk: &mut *walk });
         walk.path.pop();
         walk.owner = owner;
         match value?.filter(|value| field.required || !is_empty(field.ty, value)) {
@@ -310,12 +266,7 @@ fn is_empty(ty: Ty, value: &Value) -> bool {
         (Ty::Map(_), Value::Object(map)) => map.is_empty(),
         (
             _,
-            Value::Null
-            | Value::Bool(_)
-            | Value::Number(_)
-            | Value::String(_)
-            | Value::Array(_)
-            | Value::Object(_),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) | Value::Object(_),
         ) => false,
     }
 }

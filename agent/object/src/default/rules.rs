@@ -29,14 +29,8 @@ const RULES: &[(&str, Rule)] = &[
     ("apps.v1.StatefulSetSpec", claim_templates),
     ("batch.v1.Job", job),
     ("autoscaling.v1.HorizontalPodAutoscaler", autoscaler_v1),
-    (
-        "autoscaling.v2.HorizontalPodAutoscalerSpec",
-        autoscaler_metrics,
-    ),
-    (
-        "autoscaling.v2.HorizontalPodAutoscalerBehavior",
-        autoscaler_behavior,
-    ),
+    ("autoscaling.v2.HorizontalPodAutoscalerSpec", autoscaler_metrics),
+    ("autoscaling.v2.HorizontalPodAutoscalerBehavior", autoscaler_behavior),
     ("networking.v1.NetworkPolicySpec", policy_types),
     ("rbac.v1.Subject", subject),
     ("storage.v1.CSIDriverSpec", csi_driver),
@@ -80,17 +74,9 @@ fn pod(pod: &mut Object) {
         return;
     };
     or_insert(spec, "enableServiceLinks", true);
-    let host_network = spec
-        .get("hostNetwork")
-        .and_then(Value::as_bool)
-        .unwrap_or(false);
+    let host_network = spec.get("hostNetwork").and_then(Value::as_bool).unwrap_or(false);
     for list in ["initContainers", "containers"] {
-        for container in spec
-            .get_mut(list)
-            .and_then(Value::as_array_mut)
-            .into_iter()
-            .flatten()
-        {
+        for container in spec.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
             requests_from_limits(container);
             if host_network {
                 host_ports(container);
@@ -100,18 +86,10 @@ fn pod(pod: &mut Object) {
 }
 
 fn requests_from_limits(container: &mut Value) {
-    let Some(resources) = container
-        .get_mut("resources")
-        .and_then(Value::as_object_mut)
-    else {
+    let Some(resources) = container.get_mut("resources").and_then(Value::as_object_mut) else {
         return;
     };
-    let Some(limits) = resources
-        .get("limits")
-        .and_then(Value::as_object)
-        .filter(|l| !l.is_empty())
-        .cloned()
-    else {
+    let Some(limits) = resources.get("limits").and_then(Value::as_object).filter(|l| !l.is_empty()).cloned() else {
         return;
     };
     let requests = meta::map_mut(resources.entry("requests").or_insert(Value::Null));
@@ -121,12 +99,7 @@ fn requests_from_limits(container: &mut Value) {
 }
 
 fn host_ports(container: &mut Value) {
-    for port in container
-        .get_mut("ports")
-        .and_then(Value::as_array_mut)
-        .into_iter()
-        .flatten()
-    {
+    for port in container.get_mut("ports").and_then(Value::as_array_mut).into_iter().flatten() {
         let Some(port) = port.as_object_mut() else {
             continue;
         };
@@ -139,10 +112,7 @@ fn host_ports(container: &mut Value) {
 
 /// The old name of `serviceAccountName` is kept equal to the new one.
 fn service_account(spec: &mut Object) {
-    let name = match (
-        text(spec, "serviceAccountName"),
-        text(spec, "serviceAccount"),
-    ) {
+    let name = match (text(spec, "serviceAccountName"), text(spec, "serviceAccount")) {
         ("", "") => return,
         ("", old) => old,
         (name, _) => name,
@@ -164,9 +134,7 @@ fn image_volume(source: &mut Object) {
 
 /// Images that may change under their name are pulled each time.
 fn pull_policy_of(image: &str) -> &'static str {
-    let (name, digest) = image
-        .split_once('@')
-        .map_or((image, false), |(name, _)| (name, true));
+    let (name, digest) = image.split_once('@').map_or((image, false), |(name, _)| (name, true));
     let last = name.rsplit('/').next().unwrap_or(name);
     match last.split_once(':') {
         Some((_, "latest")) => "Always",
@@ -188,18 +156,13 @@ fn secret(secret: &mut Object) {
     };
     let data = meta::map_mut(secret.entry("data").or_insert(Value::Null));
     for (key, value) in strings {
-        data.insert(
-            key,
-            base64::encode(value.as_str().unwrap_or_default().as_bytes()).into(),
-        );
+        data.insert(key, base64::encode(value.as_str().unwrap_or_default().as_bytes()).into());
     }
 }
 
 fn namespace(namespace: &mut Object) {
     let metadata = meta::map_mut(namespace.entry("metadata").or_insert(Value::Null));
-    let deleting = metadata
-        .get("deletionTimestamp")
-        .is_some_and(|time| !time.is_null());
+    let deleting = metadata.get("deletionTimestamp").is_some_and(|time| !time.is_null());
     let name = text(metadata, "name").to_owned();
     if !name.is_empty() {
         let labels = meta::map_mut(metadata.entry("labels").or_insert(Value::Null));
@@ -215,10 +178,7 @@ fn namespace(namespace: &mut Object) {
 }
 
 fn node_status(status: &mut Object) {
-    if let (false, Some(capacity)) = (
-        status.contains_key("allocatable"),
-        status.get("capacity").cloned(),
-    ) {
+    if let (false, Some(capacity)) = (status.contains_key("allocatable"), status.get("capacity").cloned()) {
         status.insert("allocatable".to_owned(), capacity);
     }
 }
@@ -232,9 +192,7 @@ fn service(spec: &mut Object) {
         }
         _ => {}
     }
-    let external = ty == "NodePort"
-        || ty == "LoadBalancer"
-        || (ty == "ClusterIP" && has_items(spec, "externalIPs"));
+    let external = ty == "NodePort" || ty == "LoadBalancer" || (ty == "ClusterIP" && has_items(spec, "externalIPs"));
     if external {
         or_insert_text(spec, "externalTrafficPolicy", "Cluster");
     }
@@ -256,8 +214,7 @@ fn service_port(port: &mut Object) {
 
 fn template_labels(object: &Object) -> Option<Value> {
     let labels = meta::at(object.get("spec")?, &["template", "metadata", "labels"])?;
-    Some(labels.clone())
-        .filter(|labels| labels.as_object().is_some_and(|labels| !labels.is_empty()))
+    Some(labels.clone()).filter(|labels| labels.as_object().is_some_and(|labels| !labels.is_empty()))
 }
 
 fn labels_from_template(object: &mut Object) {
@@ -273,10 +230,8 @@ fn labels_from_template(object: &mut Object) {
 fn replication_controller(controller: &mut Object) {
     labels_from_template(controller);
     let labels = template_labels(controller);
-    if let (Some(labels), Some(spec)) = (
-        labels,
-        controller.get_mut("spec").and_then(Value::as_object_mut),
-    ) && !has_items(spec, "selector")
+    if let (Some(labels), Some(spec)) = (labels, controller.get_mut("spec").and_then(Value::as_object_mut))
+        && !has_items(spec, "selector")
     {
         spec.insert("selector".to_owned(), labels);
     }
@@ -287,11 +242,7 @@ fn limit_range_item(item: &mut Object) {
     if text(item, "type") != "Container" {
         return;
     }
-    for (from, to) in [
-        ("max", "default"),
-        ("default", "defaultRequest"),
-        ("min", "defaultRequest"),
-    ] {
+    for (from, to) in [("max", "default"), ("default", "defaultRequest"), ("min", "defaultRequest")] {
         let Some(source) = item.get(from).and_then(Value::as_object).cloned() else {
             continue;
         };
@@ -310,12 +261,7 @@ fn rolling_update(strategy: &mut Object) {
 
 /// Claim templates are whole objects.
 fn claim_templates(spec: &mut Object) {
-    for claim in spec
-        .get_mut("volumeClaimTemplates")
-        .and_then(Value::as_array_mut)
-        .into_iter()
-        .flatten()
-    {
+    for claim in spec.get_mut("volumeClaimTemplates").and_then(Value::as_array_mut).into_iter().flatten() {
         if let Some(claim) = claim.as_object_mut() {
             or_insert_text(claim, "apiVersion", "v1");
             or_insert_text(claim, "kind", "PersistentVolumeClaim");
@@ -332,20 +278,12 @@ fn job(job: &mut Object) {
         spec.insert("completions".to_owned(), 1.into());
     }
     or_insert(spec, "parallelism", 1);
-    let backoff = if spec.contains_key("backoffLimitPerIndex") {
-        i32::MAX
-    } else {
-        6
-    };
+    let backoff = if spec.contains_key("backoffLimitPerIndex") { i32::MAX } else { 6 };
     or_insert(spec, "backoffLimit", backoff);
     or_insert_text(spec, "completionMode", "NonIndexed");
     or_insert(spec, "suspend", false);
     or_insert(spec, "manualSelector", false);
-    let replacement = if spec.contains_key("podFailurePolicy") {
-        "Failed"
-    } else {
-        "TerminatingOrFailed"
-    };
+    let replacement = if spec.contains_key("podFailurePolicy") { "Failed" } else { "TerminatingOrFailed" };
     or_insert_text(spec, "podReplacementPolicy", replacement);
 }
 
@@ -353,16 +291,9 @@ fn job(job: &mut Object) {
 const CPU_PERCENT: i64 = 80;
 
 fn autoscaler_v1(autoscaler: &mut Object) {
-    let annotations = autoscaler
-        .get("metadata")
-        .and_then(|metadata| metadata.get("annotations"));
-    let others = annotations
-        .and_then(|a| a.get("autoscaling.alpha.kubernetes.io/metrics"))
-        .is_some();
-    if let (false, Some(spec)) = (
-        others,
-        autoscaler.get_mut("spec").and_then(Value::as_object_mut),
-    ) {
+    let annotations = autoscaler.get("metadata").and_then(|metadata| metadata.get("annotations"));
+    let others = annotations.and_then(|a| a.get("autoscaling.alpha.kubernetes.io/metrics")).is_some();
+    if let (false, Some(spec)) = (others, autoscaler.get_mut("spec").and_then(Value::as_object_mut)) {
         or_insert(spec, "targetCPUUtilizationPercentage", CPU_PERCENT);
     }
 }
@@ -390,11 +321,7 @@ fn autoscaler_behavior(behavior: &mut Object) {
 
 fn policy_types(spec: &mut Object) {
     if !has_items(spec, "policyTypes") {
-        let types = if has_items(spec, "egress") {
-            json!(["Ingress", "Egress"])
-        } else {
-            json!(["Ingress"])
-        };
+        let types = if has_items(spec, "egress") { json!(["Ingress", "Egress"]) } else { json!(["Ingress"]) };
         spec.insert("policyTypes".to_owned(), types);
     }
 }

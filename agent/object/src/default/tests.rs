@@ -104,14 +104,8 @@ fn others() {
 fn job_selectors() {
     let mut job = json!({"metadata": {"name": "a", "uid": "u"}, "spec": {"template": {}}});
     generate_job_selector(&mut job);
-    assert_eq!(
-        job["spec"]["selector"]["matchLabels"]["batch.kubernetes.io/controller-uid"],
-        "u"
-    );
-    assert_eq!(
-        job["spec"]["template"]["metadata"]["labels"]["job-name"],
-        "a"
-    );
+    assert_eq!(job["spec"]["selector"]["matchLabels"]["batch.kubernetes.io/controller-uid"], "u");
+    assert_eq!(job["spec"]["template"]["metadata"]["labels"]["job-name"], "a");
 }
 
 #[test]

@@ -44,66 +44,21 @@ const DISCOVERY_V1: Kind = base("discovery.k8s.io", "v1");
 
 /// The groups in the order in which upstream's discovery lists them.
 pub static GROUPS: &[Group] = &[
-    Group {
-        name: "",
-        versions: &["v1"],
-    },
-    Group {
-        name: "apps",
-        versions: &["v1"],
-    },
-    Group {
-        name: "events.k8s.io",
-        versions: &["v1"],
-    },
-    Group {
-        name: "authentication.k8s.io",
-        versions: &["v1"],
-    },
-    Group {
-        name: "authorization.k8s.io",
-        versions: &["v1"],
-    },
-    Group {
-        name: "autoscaling",
-        versions: &["v2", "v1"],
-    },
-    Group {
-        name: "batch",
-        versions: &["v1"],
-    },
-    Group {
-        name: "networking.k8s.io",
-        versions: &["v1"],
-    },
-    Group {
-        name: "policy",
-        versions: &["v1"],
-    },
-    Group {
-        name: "rbac.authorization.k8s.io",
-        versions: &["v1"],
-    },
-    Group {
-        name: "storage.k8s.io",
-        versions: &["v1"],
-    },
-    Group {
-        name: "scheduling.k8s.io",
-        versions: &["v1"],
-    },
-    Group {
-        name: "coordination.k8s.io",
-        versions: &["v1"],
-    },
-    Group {
-        name: "node.k8s.io",
-        versions: &["v1"],
-    },
-    Group {
-        name: "discovery.k8s.io",
-        versions: &["v1"],
-    },
+    Group { name: "", versions: &["v1"] },
+    Group { name: "apps", versions: &["v1"] },
+    Group { name: "events.k8s.io", versions: &["v1"] },
+    Group { name: "authentication.k8s.io", versions: &["v1"] },
+    Group { name: "authorization.k8s.io", versions: &["v1"] },
+    Group { name: "autoscaling", versions: &["v2", "v1"] },
+    Group { name: "batch", versions: &["v1"] },
+    Group { name: "networking.k8s.io", versions: &["v1"] },
+    Group { name: "policy", versions: &["v1"] },
+    Group { name: "rbac.authorization.k8s.io", versions: &["v1"] },
+    Group { name: "storage.k8s.io", versions: &["v1"] },
+    Group { name: "scheduling.k8s.io", versions: &["v1"] },
+    Group { name: "coordination.k8s.io", versions: &["v1"] },
+    Group { name: "node.k8s.io", versions: &["v1"] },
+    Group { name: "discovery.k8s.io", versions: &["v1"] },
 ];
 
 /// Every served kind, group by group, resources in alphabetical order as discovery lists them.

@@ -10,10 +10,7 @@ fn keys_follow_upstream() {
     let nodes = by_kind("v1", "Node").expect("nodes are served");
     assert_eq!(nodes.key(None, "a"), "/registry/minions/a");
     let services = by_kind("v1", "Service").expect("services are served");
-    assert_eq!(
-        services.key_prefix(Some("x")),
-        "/registry/services/specs/x/"
-    );
+    assert_eq!(services.key_prefix(Some("x")), "/registry/services/specs/x/");
 }
 
 #[test]
@@ -29,20 +26,11 @@ fn names_and_versions() {
 #[test]
 fn every_row_is_whole() {
     for kind in KINDS {
-        assert!(
-            !kind.kind.is_empty() && !kind.plural.is_empty() && !kind.singular.is_empty(),
-            "{kind:?}"
-        );
+        assert!(!kind.kind.is_empty() && !kind.plural.is_empty() && !kind.singular.is_empty(), "{kind:?}");
         assert_eq!(kind.prefix.is_empty(), kind.virtual_, "{kind:?}");
-        assert!(
-            GROUPS
-                .iter()
-                .any(|g| g.name == kind.group && g.versions.contains(&kind.version)),
-            "{kind:?}"
-        );
-        let same = KINDS.iter().filter(|k| {
-            k.group == kind.group && k.version == kind.version && k.plural == kind.plural
-        });
+        assert!(GROUPS.iter().any(|g| g.name == kind.group && g.versions.contains(&kind.version)), "{kind:?}");
+        let same =
+            KINDS.iter().filter(|k| k.group == kind.group && k.version == kind.version && k.plural == kind.plural);
         assert_eq!(same.count(), 1, "{kind:?}");
     }
 }

@@ -42,9 +42,7 @@ fn tokens(text: &str) -> Vec<Token<'_>> {
                 sign.len()
             }
             None => {
-                let end = rest
-                    .find(|c: char| c.is_whitespace() || "=!<>,()".contains(c))
-                    .unwrap_or(rest.len());
+                let end = rest.find(|c: char| c.is_whitespace() || "=!<>,()".contains(c)).unwrap_or(rest.len());
                 tokens.push(Token::Word(&rest[..end]));
                 end
             }
@@ -64,10 +62,7 @@ fn requirement(rest: &mut &[Token<'_>]) -> Result<Requirement, SelectorError> {
         other => return Err(unexpected(other.first(), "identifier")),
     };
     if negated {
-        return Ok(Requirement {
-            key,
-            operator: Operator::DoesNotExist,
-        });
+        return Ok(Requirement { key, operator: Operator::DoesNotExist });
     }
     let operator = operator(rest)?;
     Ok(Requirement { key, operator })
@@ -86,9 +81,7 @@ fn operator(rest: &mut &[Token<'_>]) -> Result<Operator, SelectorError> {
         Token::Sign("<") => bound(rest).map(Operator::LessThan),
         Token::Word("in") => values(rest).map(Operator::In),
         Token::Word("notin") => values(rest).map(Operator::NotIn),
-        Token::Word(_) | Token::Sign(_) => {
-            Err(unexpected(Some(&first), "in, notin, =, ==, !=, gt, lt"))
-        }
+        Token::Word(_) | Token::Sign(_) => Err(unexpected(Some(&first), "in, notin, =, ==, !=, gt, lt")),
     }
 }
 
@@ -106,9 +99,7 @@ fn value(rest: &mut &[Token<'_>]) -> String {
 fn bound(rest: &mut &[Token<'_>]) -> Result<i64, SelectorError> {
     let text = value(rest);
     let message = "for 'Gt', 'Lt' operators, the value must be an integer";
-    text.parse().map_err(|_| {
-        SelectorError::Requirement(format!("values[0]: Invalid value: {text:?}: {message}"))
-    })
+    text.parse().map_err(|_| SelectorError::Requirement(format!("values[0]: Invalid value: {text:?}: {message}")))
 }
 
 fn values(rest: &mut &[Token<'_>]) -> Result<Vec<String>, SelectorError> {

@@ -77,13 +77,7 @@ fn matching() {
         ("", true),
         ("a in (b,c),n", true),
     ] {
-        assert_eq!(
-            Selector::parse(text)
-                .expect("is well formed")
-                .matches(&labels),
-            expected,
-            "{text}"
-        );
+        assert_eq!(Selector::parse(text).expect("is well formed").matches(&labels), expected, "{text}");
     }
 }
 
@@ -96,18 +90,8 @@ fn objects() {
         json!({"matchLabels": {"a": "b"}, "matchExpressions": [{"key": "c", "operator": "NotIn", "values": ["y", "x"]}]}),
     );
     assert_eq!(both.to_string(), "a=b,c notin (x,y)");
-    assert!(
-        Selector::from_label_selector(
-            &json!({"matchExpressions": [{"key": "c", "operator": "X"}]})
-        )
-        .is_err()
-    );
-    assert!(
-        Selector::from_label_selector(
-            &json!({"matchExpressions": [{"key": "c", "operator": "In"}]})
-        )
-        .is_err()
-    );
+    assert!(Selector::from_label_selector(&json!({"matchExpressions": [{"key": "c", "operator": "X"}]})).is_err());
+    assert!(Selector::from_label_selector(&json!({"matchExpressions": [{"key": "c", "operator": "In"}]})).is_err());
 }
 
 proptest! {

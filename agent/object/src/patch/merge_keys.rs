@@ -37,9 +37,7 @@ pub struct Rule {
 
 /// The rule of a field, unless it is the default (replace, atomic).
 pub fn rule(type_name: &str, field: &str) -> Option<&'static Rule> {
-    RULES
-        .iter()
-        .find(|rule| rule.field == field && rule.type_name == type_name)
+    RULES.iter().find(|rule| rule.field == field && rule.type_name == type_name)
 }
 
 /// Every field that does not have the default rule.

@@ -25,9 +25,7 @@ enum Directive {
 
 /// Applies a patch to an object of a type.
 pub fn apply(ty: Ty, current: &Value, patch: &Value) -> Result<Value, PatchError> {
-    let patch = patch
-        .as_object()
-        .ok_or_else(|| malformed("a strategic merge patch must be an object"))?;
+    let patch = patch.as_object().ok_or_else(|| malformed("a strategic merge patch must be an object"))?;
     let current = current.as_object().cloned().unwrap_or_default();
     merge_maps(ty, current, patch).map(Value::Object)
 }
@@ -45,9 +43,7 @@ fn directive(patch: &Map<String, Value>) -> Result<Directive, PatchError> {
             "delete" => Ok(Directive::Delete),
             other => Err(malformed(format!("unknown patch type found: {other}"))),
         },
-        Some(_) => Err(malformed(
-            "invalid patch directive: $patch must be a string",
-        )),
+        Some(_) => Err(malformed("invalid patch directive: $patch must be a string")),
     }
 }
 
@@ -55,10 +51,7 @@ fn directive(patch: &Map<String, Value>) -> Result<Directive, PatchError> {
 fn field_type(ty: Ty, name: &str) -> Ty {
     match ty {
         Ty::Map(value) => *value,
-        Ty::Ref(_) => ty
-            .named()
-            .and_then(|named| named.field(name))
-            .map_or(Ty::Any, |field| field.ty),
+        Ty::Ref(_) => ty.named().and_then(|named| named.field(name)).map_or(Ty::Any, |field| field.ty),
         Ty::String
         | Ty::Int32
         | Ty::Int64
@@ -123,9 +116,7 @@ fn merge_field(
 ) -> Result<Value, PatchError> {
     let inner = field_type(ty, name);
     match (current, change) {
-        (Some(Value::Object(current)), Value::Object(change)) => {
-            merge_maps(inner, current, change).map(Value::Object)
-        }
+        (Some(Value::Object(current)), Value::Object(change)) => merge_maps(inner, current, change).map(Value::Object),
         (_, Value::Object(change)) => merge_maps(inner, Map::new(), change).map(Value::Object),
         (current, Value::Array(change)) => {
             let current = match current {
@@ -138,9 +129,7 @@ fn merge_field(
                     let key = rule.map_or("", |rule| rule.merge_key);
                     lists::merge(item_type(inner), key, current, change, order).map(Value::Array)
                 }
-                Strategy::Replace | Strategy::RetainKeys => {
-                    Ok(Value::Array(lists::replace(change)))
-                }
+                Strategy::Replace | Strategy::RetainKeys => Ok(Value::Array(lists::replace(change))),
             }
         }
         (_, change) => Ok(change.clone()),
@@ -167,24 +156,15 @@ fn item_type(ty: Ty) -> Ty {
 }
 
 /// `$retainKeys` removes every key that it does not list; the patch may not set any other.
-fn retain_keys(
-    current: &mut Map<String, Value>,
-    patch: &Map<String, Value>,
-) -> Result<(), PatchError> {
+fn retain_keys(current: &mut Map<String, Value>, patch: &Map<String, Value>) -> Result<(), PatchError> {
     let Some(retained) = patch.get(RETAIN_KEYS) else {
         return Ok(());
     };
-    let retained = retained
-        .as_array()
-        .ok_or_else(|| malformed("invalid patch format of $retainKeys"))?;
+    let retained = retained.as_array().ok_or_else(|| malformed("invalid patch format of $retainKeys"))?;
     let listed = |name: &str| retained.iter().any(|key| key.as_str() == Some(name));
-    let set = patch
-        .iter()
-        .filter(|(name, change)| !name.starts_with('$') && !change.is_null());
+    let set = patch.iter().filter(|(name, change)| !name.starts_with('$') && !change.is_null());
     if let Some((name, _)) = set.into_iter().find(|(name, _)| !listed(name)) {
-        return Err(malformed(format!(
-            "the key {name} is not in the $retainKeys list"
-        )));
+        return Err(malformed(format!("the key {name} is not in the $retainKeys list")));
     }
     current.retain(|name, _| listed(name));
     Ok(())
@@ -192,12 +172,8 @@ fn retain_keys(
 
 /// The values of a patch, without its directives and nulls, at every depth.
 fn without_directives(patch: &Map<String, Value>) -> Map<String, Value> {
-    let values = patch
-        .iter()
-        .filter(|(name, value)| !is_directive(name) && !value.is_null());
-    values
-        .map(|(name, value)| (name.clone(), clean(value)))
-        .collect()
+    let values = patch.iter().filter(|(name, value)| !is_directive(name) && !value.is_null());
+    values.map(|(name, value)| (name.clone(), clean(value))).collect()
 }
 
 fn clean(value: &Value) -> Value {
@@ -209,8 +185,5 @@ fn clean(value: &Value) -> Value {
 }
 
 fn is_directive(name: &str) -> bool {
-    name == PATCH
-        || name == RETAIN_KEYS
-        || name.starts_with(DELETE_FROM)
-        || name.starts_with(SET_ORDER)
+    name == PATCH || name == RETAIN_KEYS || name.starts_with(DELETE_FROM) || name.starts_with(SET_ORDER)
 }

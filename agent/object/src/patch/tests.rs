@@ -31,50 +31,31 @@ fn lists_merge_by_key() {
 
 #[test]
 fn elements_are_deleted_and_replaced() {
-    let current = || {
-        pod_spec(json!({"containers": [{"name": "a", "image": "1"}, {"name": "b", "image": "1"}]}))
-    };
+    let current = || pod_spec(json!({"containers": [{"name": "a", "image": "1"}, {"name": "b", "image": "1"}]}));
     let delete = pod_spec(json!({"containers": [{"name": "a", "$patch": "delete"}]}));
-    assert_eq!(
-        strategic(current(), delete),
-        pod_spec(json!({"containers": [{"name": "b", "image": "1"}]}))
-    );
-    let replace =
-        pod_spec(json!({"containers": [{"name": "a", "$patch": "replace", "tty": true}]}));
+    assert_eq!(strategic(current(), delete), pod_spec(json!({"containers": [{"name": "b", "image": "1"}]})));
+    let replace = pod_spec(json!({"containers": [{"name": "a", "$patch": "replace", "tty": true}]}));
     assert_eq!(
         strategic(current(), replace)["spec"]["template"]["spec"]["containers"][0],
         json!({"name": "a", "tty": true})
     );
     let replace_all = pod_spec(json!({"containers": [{"$patch": "replace"}, {"name": "c"}]}));
-    assert_eq!(
-        strategic(current(), replace_all),
-        pod_spec(json!({"containers": [{"name": "c"}]}))
-    );
+    assert_eq!(strategic(current(), replace_all), pod_spec(json!({"containers": [{"name": "c"}]})));
 }
 
 #[test]
 fn maps_are_merged_replaced_and_deleted() {
-    let current =
-        || json!({"metadata": {"labels": {"a": "1", "b": "2"}, "annotations": {"x": "y"}}});
+    let current = || json!({"metadata": {"labels": {"a": "1", "b": "2"}, "annotations": {"x": "y"}}});
     assert_eq!(
-        strategic(
-            current(),
-            json!({"metadata": {"labels": {"a": null, "c": "3"}}})
-        )["metadata"]["labels"],
+        strategic(current(), json!({"metadata": {"labels": {"a": null, "c": "3"}}}))["metadata"]["labels"],
         json!({"b": "2", "c": "3"})
     );
     assert_eq!(
-        strategic(
-            current(),
-            json!({"metadata": {"labels": {"$patch": "replace", "c": "3"}}})
-        )["metadata"]["labels"],
+        strategic(current(), json!({"metadata": {"labels": {"$patch": "replace", "c": "3"}}}))["metadata"]["labels"],
         json!({"c": "3"})
     );
     assert_eq!(
-        strategic(
-            current(),
-            json!({"metadata": {"labels": {"$patch": "delete"}}})
-        )["metadata"]["labels"],
+        strategic(current(), json!({"metadata": {"labels": {"$patch": "delete"}}}))["metadata"]["labels"],
         json!({})
     );
     assert_eq!(
@@ -90,11 +71,9 @@ fn primitives_are_a_set() {
         strategic(current(), json!({"metadata": {"finalizers": ["b", "c"]}})),
         json!({"metadata": {"finalizers": ["a", "b", "c"]}})
     );
-    let patch = json!({"metadata": {"$deleteFromPrimitiveList/finalizers": ["a"], "$setElementOrder/finalizers": ["b"]}});
-    assert_eq!(
-        strategic(current(), patch),
-        json!({"metadata": {"finalizers": ["b"]}})
-    );
+    let patch =
+        json!({"metadata": {"$deleteFromPrimitiveList/finalizers": ["a"], "$setElementOrder/finalizers": ["b"]}});
+    assert_eq!(strategic(current(), patch), json!({"metadata": {"finalizers": ["b"]}}));
 }
 
 #[test]
@@ -106,38 +85,26 @@ fn atomic_lists_are_replaced() {
 
 #[test]
 fn retained_keys() {
-    let current =
-        json!({"spec": {"strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1}}}});
+    let current = json!({"spec": {"strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1}}}});
     let patch = json!({"spec": {"strategy": {"$retainKeys": ["type"], "type": "Recreate"}}});
-    assert_eq!(
-        strategic(current, patch),
-        json!({"spec": {"strategy": {"type": "Recreate"}}})
-    );
+    assert_eq!(strategic(current, patch), json!({"spec": {"strategy": {"type": "Recreate"}}}));
     let volumes = |source: Value| pod_spec(json!({"volumes": [source]}));
     let patched = strategic(
         volumes(json!({"name": "v", "emptyDir": {}})),
-        volumes(
-            json!({"name": "v", "$retainKeys": ["name", "hostPath"], "hostPath": {"path": "/"}}),
-        ),
+        volumes(json!({"name": "v", "$retainKeys": ["name", "hostPath"], "hostPath": {"path": "/"}})),
     );
-    assert_eq!(
-        patched,
-        volumes(json!({"name": "v", "hostPath": {"path": "/"}}))
-    );
+    assert_eq!(patched, volumes(json!({"name": "v", "hostPath": {"path": "/"}})));
 }
 
 #[test]
 fn element_order() {
-    let current =
-        pod_spec(json!({"containers": [{"name": "a"}, {"name": "server"}, {"name": "b"}]}));
+    let current = pod_spec(json!({"containers": [{"name": "a"}, {"name": "server"}, {"name": "b"}]}));
     let patch = pod_spec(
         json!({"$setElementOrder/containers": [{"name": "c"}, {"name": "b"}, {"name": "a"}], "containers": [{"name": "c"}]}),
     );
     assert_eq!(
         strategic(current, patch),
-        pod_spec(
-            json!({"containers": [{"name": "c"}, {"name": "b"}, {"name": "a"}, {"name": "server"}]})
-        )
+        pod_spec(json!({"containers": [{"name": "c"}, {"name": "b"}, {"name": "a"}, {"name": "server"}]}))
     );
 }
 
@@ -145,33 +112,19 @@ fn element_order() {
 fn malformed_patches() {
     let kind = by_kind("v1", "Pod").expect("is served");
     let error = |patch_kind, patch: Value| {
-        apply(kind, &json!({"spec": {}}), patch_kind, &patch)
-            .expect_err("is malformed")
-            .to_string()
+        apply(kind, &json!({"spec": {}}), patch_kind, &patch).expect_err("is malformed").to_string()
     };
     assert_eq!(
-        error(
-            PatchKind::Strategic,
-            json!({"spec": {"containers": [{"image": "x"}]}})
-        ),
+        error(PatchKind::Strategic, json!({"spec": {"containers": [{"image": "x"}]}})),
         "map: {\"image\":\"x\"} does not contain declared merge key: name"
     );
-    assert_eq!(
-        error(PatchKind::Strategic, json!({"spec": {"$patch": "x"}})),
-        "unknown patch type found: x"
-    );
+    assert_eq!(error(PatchKind::Strategic, json!({"spec": {"$patch": "x"}})), "unknown patch type found: x");
     assert!(error(PatchKind::Json, json!([{"op": "x"}])).starts_with("json patch: "));
     assert!(
-        error(PatchKind::Json, json!([{"op": "remove", "path": "/x"}]))
-            .starts_with("the server rejected our request")
+        error(PatchKind::Json, json!([{"op": "remove", "path": "/x"}])).starts_with("the server rejected our request")
     );
-    let doubling: Vec<Value> = (0..64)
-        .map(|i| json!({"op": "copy", "from": "", "path": format!("/x{i}")}))
-        .collect();
-    assert!(matches!(
-        apply(kind, &json!({}), PatchKind::Json, &doubling.into()),
-        Err(PatchError::TooLarge)
-    ));
+    let doubling: Vec<Value> = (0..64).map(|i| json!({"op": "copy", "from": "", "path": format!("/x{i}")})).collect();
+    assert!(matches!(apply(kind, &json!({}), PatchKind::Json, &doubling.into()), Err(PatchError::TooLarge)));
 }
 
 #[test]
@@ -179,33 +132,18 @@ fn rfc_patches() {
     let kind = by_kind("v1", "ConfigMap").expect("is served");
     let current = json!({"data": {"a": "1", "b": "2"}});
     assert_eq!(
-        apply(
-            kind,
-            &current,
-            PatchKind::Merge,
-            &json!({"data": {"a": null}})
-        )
-        .expect("is applicable"),
+        apply(kind, &current, PatchKind::Merge, &json!({"data": {"a": null}})).expect("is applicable"),
         json!({"data": {"b": "2"}})
     );
-    let patch = json!([{"op": "test", "path": "/data/a", "value": "1"}, {"op": "replace", "path": "/data/a", "value": "3"}]);
-    assert_eq!(
-        apply(kind, &current, PatchKind::Json, &patch).expect("is applicable")["data"]["a"],
-        "3"
-    );
+    let patch =
+        json!([{"op": "test", "path": "/data/a", "value": "1"}, {"op": "replace", "path": "/data/a", "value": "3"}]);
+    assert_eq!(apply(kind, &current, PatchKind::Json, &patch).expect("is applicable")["data"]["a"], "3");
 }
 
 fn deployments() -> impl Strategy<Value = Value> {
-    let container = (
-        "[a-c]",
-        "[x-z]",
-        prop::collection::btree_map("[A-C]", "[0-9]", 0..3),
-    )
-        .prop_map(|(name, image, env)| {
-            let env: Vec<Value> = env
-                .into_iter()
-                .map(|(name, value)| json!({"name": name, "value": value}))
-                .collect();
+    let container =
+        ("[a-c]", "[x-z]", prop::collection::btree_map("[A-C]", "[0-9]", 0..3)).prop_map(|(name, image, env)| {
+            let env: Vec<Value> = env.into_iter().map(|(name, value)| json!({"name": name, "value": value})).collect();
             json!({"name": name, "image": image, "env": env})
         });
     let containers = prop::collection::vec(container, 0..3).prop_map(|mut list| {

@@ -8,11 +8,9 @@ fn check(inputs: &[&str], expected: Expect) {
     let lines: Vec<String> = inputs
         .iter()
         .map(|input| match Quantity::parse(input) {
-            Ok(quantity) => format!(
-                "{input} = {quantity}, value {}, milli {}",
-                quantity.value(),
-                quantity.milli_value()
-            ),
+            Ok(quantity) => {
+                format!("{input} = {quantity}, value {}, milli {}", quantity.value(), quantity.milli_value())
+            }
             Err(error) => format!("{input}: {error}"),
         })
         .collect();
@@ -95,9 +93,7 @@ fn canonical() {
 #[test]
 fn refused() {
     check(
-        &[
-            "", "a", "1x", "1kk", "1.1.1", "1 ", " 1", "--1", "1Ki2", "1e", "e3", ".", "1K", "1é",
-        ],
+        &["", "a", "1x", "1kk", "1.1.1", "1 ", " 1", "--1", "1Ki2", "1e", "e3", ".", "1K", "1é"],
         expect![[r#"
             : quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'
             a: quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'

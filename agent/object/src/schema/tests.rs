@@ -7,11 +7,7 @@ use crate::kinds::{EMBEDDED, KINDS};
 fn sorted_and_closed() {
     assert!(TYPES.is_sorted_by_key(|ty| ty.name));
     for ty in TYPES {
-        assert!(
-            ty.fields.is_sorted_by_key(|field| field.name),
-            "{}",
-            ty.name
-        );
+        assert!(ty.fields.is_sorted_by_key(|field| field.name), "{}", ty.name);
         for field in ty.fields {
             closed(field.ty);
         }
@@ -37,10 +33,7 @@ fn every_kind_has_a_type() {
 #[test]
 fn go_names() {
     let spec = find("io.k8s.api.apps.v1.DeploymentSpec").expect("is in the table");
-    assert_eq!(
-        (spec.go_name(), spec.go_path()),
-        ("DeploymentSpec", "v1.DeploymentSpec")
-    );
+    assert_eq!((spec.go_name(), spec.go_path()), ("DeploymentSpec", "v1.DeploymentSpec"));
     let ty = spec.field("replicas").map(|f| f.ty.go());
     assert_eq!(ty.as_deref(), Some("int32"));
 }

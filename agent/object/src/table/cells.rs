@@ -17,11 +17,7 @@ pub fn text_or_none(object: &Value, path: &[&str]) -> Value {
 
 /// The text, or `<none>` for an empty one.
 pub fn or_none(text: String) -> Value {
-    if text.is_empty() {
-        NONE.into()
-    } else {
-        text.into()
-    }
+    if text.is_empty() { NONE.into() } else { text.into() }
 }
 
 /// The number at a path, 0 when missing.
@@ -44,11 +40,7 @@ pub fn list<'a>(object: &'a Value, path: &[&str]) -> &'a [Value] {
 
 /// The texts of a list, joined by commas.
 pub fn joined(object: &Value, path: &[&str]) -> String {
-    list(object, path)
-        .iter()
-        .filter_map(Value::as_str)
-        .collect::<Vec<_>>()
-        .join(",")
+    list(object, path).iter().filter_map(Value::as_str).collect::<Vec<_>>().join(",")
 }
 
 /// How many entries a map or a list has.
@@ -80,23 +72,14 @@ pub fn selector(object: &Value, path: &[&str]) -> Value {
 /// A plain map of labels as text.
 pub fn labels(object: &Value, path: &[&str]) -> Value {
     let labels = meta::at(object, path).and_then(Value::as_object);
-    or_none(
-        labels
-            .map(|labels| Selector::from_map(labels).to_string())
-            .unwrap_or_default(),
-    )
+    or_none(labels.map(|labels| Selector::from_map(labels).to_string()).unwrap_or_default())
 }
 
 /// The names of the containers of a pod's spec, and their images.
 pub fn containers(object: &Value, spec: &[&str]) -> [Value; 2] {
     let path: Vec<&str> = spec.iter().copied().chain(["containers"]).collect();
     let all = list(object, &path);
-    let field = |name: &str| {
-        all.iter()
-            .map(|c| meta::text_at(c, &[name]))
-            .collect::<Vec<_>>()
-            .join(",")
-    };
+    let field = |name: &str| all.iter().map(|c| meta::text_at(c, &[name])).collect::<Vec<_>>().join(",");
     [field("name").into(), field("image").into()]
 }
 
@@ -111,9 +94,7 @@ pub fn flag(object: &Value, path: &[&str]) -> Value {
 
 /// The condition of a type.
 pub fn condition<'a>(object: &'a Value, ty: &str) -> Option<&'a Value> {
-    list(object, &["status", "conditions"])
-        .iter()
-        .find(|condition| meta::text_at(condition, &["type"]) == ty)
+    list(object, &["status", "conditions"]).iter().find(|condition| meta::text_at(condition, &["type"]) == ty)
 }
 
 pub fn is_condition_true(object: &Value, ty: &str) -> bool {
@@ -127,27 +108,15 @@ pub fn load_balancer(object: &Value) -> Vec<String> {
         "" => meta::text_at(entry, &["hostname"]).to_owned(),
         ip => ip.to_owned(),
     };
-    entries
-        .map(address)
-        .filter(|address| !address.is_empty())
-        .collect()
+    entries.map(address).filter(|address| !address.is_empty()).collect()
 }
 
-const ACCESS_MODES: &[(&str, &str)] = &[
-    ("ReadWriteOnce", "RWO"),
-    ("ReadOnlyMany", "ROX"),
-    ("ReadWriteMany", "RWX"),
-    ("ReadWriteOncePod", "RWOP"),
-];
+const ACCESS_MODES: &[(&str, &str)] =
+    &[("ReadWriteOnce", "RWO"), ("ReadOnlyMany", "ROX"), ("ReadWriteMany", "RWX"), ("ReadWriteOncePod", "RWOP")];
 
 /// Access modes, abbreviated.
 pub fn access_modes(object: &Value, path: &[&str]) -> String {
     let modes = list(object, path);
-    let present = ACCESS_MODES
-        .iter()
-        .filter(|(mode, _)| modes.iter().any(|m| m.as_str() == Some(mode)));
-    present
-        .map(|(_, short)| *short)
-        .collect::<Vec<_>>()
-        .join(",")
+    let present = ACCESS_MODES.iter().filter(|(mode, _)| modes.iter().any(|m| m.as_str() == Some(mode)));
+    present.map(|(_, short)| *short).collect::<Vec<_>>().join(",")
 }

@@ -10,42 +10,18 @@ use serde_json::Value;
 
 pub const PRINTED: &[Printed] = &[
     ("", "Node", NODE, node),
-    (
-        "",
-        "Namespace",
-        &[NAME, text("Status", "The phase of the namespace."), AGE],
-        namespace,
-    ),
+    ("", "Namespace", &[NAME, text("Status", "The phase of the namespace."), AGE], namespace),
     ("", "Event", EVENT, core_event),
     ("events.k8s.io", "Event", EVENT, event),
-    (
-        "",
-        "ServiceAccount",
-        &[
-            NAME,
-            number("Secrets", "Number of secrets of the account."),
-            AGE,
-        ],
-        service_account,
-    ),
+    ("", "ServiceAccount", &[NAME, number("Secrets", "Number of secrets of the account."), AGE], service_account),
     (
         "",
         "ResourceQuota",
-        &[
-            NAME,
-            text("Request", "Requests, used and allowed."),
-            text("Limit", "Limits, used and allowed."),
-            AGE,
-        ],
+        &[NAME, text("Request", "Requests, used and allowed."), text("Limit", "Limits, used and allowed."), AGE],
         resource_quota,
     ),
     ("rbac.authorization.k8s.io", "RoleBinding", BINDING, binding),
-    (
-        "rbac.authorization.k8s.io",
-        "ClusterRoleBinding",
-        BINDING,
-        binding,
-    ),
+    ("rbac.authorization.k8s.io", "ClusterRoleBinding", BINDING, binding),
     (
         "scheduling.k8s.io",
         "PriorityClass",
@@ -58,18 +34,8 @@ pub const PRINTED: &[Printed] = &[
         ],
         priority_class,
     ),
-    (
-        "coordination.k8s.io",
-        "Lease",
-        &[NAME, text("Holder", "Who holds the lease."), AGE],
-        lease,
-    ),
-    (
-        "node.k8s.io",
-        "RuntimeClass",
-        &[NAME, text("Handler", "The runtime's name for it."), AGE],
-        runtime_class,
-    ),
+    ("coordination.k8s.io", "Lease", &[NAME, text("Holder", "Who holds the lease."), AGE], lease),
+    ("node.k8s.io", "RuntimeClass", &[NAME, text("Handler", "The runtime's name for it."), AGE], runtime_class),
 ];
 
 const NODE: &[Column] = &[
@@ -79,10 +45,7 @@ const NODE: &[Column] = &[
     AGE,
     text("Version", "The version of the node's agent."),
     wide("Internal-IP", "The address of the node in its network."),
-    wide(
-        "External-IP",
-        "The address of the node outside its network.",
-    ),
+    wide("External-IP", "The address of the node outside its network."),
     wide("OS-Image", "The operating system of the node."),
     wide("Kernel-Version", "The kernel of the node."),
     wide("Container-Runtime", "The runtime of the node."),
@@ -114,50 +77,33 @@ fn node_status(node: &Value) -> String {
         Some(_) => "NotReady",
         None => "Unknown",
     };
-    let cordoned =
-        meta::at(node, &["spec", "unschedulable"]).and_then(Value::as_bool) == Some(true);
-    if cordoned {
-        format!("{ready},SchedulingDisabled")
-    } else {
-        ready.to_owned()
-    }
+    let cordoned = meta::at(node, &["spec", "unschedulable"]).and_then(Value::as_bool) == Some(true);
+    if cordoned { format!("{ready},SchedulingDisabled") } else { ready.to_owned() }
 }
 
 fn roles(node: &Value) -> String {
     let labels = meta::labels(node).into_iter().flatten();
     let mut roles: Vec<&str> = labels
-        .filter_map(
-            |(key, value)| match key.strip_prefix("node-role.kubernetes.io/") {
-                Some(role) => Some(role),
-                None if key == "kubernetes.io/role" => value.as_str(),
-                None => None,
-            },
-        )
+        .filter_map(|(key, value)| match key.strip_prefix("node-role.kubernetes.io/") {
+            Some(role) => Some(role),
+            None if key == "kubernetes.io/role" => value.as_str(),
+            None => None,
+        })
         .filter(|role| !role.is_empty())
         .collect();
     roles.sort_unstable();
     roles.dedup();
-    if roles.is_empty() {
-        NONE.to_owned()
-    } else {
-        roles.join(",")
-    }
+    if roles.is_empty() { NONE.to_owned() } else { roles.join(",") }
 }
 
 fn node_address(node: &Value, ty: &str) -> Value {
     let addresses = list(node, &["status", "addresses"]);
-    let found = addresses
-        .iter()
-        .find(|address| meta::text_at(address, &["type"]) == ty);
+    let found = addresses.iter().find(|address| meta::text_at(address, &["type"]) == ty);
     found.map_or(NONE.into(), |address| text_or_none(address, &["address"]))
 }
 
 fn namespace(namespace: &Value, now: Timestamp) -> Vec<Value> {
-    vec![
-        name(namespace),
-        meta::text_at(namespace, &["status", "phase"]).into(),
-        age(namespace, now),
-    ]
+    vec![name(namespace), meta::text_at(namespace, &["status", "phase"]).into(), age(namespace, now)]
 }
 
 const EVENT: &[Column] = &[
@@ -170,10 +116,7 @@ const EVENT: &[Column] = &[
     text("Message", "What happened."),
     wide("First Seen", "How long ago it happened first."),
     wide("Count", "How often it happened."),
-    Column {
-        priority: 1,
-        ..NAME
-    },
+    Column { priority: 1, ..NAME },
 ];
 
 /// Where the two versions of events keep the same: object, message, source, first, last, count, reporter.
@@ -218,9 +161,7 @@ fn event(event: &Value, now: Timestamp) -> Vec<Value> {
 fn event_row(event: &Value, fields: &EventFields, now: Timestamp) -> Vec<Value> {
     let time = |path: &[&str]| meta::at(event, path).and_then(Value::as_str);
     let first = time(&[fields.first]).or_else(|| time(&["eventTime"]));
-    let last = time(&["series", "lastObservedTime"])
-        .or_else(|| time(&[fields.last]))
-        .or(first);
+    let last = time(&["series", "lastObservedTime"]).or_else(|| time(&[fields.last])).or(first);
     let times = match int(event, &["series", "count"]).max(int(event, &[fields.count])) {
         0 => 1,
         times => times,
@@ -255,11 +196,7 @@ fn event_source(event: &Value, fields: &EventFields) -> String {
 }
 
 fn service_account(account: &Value, now: Timestamp) -> Vec<Value> {
-    vec![
-        name(account),
-        count(account, &["secrets"]).into(),
-        age(account, now),
-    ]
+    vec![name(account), count(account, &["secrets"]).into(), age(account, now)]
 }
 
 fn resource_quota(quota: &Value, now: Timestamp) -> Vec<Value> {
@@ -267,11 +204,7 @@ fn resource_quota(quota: &Value, now: Timestamp) -> Vec<Value> {
     let used = |name: &str| meta::text_at(quota, &["status", "used", name]);
     let mut texts = [Vec::new(), Vec::new()];
     for (name, amount) in hard.into_iter().flatten() {
-        let text = format!(
-            "{name}: {}/{}",
-            used(name),
-            amount.as_str().unwrap_or_default()
-        );
+        let text = format!("{name}: {}/{}", used(name), amount.as_str().unwrap_or_default());
         texts[usize::from(name.starts_with("limits"))].push(text);
     }
     let [requests, limits] = texts.map(|texts| texts.join(", "));
@@ -284,26 +217,19 @@ const BINDING: &[Column] = &[
     AGE,
     wide("Users", "The users that it is given to."),
     wide("Groups", "The groups that it is given to."),
-    wide(
-        "ServiceAccounts",
-        "The service accounts that it is given to.",
-    ),
+    wide("ServiceAccounts", "The service accounts that it is given to."),
 ];
 
 fn binding(binding: &Value, now: Timestamp) -> Vec<Value> {
     let role = |field: &str| meta::text_at(binding, &["roleRef", field]);
     let subjects = |kind: &str| -> Value {
-        let of_kind = list(binding, &["subjects"])
-            .iter()
-            .filter(|subject| meta::text_at(subject, &["kind"]) == kind);
-        let texts = of_kind.map(
-            |subject| match (kind, meta::text_at(subject, &["namespace"])) {
-                ("ServiceAccount", namespace) => {
-                    format!("{namespace}/{}", meta::text_at(subject, &["name"]))
-                }
-                (_, _) => meta::text_at(subject, &["name"]).to_owned(),
-            },
-        );
+        let of_kind = list(binding, &["subjects"]).iter().filter(|subject| meta::text_at(subject, &["kind"]) == kind);
+        let texts = of_kind.map(|subject| match (kind, meta::text_at(subject, &["namespace"])) {
+            ("ServiceAccount", namespace) => {
+                format!("{namespace}/{}", meta::text_at(subject, &["name"]))
+            }
+            (_, _) => meta::text_at(subject, &["name"]).to_owned(),
+        });
         texts.collect::<Vec<_>>().join(", ").into()
     };
     vec![
@@ -317,9 +243,7 @@ fn binding(binding: &Value, now: Timestamp) -> Vec<Value> {
 }
 
 fn priority_class(class: &Value, now: Timestamp) -> Vec<Value> {
-    let is_default = meta::at(class, &["globalDefault"])
-        .and_then(Value::as_bool)
-        .unwrap_or(false);
+    let is_default = meta::at(class, &["globalDefault"]).and_then(Value::as_bool).unwrap_or(false);
     vec![
         name(class),
         int(class, &["value"]).into(),
@@ -330,17 +254,9 @@ fn priority_class(class: &Value, now: Timestamp) -> Vec<Value> {
 }
 
 fn lease(lease: &Value, now: Timestamp) -> Vec<Value> {
-    vec![
-        name(lease),
-        meta::text_at(lease, &["spec", "holderIdentity"]).into(),
-        age(lease, now),
-    ]
+    vec![name(lease), meta::text_at(lease, &["spec", "holderIdentity"]).into(), age(lease, now)]
 }
 
 fn runtime_class(class: &Value, now: Timestamp) -> Vec<Value> {
-    vec![
-        name(class),
-        meta::text_at(class, &["handler"]).into(),
-        age(class, now),
-    ]
+    vec![name(class), meta::text_at(class, &["handler"]).into(), age(class, now)]
 }

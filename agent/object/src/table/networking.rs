@@ -2,9 +2,7 @@
 //!
 //! Owns addresses and ports as text.
 
-use super::cells::{
-    NONE, UNSET, at_most, int, joined, labels, list, load_balancer, or_none, selector, text_or_none,
-};
+use super::cells::{NONE, UNSET, at_most, int, joined, labels, list, load_balancer, or_none, selector, text_or_none};
 use super::{AGE, Column, NAME, Printed, age, name, text, wide};
 use crate::meta;
 use jiff::Timestamp;
@@ -12,12 +10,7 @@ use serde_json::Value;
 
 pub const PRINTED: &[Printed] = &[
     ("", "Service", SERVICE, service),
-    (
-        "",
-        "Endpoints",
-        &[NAME, text("Endpoints", "Addresses and ports."), AGE],
-        endpoints,
-    ),
+    ("", "Endpoints", &[NAME, text("Endpoints", "Addresses and ports."), AGE], endpoints),
     (
         "discovery.k8s.io",
         "EndpointSlice",
@@ -57,25 +50,11 @@ pub const PRINTED: &[Printed] = &[
     (
         "networking.k8s.io",
         "NetworkPolicy",
-        &[
-            NAME,
-            text("Pod-Selector", "The pods that the policy is about."),
-            AGE,
-        ],
+        &[NAME, text("Pod-Selector", "The pods that the policy is about."), AGE],
         network_policy,
     ),
-    (
-        "networking.k8s.io",
-        "IPAddress",
-        &[NAME, text("ParentRef", "What the address belongs to.")],
-        ip_address,
-    ),
-    (
-        "networking.k8s.io",
-        "ServiceCIDR",
-        &[NAME, text("CIDRs", "The address ranges."), AGE],
-        service_cidr,
-    ),
+    ("networking.k8s.io", "IPAddress", &[NAME, text("ParentRef", "What the address belongs to.")], ip_address),
+    ("networking.k8s.io", "ServiceCIDR", &[NAME, text("CIDRs", "The address ranges."), AGE], service_cidr),
 ];
 
 const SERVICE: &[Column] = &[
@@ -89,14 +68,8 @@ const SERVICE: &[Column] = &[
 ];
 
 fn service(service: &Value, now: Timestamp) -> Vec<Value> {
-    let ports: Vec<String> = list(service, &["spec", "ports"])
-        .iter()
-        .map(service_port)
-        .collect();
-    let address = match list(service, &["spec", "clusterIPs"])
-        .first()
-        .and_then(Value::as_str)
-    {
+    let ports: Vec<String> = list(service, &["spec", "ports"]).iter().map(service_port).collect();
+    let address = match list(service, &["spec", "clusterIPs"]).first().and_then(Value::as_str) {
         Some(first) => first.into(),
         None => text_or_none(service, &["spec", "clusterIP"]),
     };
@@ -126,11 +99,7 @@ fn external_address(service: &Value) -> String {
         "LoadBalancer" => {
             let mut all = load_balancer(service);
             all.extend(Some(fixed).filter(|fixed| !fixed.is_empty()));
-            if all.is_empty() {
-                "<pending>".to_owned()
-            } else {
-                all.join(",")
-            }
+            if all.is_empty() { "<pending>".to_owned() } else { all.join(",") }
         }
         _ if fixed.is_empty() => NONE.to_owned(),
         _ => fixed,
@@ -152,19 +121,11 @@ fn endpoints(object: &Value, now: Timestamp) -> Vec<Value> {
             texts.extend(ports.iter().map(|port| socket(ip, int(port, &["port"]))));
         }
     }
-    vec![
-        name(object),
-        or_none(at_most(&texts, SHOWN_MAX)),
-        age(object, now),
-    ]
+    vec![name(object), or_none(at_most(&texts, SHOWN_MAX)), age(object, now)]
 }
 
 fn socket(ip: &str, port: i64) -> String {
-    if ip.contains(':') {
-        format!("[{ip}]:{port}")
-    } else {
-        format!("{ip}:{port}")
-    }
+    if ip.contains(':') { format!("[{ip}]:{port}") } else { format!("{ip}:{port}") }
 }
 
 fn endpoint_slice(slice: &Value, now: Timestamp) -> Vec<Value> {
@@ -173,19 +134,10 @@ fn endpoint_slice(slice: &Value, now: Timestamp) -> Vec<Value> {
         number => number.to_string(),
     };
     let ports: Vec<String> = list(slice, &["ports"]).iter().map(port).collect();
-    let addresses = list(slice, &["endpoints"])
-        .iter()
-        .flat_map(|endpoint| list(endpoint, &["addresses"]));
-    let addresses: Vec<String> = addresses
-        .filter_map(Value::as_str)
-        .map(str::to_owned)
-        .collect();
+    let addresses = list(slice, &["endpoints"]).iter().flat_map(|endpoint| list(endpoint, &["addresses"]));
+    let addresses: Vec<String> = addresses.filter_map(Value::as_str).map(str::to_owned).collect();
     let or_unset = |text: String| {
-        if text.is_empty() {
-            UNSET.to_owned()
-        } else {
-            text
-        }
+        if text.is_empty() { UNSET.to_owned() } else { text }
     };
     vec![
         name(slice),
@@ -197,20 +149,10 @@ fn endpoint_slice(slice: &Value, now: Timestamp) -> Vec<Value> {
 }
 
 fn ingress(ingress: &Value, now: Timestamp) -> Vec<Value> {
-    let hosts = list(ingress, &["spec", "rules"])
-        .iter()
-        .map(|rule| meta::text_at(rule, &["host"]).to_owned());
+    let hosts = list(ingress, &["spec", "rules"]).iter().map(|rule| meta::text_at(rule, &["host"]).to_owned());
     let hosts: Vec<String> = hosts.filter(|host| !host.is_empty()).collect();
-    let hosts = if hosts.is_empty() {
-        "*".to_owned()
-    } else {
-        at_most(&hosts, SHOWN_MAX)
-    };
-    let ports = if list(ingress, &["spec", "tls"]).is_empty() {
-        "80"
-    } else {
-        "80, 443"
-    };
+    let hosts = if hosts.is_empty() { "*".to_owned() } else { at_most(&hosts, SHOWN_MAX) };
+    let ports = if list(ingress, &["spec", "tls"]).is_empty() { "80" } else { "80, 443" };
     vec![
         name(ingress),
         text_or_none(ingress, &["spec", "ingressClassName"]),
@@ -228,42 +170,22 @@ fn ingress_class(class: &Value, now: Timestamp) -> Vec<Value> {
         (kind, "", name) => format!("{kind}/{name}"),
         (kind, group, name) => format!("{kind}.{group}/{name}"),
     };
-    vec![
-        name(class),
-        meta::text_at(class, &["spec", "controller"]).into(),
-        parameters.into(),
-        age(class, now),
-    ]
+    vec![name(class), meta::text_at(class, &["spec", "controller"]).into(), parameters.into(), age(class, now)]
 }
 
 fn network_policy(policy: &Value, now: Timestamp) -> Vec<Value> {
-    vec![
-        name(policy),
-        selector(policy, &["spec", "podSelector"]),
-        age(policy, now),
-    ]
+    vec![name(policy), selector(policy, &["spec", "podSelector"]), age(policy, now)]
 }
 
 fn ip_address(address: &Value, _now: Timestamp) -> Vec<Value> {
-    let parts = ["resource", "group", "namespace", "name"]
-        .map(|field| meta::text_at(address, &["spec", "parentRef", field]));
+    let parts =
+        ["resource", "group", "namespace", "name"].map(|field| meta::text_at(address, &["spec", "parentRef", field]));
     let [resource, group, namespace, parent] = parts;
-    let resource = if group.is_empty() {
-        resource.to_owned()
-    } else {
-        format!("{resource}.{group}")
-    };
-    let path: Vec<&str> = [resource.as_str(), namespace, parent]
-        .into_iter()
-        .filter(|part| !part.is_empty())
-        .collect();
+    let resource = if group.is_empty() { resource.to_owned() } else { format!("{resource}.{group}") };
+    let path: Vec<&str> = [resource.as_str(), namespace, parent].into_iter().filter(|part| !part.is_empty()).collect();
     vec![name(address), or_none(path.join("/"))]
 }
 
 fn service_cidr(range: &Value, now: Timestamp) -> Vec<Value> {
-    vec![
-        name(range),
-        joined(range, &["spec", "cidrs"]).into(),
-        age(range, now),
-    ]
+    vec![name(range), joined(range, &["spec", "cidrs"]).into(), age(range, now)]
 }

@@ -10,32 +10,17 @@ use serde_json::Value;
 
 const COLUMNS: &[Column] = &[
     NAME,
-    text(
-        "Ready",
-        "The aggregate readiness state of this pod for accepting traffic.",
-    ),
-    text(
-        "Status",
-        "The aggregate status of the containers in this pod.",
-    ),
+    text("Ready", "The aggregate readiness state of this pod for accepting traffic."),
+    text("Status", "The aggregate status of the containers in this pod."),
     text(
         "Restarts",
         "The number of times the containers in this pod have been restarted and when the last container in this pod has restarted.",
     ),
     AGE,
-    wide(
-        "IP",
-        "The address of the pod, routable at least within the cluster.",
-    ),
+    wide("IP", "The address of the pod, routable at least within the cluster."),
     wide("Node", "The node on which the pod runs."),
-    wide(
-        "Nominated Node",
-        "The node that is being freed for the pod.",
-    ),
-    wide(
-        "Readiness Gates",
-        "The conditions that are true of those the pod asks for.",
-    ),
+    wide("Nominated Node", "The node that is being freed for the pod."),
+    wide("Readiness Gates", "The conditions that are true of those the pod asks for."),
 ];
 
 pub const PRINTED: &[Printed] = &[("", "Pod", COLUMNS, row)];
@@ -54,11 +39,7 @@ fn row(pod: &Value, now: Timestamp) -> Vec<Value> {
     let summary = summarize(pod);
     let restarts = match summary.last_restart {
         Some(last) if summary.restarts > 0 => {
-            format!(
-                "{} ({} ago)",
-                summary.restarts,
-                duration::human(now.as_second() - last.as_second())
-            )
+            format!("{} ({} ago)", summary.restarts, duration::human(now.as_second() - last.as_second()))
         }
         Some(_) | None => summary.restarts.to_string(),
     };
@@ -92,10 +73,7 @@ fn summarize(pod: &Value) -> Summary {
     let status = |field: &str| meta::text_at(pod, &["status", field]).to_owned();
     let phase = status("phase");
     let init = list(pod, &["spec", "initContainers"]);
-    let sidecars = init
-        .iter()
-        .filter(|container| is_sidecar(container))
-        .count();
+    let sidecars = init.iter().filter(|container| is_sidecar(container)).count();
     let mut summary = Summary {
         reason: match status("reason") {
             reason if reason.is_empty() => phase.clone(),
@@ -104,8 +82,7 @@ fn summarize(pod: &Value) -> Summary {
         total: list(pod, &["spec", "containers"]).len() + sidecars,
         ..Summary::default()
     };
-    let scheduled =
-        condition(pod, "PodScheduled").map(|scheduled| meta::text_at(scheduled, &["reason"]));
+    let scheduled = condition(pod, "PodScheduled").map(|scheduled| meta::text_at(scheduled, &["reason"]));
     if scheduled == Some("SchedulingGated") {
         summary.reason = "SchedulingGated".to_owned();
     }
@@ -131,26 +108,16 @@ fn is_sidecar(container: &Value) -> bool {
 /// Adds init containers up to the first that is not done. Tells whether there is one, and the restarts of sidecars.
 fn add_init_containers(pod: &Value, init: &[Value], summary: &mut Summary) -> (bool, i64) {
     let mut sidecar_restarts = 0;
-    for (index, status) in list(pod, &["status", "initContainerStatuses"])
-        .iter()
-        .enumerate()
-    {
+    for (index, status) in list(pod, &["status", "initContainerStatuses"]).iter().enumerate() {
         let name = meta::text_at(status, &["name"]);
-        let sidecar = init
-            .iter()
-            .any(|container| meta::text_at(container, &["name"]) == name && is_sidecar(container));
+        let sidecar = init.iter().any(|container| meta::text_at(container, &["name"]) == name && is_sidecar(container));
         add_restarts(status, summary);
         if sidecar {
             sidecar_restarts += restarts(status);
         }
         let (terminated, waiting) = (state(status, "terminated"), state(status, "waiting"));
-        let started = status
-            .get("started")
-            .and_then(Value::as_bool)
-            .unwrap_or(false);
-        let waiting_reason = waiting
-            .map(|waiting| meta::text_at(waiting, &["reason"]))
-            .unwrap_or_default();
+        let started = status.get("started").and_then(Value::as_bool).unwrap_or(false);
+        let waiting_reason = waiting.map(|waiting| meta::text_at(waiting, &["reason"])).unwrap_or_default();
         summary.reason = match terminated {
             Some(terminated) if exit_code(terminated) == 0 => continue,
             _ if sidecar && started => {
@@ -173,9 +140,7 @@ fn add_containers(pod: &Value, summary: &mut Summary) {
     for status in list(pod, &["status", "containerStatuses"]).iter().rev() {
         add_restarts(status, summary);
         let (terminated, waiting) = (state(status, "terminated"), state(status, "waiting"));
-        let waiting_reason = waiting
-            .map(|waiting| meta::text_at(waiting, &["reason"]))
-            .unwrap_or_default();
+        let waiting_reason = waiting.map(|waiting| meta::text_at(waiting, &["reason"])).unwrap_or_default();
         if !waiting_reason.is_empty() {
             summary.reason = waiting_reason.to_owned();
         } else if let Some(terminated) = terminated {
@@ -186,11 +151,7 @@ fn add_containers(pod: &Value, summary: &mut Summary) {
         }
     }
     if summary.reason == "Completed" && running {
-        let reason = if is_condition_true(pod, "Ready") {
-            "Running"
-        } else {
-            "NotReady"
-        };
+        let reason = if is_condition_true(pod, "Ready") { "Running" } else { "NotReady" };
         summary.reason = reason.to_owned();
     }
 }
@@ -200,25 +161,16 @@ fn state<'a>(status: &'a Value, name: &str) -> Option<&'a Value> {
 }
 
 fn is_ready(status: &Value) -> bool {
-    status
-        .get("ready")
-        .and_then(Value::as_bool)
-        .unwrap_or(false)
+    status.get("ready").and_then(Value::as_bool).unwrap_or(false)
 }
 
 fn exit_code(terminated: &Value) -> i64 {
-    terminated
-        .get("exitCode")
-        .and_then(Value::as_i64)
-        .unwrap_or(0)
+    terminated.get("exitCode").and_then(Value::as_i64).unwrap_or(0)
 }
 
 /// Why a container ended.
 fn ended(terminated: &Value) -> String {
-    let signal = terminated
-        .get("signal")
-        .and_then(Value::as_i64)
-        .unwrap_or(0);
+    let signal = terminated.get("signal").and_then(Value::as_i64).unwrap_or(0);
     match meta::text_at(terminated, &["reason"]) {
         "" if signal != 0 => format!("Signal:{signal}"),
         "" => format!("ExitCode:{}", exit_code(terminated)),
@@ -227,16 +179,11 @@ fn ended(terminated: &Value) -> String {
 }
 
 fn restarts(status: &Value) -> i64 {
-    status
-        .get("restartCount")
-        .and_then(Value::as_i64)
-        .unwrap_or(0)
+    status.get("restartCount").and_then(Value::as_i64).unwrap_or(0)
 }
 
 fn add_restarts(status: &Value, summary: &mut Summary) {
     summary.restarts += restarts(status);
-    let finished = meta::text_at(status, &["lastState", "terminated", "finishedAt"])
-        .parse::<Timestamp>()
-        .ok();
+    let finished = meta::text_at(status, &["lastState", "terminated", "finishedAt"]).parse::<Timestamp>().ok();
     summary.last_restart = summary.last_restart.max(finished);
 }

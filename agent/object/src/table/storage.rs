@@ -2,43 +2,20 @@
 //!
 //! Owns capacities and access modes as text.
 
-use super::cells::{
-    NONE, UNSET, access_modes, count, flag, joined, list, or_none, scalar_or, text_or_none,
-};
+use super::cells::{NONE, UNSET, access_modes, count, flag, joined, list, or_none, scalar_or, text_or_none};
 use super::{AGE, Column, NAME, Printed, age, boolean, name, number, text, wide};
 use crate::meta;
 use jiff::Timestamp;
 use serde_json::Value;
 
-const VOLUME_MODE: Column = wide(
-    "VolumeMode",
-    "Whether the volume is a file system or a block device.",
-);
+const VOLUME_MODE: Column = wide("VolumeMode", "Whether the volume is a file system or a block device.");
 const CLASS: Column = text("StorageClass", "The class of the volume.");
-const ATTRIBUTES: Column = text(
-    "VolumeAttributesClass",
-    "The attributes class of the volume.",
-);
+const ATTRIBUTES: Column = text("VolumeAttributesClass", "The attributes class of the volume.");
 const ACCESS: Column = text("Access Modes", "How the volume can be mounted.");
 
 pub const PRINTED: &[Printed] = &[
-    (
-        "",
-        "ConfigMap",
-        &[NAME, number("Data", "Number of entries."), AGE],
-        config_map,
-    ),
-    (
-        "",
-        "Secret",
-        &[
-            NAME,
-            text("Type", "The type of the secret."),
-            number("Data", "Number of entries."),
-            AGE,
-        ],
-        secret,
-    ),
+    ("", "ConfigMap", &[NAME, number("Data", "Number of entries."), AGE], config_map),
+    ("", "Secret", &[NAME, text("Type", "The type of the secret."), number("Data", "Number of entries."), AGE], secret),
     (
         "",
         "PersistentVolume",
@@ -99,22 +76,8 @@ pub const PRINTED: &[Printed] = &[
         ],
         attachment,
     ),
-    (
-        "storage.k8s.io",
-        "VolumeAttributesClass",
-        &[NAME, text("DriverName", "The driver."), AGE],
-        attributes_class,
-    ),
-    (
-        "storage.k8s.io",
-        "CSINode",
-        &[
-            NAME,
-            number("Drivers", "Number of drivers on the node."),
-            AGE,
-        ],
-        csi_node,
-    ),
+    ("storage.k8s.io", "VolumeAttributesClass", &[NAME, text("DriverName", "The driver."), AGE], attributes_class),
+    ("storage.k8s.io", "CSINode", &[NAME, number("Drivers", "Number of drivers on the node."), AGE], csi_node),
     (
         "storage.k8s.io",
         "CSIDriver",
@@ -123,14 +86,8 @@ pub const PRINTED: &[Printed] = &[
             boolean("AttachRequired", "Whether volumes are attached."),
             boolean("PodInfoOnMount", "Whether the driver is told of the pod."),
             boolean("StorageCapacity", "Whether capacities are tracked."),
-            text(
-                "TokenRequests",
-                "The audiences of the tokens the driver gets.",
-            ),
-            boolean(
-                "RequiresRepublish",
-                "Whether volumes are published again and again.",
-            ),
+            text("TokenRequests", "The audiences of the tokens the driver gets."),
+            boolean("RequiresRepublish", "Whether volumes are published again and again."),
             text("Modes", "The lifecycles of volumes."),
             AGE,
         ],
@@ -139,12 +96,7 @@ pub const PRINTED: &[Printed] = &[
     (
         "storage.k8s.io",
         "CSIStorageCapacity",
-        &[
-            NAME,
-            text("StorageClassName", "The class."),
-            text("Capacity", "What is left."),
-            AGE,
-        ],
+        &[NAME, text("StorageClassName", "The class."), text("Capacity", "What is left."), AGE],
         csi_capacity,
     ),
 ];
@@ -155,12 +107,7 @@ fn config_map(map: &Value, now: Timestamp) -> Vec<Value> {
 }
 
 fn secret(secret: &Value, now: Timestamp) -> Vec<Value> {
-    vec![
-        name(secret),
-        meta::text_at(secret, &["type"]).into(),
-        count(secret, &["data"]).into(),
-        age(secret, now),
-    ]
+    vec![name(secret), meta::text_at(secret, &["type"]).into(), count(secret, &["data"]).into(), age(secret, now)]
 }
 
 fn phase(object: &Value) -> Value {
@@ -180,11 +127,8 @@ fn volume_mode(object: &Value) -> Value {
 
 fn volume(volume: &Value, now: Timestamp) -> Vec<Value> {
     let claim = |field: &str| meta::text_at(volume, &["spec", "claimRef", field]);
-    let claim = if claim("name").is_empty() {
-        String::new()
-    } else {
-        format!("{}/{}", claim("namespace"), claim("name"))
-    };
+    let claim =
+        if claim("name").is_empty() { String::new() } else { format!("{}/{}", claim("namespace"), claim("name")) };
     vec![
         name(volume),
         meta::text_at(volume, &["spec", "capacity", "storage"]).into(),
@@ -224,8 +168,7 @@ fn claim(claim: &Value, now: Timestamp) -> Vec<Value> {
 }
 
 fn class(class: &Value, now: Timestamp) -> Vec<Value> {
-    let is_default =
-        meta::annotation(class, "storageclass.kubernetes.io/is-default-class") == Some("true");
+    let is_default = meta::annotation(class, "storageclass.kubernetes.io/is-default-class") == Some("true");
     let suffix = if is_default { " (default)" } else { "" };
     let field = |field: &str| meta::text_at(class, &[field]).into();
     vec![
@@ -233,10 +176,7 @@ fn class(class: &Value, now: Timestamp) -> Vec<Value> {
         field("provisioner"),
         field("reclaimPolicy"),
         field("volumeBindingMode"),
-        meta::at(class, &["allowVolumeExpansion"])
-            .and_then(Value::as_bool)
-            .unwrap_or(false)
-            .into(),
+        meta::at(class, &["allowVolumeExpansion"]).and_then(Value::as_bool).unwrap_or(false).into(),
         age(class, now),
     ]
 }
@@ -247,40 +187,24 @@ fn attachment(attachment: &Value, now: Timestamp) -> Vec<Value> {
         meta::text_at(attachment, &["spec", "attacher"]).into(),
         meta::text_at(attachment, &["spec", "source", "persistentVolumeName"]).into(),
         meta::text_at(attachment, &["spec", "nodeName"]).into(),
-        meta::at(attachment, &["status", "attached"])
-            .and_then(Value::as_bool)
-            .unwrap_or(false)
-            .into(),
+        meta::at(attachment, &["status", "attached"]).and_then(Value::as_bool).unwrap_or(false).into(),
         age(attachment, now),
     ]
 }
 
 fn attributes_class(class: &Value, now: Timestamp) -> Vec<Value> {
-    vec![
-        name(class),
-        meta::text_at(class, &["driverName"]).into(),
-        age(class, now),
-    ]
+    vec![name(class), meta::text_at(class, &["driverName"]).into(), age(class, now)]
 }
 
 fn csi_node(node: &Value, now: Timestamp) -> Vec<Value> {
-    vec![
-        name(node),
-        count(node, &["spec", "drivers"]).into(),
-        age(node, now),
-    ]
+    vec![name(node), count(node, &["spec", "drivers"]).into(), age(node, now)]
 }
 
 fn csi_driver(driver: &Value, now: Timestamp) -> Vec<Value> {
-    let audiences = list(driver, &["spec", "tokenRequests"])
-        .iter()
-        .map(|request| meta::text_at(request, &["audience"]));
+    let audiences =
+        list(driver, &["spec", "tokenRequests"]).iter().map(|request| meta::text_at(request, &["audience"]));
     let audiences = audiences.collect::<Vec<_>>().join(",");
-    let tokens = if audiences.is_empty() {
-        UNSET.to_owned()
-    } else {
-        audiences
-    };
+    let tokens = if audiences.is_empty() { UNSET.to_owned() } else { audiences };
     let spec = |field: &str| flag(driver, &["spec", field]);
     vec![
         name(driver),
@@ -296,10 +220,5 @@ fn csi_driver(driver: &Value, now: Timestamp) -> Vec<Value> {
 
 fn csi_capacity(capacity: &Value, now: Timestamp) -> Vec<Value> {
     let amount = scalar_or(capacity, &["capacity"], NONE).into();
-    vec![
-        name(capacity),
-        text_or_none(capacity, &["storageClassName"]),
-        amount,
-        age(capacity, now),
-    ]
+    vec![name(capacity), text_or_none(capacity, &["storageClassName"]), amount, age(capacity, now)]
 }

@@ -12,13 +12,10 @@ fn now() -> Timestamp {
 fn check(api_version: &str, kind: &str, object: Value, expected: Expect) {
     let kind = by_kind(api_version, kind).expect("is served");
     let cells = rows(kind, &object, now());
-    let lines = columns(kind)
-        .iter()
-        .zip(cells)
-        .map(|(column, cell)| match cell {
-            Value::String(text) => format!("{}: {text}", column.name),
-            other => format!("{}: {other}", column.name),
-        });
+    let lines = columns(kind).iter().zip(cells).map(|(column, cell)| match cell {
+        Value::String(text) => format!("{}: {text}", column.name),
+        other => format!("{}: {other}", column.name),
+    });
     expected.assert_eq(&lines.collect::<Vec<_>>().join(" | "));
 }
 
@@ -33,11 +30,7 @@ fn pod(mut status: Value, restart: Value) -> Value {
 fn pod_line(status: Value, deleted: Value) -> String {
     let kind = by_kind("v1", "Pod").expect("is served");
     let cells = rows(kind, &pod(status, deleted), now());
-    cells[1..4]
-        .iter()
-        .filter_map(Value::as_str)
-        .collect::<Vec<_>>()
-        .join(" ")
+    cells[1..4].iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" ")
 }
 
 #[test]
@@ -55,10 +48,7 @@ fn pods() {
             json!({"initContainerStatuses": [{"name": "i", "state": {"terminated": {"exitCode": 3}}, "restartCount": 2}], "phase": "Pending"}),
             json!(null),
         ),
-        pod_line(
-            json!({"initContainerStatuses": init_done, "containerStatuses": [running, running]}),
-            json!(null),
-        ),
+        pod_line(json!({"initContainerStatuses": init_done, "containerStatuses": [running, running]}), json!(null)),
         pod_line(
             json!({"containerStatuses": [running, {"state": {"waiting": {"reason": "CrashLoopBackOff"}}, "restartCount": 4, "lastState": last}]}),
             json!(null),
@@ -119,9 +109,7 @@ fn workloads() {
         "apps/v1",
         "ReplicaSet",
         object(),
-        expect![
-            "Name: d | Desired: 3 | Current: 0 | Ready: 1 | Age: 60m | Containers: c | Images: i | Selector: a=b"
-        ],
+        expect!["Name: d | Desired: 3 | Current: 0 | Ready: 1 | Age: 60m | Containers: c | Images: i | Selector: a=b"],
     );
     check(
         "apps/v1",
@@ -177,17 +165,13 @@ fn networking() {
         "networking.k8s.io/v1",
         "Ingress",
         json!({"spec": {"rules": [{"host": "a.b"}], "tls": [{}]}, "status": {"loadBalancer": {"ingress": [{"ip": "1.2.3.4"}]}}}),
-        expect![
-            "Name:  | Class: <none> | Hosts: a.b | Address: 1.2.3.4 | Ports: 80, 443 | Age: <unknown>"
-        ],
+        expect!["Name:  | Class: <none> | Hosts: a.b | Address: 1.2.3.4 | Ports: 80, 443 | Age: <unknown>"],
     );
     check(
         "discovery.k8s.io/v1",
         "EndpointSlice",
         json!({"addressType": "IPv4", "endpoints": [{"addresses": ["1.1.1.1"]}]}),
-        expect![
-            "Name:  | AddressType: IPv4 | Ports: <unset> | Endpoints: 1.1.1.1 | Age: <unknown>"
-        ],
+        expect!["Name:  | AddressType: IPv4 | Ports: <unset> | Endpoints: 1.1.1.1 | Age: <unknown>"],
     );
 }
 
@@ -220,9 +204,7 @@ fn cluster() {
         "rbac.authorization.k8s.io/v1",
         "RoleBinding",
         json!({"roleRef": {"kind": "Role", "name": "r"}, "subjects": [{"kind": "User", "name": "u"}, {"kind": "ServiceAccount", "name": "s", "namespace": "n"}]}),
-        expect![
-            "Name:  | Role: Role/r | Age: <unknown> | Users: u | Groups:  | ServiceAccounts: n/s"
-        ],
+        expect!["Name:  | Role: Role/r | Age: <unknown> | Users: u | Groups:  | ServiceAccounts: n/s"],
     );
     check(
         "rbac.authorization.k8s.io/v1",
@@ -255,16 +237,8 @@ fn storage() {
 #[test]
 fn every_row_has_a_cell_for_each_column() {
     for kind in KINDS {
-        for object in [
-            json!({}),
-            json!({"spec": 1, "status": [], "metadata": "x", "subsets": [1]}),
-        ] {
-            assert_eq!(
-                rows(kind, &object, now()).len(),
-                columns(kind).len(),
-                "{}",
-                kind.kind
-            );
+        for object in [json!({}), json!({"spec": 1, "status": [], "metadata": "x", "subsets": [1]})] {
+            assert_eq!(rows(kind, &object, now()).len(), columns(kind).len(), "{}", kind.kind);
         }
     }
 }

@@ -3,8 +3,7 @@
 //! Owns everything that makes pods, and its budgets and scaling.
 
 use super::cells::{
-    NONE, UNKNOWN, UNSET, containers, count, flag, int, labels, list, scalar_or, selector,
-    text_or_none,
+    NONE, UNKNOWN, UNSET, containers, count, flag, int, labels, list, scalar_or, selector, text_or_none,
 };
 use super::{AGE, Column, NAME, Printed, age, name, number, text, wide};
 use crate::kinds::by_kind;
@@ -29,12 +28,7 @@ pub const PRINTED: &[Printed] = &[
         ],
         pod_template,
     ),
-    (
-        "",
-        "ReplicationController",
-        REPLICAS,
-        replication_controller,
-    ),
+    ("", "ReplicationController", REPLICAS, replication_controller),
     ("apps", "ReplicaSet", REPLICAS, replica_set),
     (
         "apps",
@@ -54,13 +48,7 @@ pub const PRINTED: &[Printed] = &[
     (
         "apps",
         "StatefulSet",
-        &[
-            NAME,
-            text("Ready", "Number of the pod with ready state."),
-            AGE,
-            CONTAINERS,
-            IMAGES,
-        ],
+        &[NAME, text("Ready", "Number of the pod with ready state."), AGE, CONTAINERS, IMAGES],
         stateful_set,
     ),
     (
@@ -129,18 +117,9 @@ pub const PRINTED: &[Printed] = &[
         "PodDisruptionBudget",
         &[
             NAME,
-            text(
-                "Min Available",
-                "The minimum number of pods that must be available.",
-            ),
-            text(
-                "Max Unavailable",
-                "The maximum number of pods that may be unavailable.",
-            ),
-            number(
-                "Allowed Disruptions",
-                "Number of pods that may be disrupted now.",
-            ),
+            text("Min Available", "The minimum number of pods that must be available."),
+            text("Max Unavailable", "The maximum number of pods that may be unavailable."),
+            number("Allowed Disruptions", "Number of pods that may be disrupted now."),
             AGE,
         ],
         disruption_budget,
@@ -174,12 +153,7 @@ const REPLICAS: &[Column] = &[
 
 fn pod_template(object: &Value, _now: Timestamp) -> Vec<Value> {
     let [names, images] = containers(object, &["template", "spec"]);
-    vec![
-        name(object),
-        names,
-        images,
-        labels(object, &["template", "metadata", "labels"]),
-    ]
+    vec![name(object), names, images, labels(object, &["template", "metadata", "labels"])]
 }
 
 fn replicas(object: &Value, now: Timestamp, selector: Value) -> Vec<Value> {
@@ -206,12 +180,7 @@ fn replica_set(object: &Value, now: Timestamp) -> Vec<Value> {
 }
 
 fn ready_of_desired(object: &Value) -> Value {
-    format!(
-        "{}/{}",
-        int(object, &["status", "readyReplicas"]),
-        int(object, &["spec", "replicas"])
-    )
-    .into()
+    format!("{}/{}", int(object, &["status", "readyReplicas"]), int(object, &["spec", "replicas"])).into()
 }
 
 fn deployment(object: &Value, now: Timestamp) -> Vec<Value> {
@@ -232,13 +201,7 @@ fn deployment(object: &Value, now: Timestamp) -> Vec<Value> {
 
 fn stateful_set(object: &Value, now: Timestamp) -> Vec<Value> {
     let [names, images] = containers(object, TEMPLATE);
-    vec![
-        name(object),
-        ready_of_desired(object),
-        age(object, now),
-        names,
-        images,
-    ]
+    vec![name(object), ready_of_desired(object), age(object, now), names, images]
 }
 
 fn daemon_set(object: &Value, now: Timestamp) -> Vec<Value> {
@@ -251,11 +214,7 @@ fn daemon_set(object: &Value, now: Timestamp) -> Vec<Value> {
     ];
     let [names, images] = containers(object, TEMPLATE);
     let mut row = vec![name(object)];
-    row.extend(
-        COUNTS
-            .iter()
-            .map(|field| Value::from(int(object, &["status", field]))),
-    );
+    row.extend(COUNTS.iter().map(|field| Value::from(int(object, &["status", field]))));
     row.extend([
         labels(object, &["spec", "template", "spec", "nodeSelector"]),
         age(object, now),
@@ -272,12 +231,7 @@ fn controller_revision(object: &Value, now: Timestamp) -> Vec<Value> {
         let dot = if group.is_empty() { "" } else { "." };
         format!("{}{dot}{group}/{}", owner.kind.to_lowercase(), owner.name)
     });
-    vec![
-        name(object),
-        owner.into(),
-        int(object, &["revision"]).into(),
-        age(object, now),
-    ]
+    vec![name(object), owner.into(), int(object, &["revision"]).into(), age(object, now)]
 }
 
 /// The conditions that decide what a job's status is called, the first that is true.
@@ -285,12 +239,7 @@ const JOB_CONDITIONS: &[&str] = &["Complete", "Failed"];
 const JOB_CONDITIONS_LATER: &[&str] = &["Suspended", "FailureTarget", "SuccessCriteriaMet"];
 
 fn job_status(job: &Value) -> &'static str {
-    let first = |types: &[&'static str]| {
-        types
-            .iter()
-            .copied()
-            .find(|ty| super::cells::is_condition_true(job, ty))
-    };
+    let first = |types: &[&'static str]| types.iter().copied().find(|ty| super::cells::is_condition_true(job, ty));
     first(JOB_CONDITIONS)
         .or_else(|| meta::deletion_timestamp(job).map(|_| "Terminating"))
         .or_else(|| first(JOB_CONDITIONS_LATER))
@@ -299,19 +248,12 @@ fn job_status(job: &Value) -> &'static str {
 
 fn job(job: &Value, now: Timestamp) -> Vec<Value> {
     let succeeded = int(job, &["status", "succeeded"]);
-    let completions = match (
-        meta::at(job, &["spec", "completions"]),
-        int(job, &["spec", "parallelism"]),
-    ) {
+    let completions = match (meta::at(job, &["spec", "completions"]), int(job, &["spec", "parallelism"])) {
         (Some(completions), _) => format!("{succeeded}/{completions}"),
         (None, parallelism @ 2..) => format!("{succeeded}/1 of {parallelism}"),
         (None, _) => format!("{succeeded}/1"),
     };
-    let time = |field: &str| {
-        meta::text_at(job, &["status", field])
-            .parse::<Timestamp>()
-            .ok()
-    };
+    let time = |field: &str| meta::text_at(job, &["status", field]).parse::<Timestamp>().ok();
     let taken = time("startTime").map(|start| {
         let end = time("completionTime").unwrap_or(now);
         duration::human(end.as_second() - start.as_second())
@@ -351,22 +293,13 @@ fn cron_job(object: &Value, now: Timestamp) -> Vec<Value> {
 fn disruption_budget(object: &Value, now: Timestamp) -> Vec<Value> {
     let spec = |field: &str| scalar_or(object, &["spec", field], "N/A").into();
     let allowed = int(object, &["status", "disruptionsAllowed"]).into();
-    vec![
-        name(object),
-        spec("minAvailable"),
-        spec("maxUnavailable"),
-        allowed,
-        age(object, now),
-    ]
+    vec![name(object), spec("minAvailable"), spec("maxUnavailable"), allowed, age(object, now)]
 }
 
 fn autoscaler(object: &Value, now: Timestamp) -> Vec<Value> {
     let version = |version: &str| by_kind(version, "HorizontalPodAutoscaler");
-    let converted = match (
-        meta::text_at(object, &["apiVersion"]),
-        version("autoscaling/v1"),
-        version("autoscaling/v2"),
-    ) {
+    let converted = match (meta::text_at(object, &["apiVersion"]), version("autoscaling/v1"), version("autoscaling/v2"))
+    {
         ("autoscaling/v1", Some(v1), Some(v2)) => Some(convert::convert(v1, v2, object.clone())),
         (_, _, _) => None,
     };
@@ -388,9 +321,8 @@ fn targets(object: &Value) -> String {
     const MAX: usize = 2;
     let current = list(object, &["status", "currentMetrics"]);
     let metrics = list(object, &["spec", "metrics"]).iter().enumerate();
-    let texts: Vec<String> = metrics
-        .map(|(index, metric)| target(metric, current.get(index).unwrap_or(&Value::Null)))
-        .collect();
+    let texts: Vec<String> =
+        metrics.map(|(index, metric)| target(metric, current.get(index).unwrap_or(&Value::Null))).collect();
     match texts.len().checked_sub(MAX) {
         _ if texts.is_empty() => NONE.to_owned(),
         None | Some(0) => texts.join(", "),
@@ -419,20 +351,12 @@ fn target(metric: &Value, current: &Value) -> String {
             return format!("{percent}%");
         }
         let average = scalar_or(from, &[part, "averageValue"], "");
-        if average.is_empty() {
-            scalar_or(from, &[part, "value"], UNKNOWN)
-        } else {
-            average
-        }
+        if average.is_empty() { scalar_or(from, &[part, "value"], UNKNOWN) } else { average }
     };
     let prefix = if ty == "Resource" || ty == "ContainerResource" {
         format!("{}: ", meta::text_at(inner, name))
     } else {
         String::new()
     };
-    format!(
-        "{prefix}{}/{}",
-        value(now, "current"),
-        value(inner, "target")
-    )
+    format!("{prefix}{}/{}", value(now, "current"), value(inner, "target"))
 }

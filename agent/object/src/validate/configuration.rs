@@ -19,11 +19,7 @@ pub fn config_map(map: &Node<'_>, errors: &mut Errors) {
             errors.invalid_value(&value, &key.into(), &problem);
         }
         if !binary.key(key).is_missing() {
-            errors.invalid_value(
-                &value,
-                &key.into(),
-                "duplicate of key present in binaryData",
-            );
+            errors.invalid_value(&value, &key.into(), "duplicate of key present in binaryData");
         }
         size += value.text().len();
     }
@@ -59,25 +55,17 @@ pub fn secret(secret: &Node<'_>, errors: &mut Errors) {
         errors.too_long("data", DATA_SIZE_MAX);
     }
     for (_, keys) in SECRET_KEYS.iter().filter(|(name, _)| *name == ty.text()) {
-        for key in keys
-            .iter()
-            .map(|key| data.key(key))
-            .filter(Node::is_missing)
-        {
+        for key in keys.iter().map(|key| data.key(key)).filter(Node::is_missing) {
             errors.required(&key, "");
         }
     }
     match ty.text() {
-        "kubernetes.io/basic-auth"
-            if data.key("username").is_missing() && data.key("password").is_missing() =>
-        {
+        "kubernetes.io/basic-auth" if data.key("username").is_missing() && data.key("password").is_missing() => {
             errors.required(&data.key("username"), "");
             errors.required(&data.key("password"), "");
         }
         "kubernetes.io/service-account-token" => {
-            let account = secret
-                .at(&["metadata", "annotations"])
-                .key("kubernetes.io/service-account.name");
+            let account = secret.at(&["metadata", "annotations"]).key("kubernetes.io/service-account.name");
             if account.is_empty() {
                 errors.required(&account, "");
             }
@@ -131,11 +119,7 @@ fn limit_range_order(item: &Node<'_>, errors: &mut Errors) {
             };
             if value > max {
                 let words = |list: &str| {
-                    if list == "defaultRequest" {
-                        "default request".to_owned()
-                    } else {
-                        list.to_owned()
-                    }
+                    if list == "defaultRequest" { "default request".to_owned() } else { list.to_owned() }
                 };
                 let detail = format!(
                     "{} value {} is greater than {} value {}",
@@ -154,11 +138,7 @@ pub fn event(event: &Node<'_>, errors: &mut Errors) {
     let involved = event.at(&["involvedObject", "namespace"]);
     let namespace = event.at(&["metadata", "namespace"]);
     // Events about objects without a namespace are kept in the default one.
-    let expected = if involved.is_empty() {
-        "default"
-    } else {
-        involved.text()
-    };
+    let expected = if involved.is_empty() { "default" } else { involved.text() };
     if namespace.text() != expected && !(involved.is_empty() && namespace.text() == "kube-system") {
         errors.invalid(&involved, "does not match event.namespace");
     }

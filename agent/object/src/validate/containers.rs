@@ -26,10 +26,7 @@ pub fn containers(spec: &Node<'_>, pod: &Pod<'_>, errors: &mut Errors) {
     for container in list.items() {
         self::container(&container, pod, &mut seen, errors);
         probes(&container, errors);
-        errors.optional_one_of(
-            &container.get("restartPolicy"),
-            &["Always", "Never", "OnFailure"],
-        );
+        errors.optional_one_of(&container.get("restartPolicy"), &["Always", "Never", "OnFailure"]);
     }
     for container in spec.get("initContainers").items() {
         self::container(&container, pod, &mut seen, errors);
@@ -43,28 +40,15 @@ fn init_container(container: &Node<'_>, errors: &mut Errors) {
         probes(container, errors);
         return;
     }
-    for field in [
-        "lifecycle",
-        "livenessProbe",
-        "readinessProbe",
-        "startupProbe",
-    ] {
+    for field in ["lifecycle", "livenessProbe", "readinessProbe", "startupProbe"] {
         let node = container.get(field);
         if !node.is_missing() {
-            errors.forbidden(
-                &node,
-                "may not be set for init containers without restartPolicy=Always",
-            );
+            errors.forbidden(&node, "may not be set for init containers without restartPolicy=Always");
         }
     }
 }
 
-fn container<'a>(
-    container: &Node<'a>,
-    pod: &Pod<'_>,
-    seen: &mut BTreeSet<&'a str>,
-    errors: &mut Errors,
-) {
+fn container<'a>(container: &Node<'a>, pod: &Pod<'_>, seen: &mut BTreeSet<&'a str>, errors: &mut Errors) {
     let name = container.get("name");
     errors.named(&name, names::dns_label);
     if !name.is_empty() && !seen.insert(name.text()) {
@@ -76,14 +60,8 @@ fn container<'a>(
     } else if image.text().trim() != image.text() {
         errors.invalid(&image, "must not have leading or trailing whitespace");
     }
-    errors.one_of(
-        &container.get("terminationMessagePolicy"),
-        &["FallbackToLogsOnError", "File"],
-    );
-    errors.one_of(
-        &container.get("imagePullPolicy"),
-        &["Always", "IfNotPresent", "Never"],
-    );
+    errors.one_of(&container.get("terminationMessagePolicy"), &["FallbackToLogsOnError", "File"]);
+    errors.one_of(&container.get("imagePullPolicy"), &["Always", "IfNotPresent", "Never"]);
     ports(container, pod, errors);
     environment(container, errors);
     mounts(container, pod, errors);
@@ -109,11 +87,7 @@ fn ports(container: &Node<'_>, pod: &Pod<'_>, errors: &mut Errors) {
             0 => {}
             value => errors.invalid_all(&host, names::port_number(value)),
         }
-        if pod.host_network
-            && host
-                .int()
-                .is_some_and(|host| host != 0 && Some(host) != number.int())
-        {
+        if pod.host_network && host.int().is_some_and(|host| host != 0 && Some(host) != number.int()) {
             errors.invalid(&number, "must match `hostPort` when `hostNetwork` is true");
         }
         errors.one_of(&port.get("protocol"), PROTOCOLS);
@@ -123,21 +97,13 @@ fn ports(container: &Node<'_>, pod: &Pod<'_>, errors: &mut Errors) {
 /// Two containers cannot have the same port of the host.
 fn host_ports(containers: &Node<'_>, errors: &mut Errors) {
     let mut seen = BTreeSet::new();
-    for port in containers
-        .items()
-        .iter()
-        .flat_map(|container| container.get("ports").items())
-    {
+    for port in containers.items().iter().flat_map(|container| container.get("ports").items()) {
         let host = port.get("hostPort");
         let number = host.int().unwrap_or(0);
         if number == 0 {
             continue;
         }
-        let text = format!(
-            "{}/{}/{number}",
-            port.get("protocol").text(),
-            port.get("hostIP").text()
-        );
+        let text = format!("{}/{}/{number}", port.get("protocol").text(), port.get("hostIP").text());
         if !seen.insert(text.clone()) {
             errors.duplicate_value(&host, &text.into());
         }
@@ -169,16 +135,12 @@ fn environment(container: &Node<'_>, errors: &mut Errors) {
         errors.optional_named(&source.get("prefix"), names::env_name);
         let (map, secret) = (source.get("configMapRef"), source.get("secretRef"));
         match (map.is_missing(), secret.is_missing()) {
-            (true, true) => errors.invalid_value(
-                &source,
-                &"".into(),
-                "must specify one of: `configMapRef` or `secretRef`",
-            ),
-            (false, false) => errors.invalid_value(
-                &source,
-                &"".into(),
-                "may not have more than one field specified at a time",
-            ),
+            (true, true) => {
+                errors.invalid_value(&source, &"".into(), "must specify one of: `configMapRef` or `secretRef`")
+            }
+            (false, false) => {
+                errors.invalid_value(&source, &"".into(), "may not have more than one field specified at a time")
+            }
             (false, true) => errors.named(&map.get("name"), names::dns_subdomain),
             (true, false) => errors.named(&secret.get("name"), names::dns_subdomain),
         }
@@ -186,27 +148,15 @@ fn environment(container: &Node<'_>, errors: &mut Errors) {
 }
 
 fn environment_source(variable: &Node<'_>, source: &Node<'_>, errors: &mut Errors) {
-    let fields: Vec<String> = source
-        .value
-        .as_object()
-        .into_iter()
-        .flat_map(|map| map.keys().cloned())
-        .collect();
+    let fields: Vec<String> = source.value.as_object().into_iter().flat_map(|map| map.keys().cloned()).collect();
     if !variable.get("value").is_empty() && !fields.is_empty() {
-        errors.invalid_value(
-            source,
-            &"".into(),
-            "may not be specified when `value` is not empty",
-        );
+        errors.invalid_value(source, &"".into(), "may not be specified when `value` is not empty");
     } else if fields.is_empty() {
-        let detail = "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`";
+        let detail =
+            "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`";
         errors.invalid_value(source, &"".into(), detail);
     } else if fields.len() > 1 {
-        errors.invalid_value(
-            source,
-            &"".into(),
-            "may not have more than one field specified at a time",
-        );
+        errors.invalid_value(source, &"".into(), "may not have more than one field specified at a time");
     }
     for reference in ["configMapKeyRef", "secretKeyRef"].map(|name| source.get(name)) {
         if !reference.is_missing() {
@@ -217,9 +167,8 @@ fn environment_source(variable: &Node<'_>, source: &Node<'_>, errors: &mut Error
     let field = source.get("fieldRef");
     if !field.is_missing() {
         let path = field.get("fieldPath");
-        let subscript = ["metadata.labels['", "metadata.annotations['"]
-            .iter()
-            .any(|start| path.text().starts_with(start));
+        let subscript =
+            ["metadata.labels['", "metadata.annotations['"].iter().any(|start| path.text().starts_with(start));
         if path.is_empty() {
             errors.required(&path, "");
         } else if !subscript && !ENV_FIELDS.contains(&path.text()) {
@@ -235,11 +184,7 @@ fn environment_source(variable: &Node<'_>, source: &Node<'_>, errors: &mut Error
 fn mounts(container: &Node<'_>, pod: &Pod<'_>, errors: &mut Errors) {
     let mut seen = BTreeSet::new();
     for mount in container.get("volumeMounts").items() {
-        let (name, path, sub) = (
-            mount.get("name"),
-            mount.get("mountPath"),
-            mount.get("subPath"),
-        );
+        let (name, path, sub) = (mount.get("name"), mount.get("mountPath"), mount.get("subPath"));
         if name.is_empty() {
             errors.required(&name, "");
         } else if !pod.volumes.contains(name.text()) {
@@ -257,20 +202,13 @@ fn mounts(container: &Node<'_>, pod: &Pod<'_>, errors: &mut Errors) {
             volumes::no_backsteps(node, errors);
         }
         if !sub.is_empty() && !mount.get("subPathExpr").is_empty() {
-            errors.invalid(
-                &mount.get("subPathExpr"),
-                "subPathExpr and subPath are mutually exclusive",
-            );
+            errors.invalid(&mount.get("subPathExpr"), "subPathExpr and subPath are mutually exclusive");
         }
         let propagation = mount.get("mountPropagation");
         errors.optional_one_of(&propagation, &["Bidirectional", "HostToContainer", "None"]);
-        if propagation.text() == "Bidirectional"
-            && !container.at(&["securityContext", "privileged"]).is_true()
-        {
-            errors.forbidden(
-                &propagation,
-                "Bidirectional mount propagation is available only to privileged containers",
-            );
+        if propagation.text() == "Bidirectional" && !container.at(&["securityContext", "privileged"]).is_true() {
+            errors
+                .forbidden(&propagation, "Bidirectional mount propagation is available only to privileged containers");
         }
     }
     for device in container.get("volumeDevices").items() {
@@ -297,23 +235,14 @@ fn lifecycle(lifecycle: &Node<'_>, errors: &mut Errors) {
 }
 
 fn probes(container: &Node<'_>, errors: &mut Errors) {
-    for (name, must_be_one) in [
-        ("livenessProbe", true),
-        ("readinessProbe", false),
-        ("startupProbe", true),
-    ] {
+    for (name, must_be_one) in [("livenessProbe", true), ("readinessProbe", false), ("startupProbe", true)] {
         let probe = container.get(name);
         if probe.is_missing() {
             continue;
         }
         handler(&probe, &["exec", "httpGet", "tcpSocket", "grpc"], errors);
-        for field in [
-            "initialDelaySeconds",
-            "timeoutSeconds",
-            "periodSeconds",
-            "successThreshold",
-            "failureThreshold",
-        ] {
+        for field in ["initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold"]
+        {
             errors.non_negative(&probe.get(field));
         }
         errors.positive(&probe.get("terminationGracePeriodSeconds"));
@@ -322,10 +251,7 @@ fn probes(container: &Node<'_>, errors: &mut Errors) {
             errors.invalid(&success, "must be 1");
         }
         if !must_be_one && probe.has("terminationGracePeriodSeconds") {
-            errors.invalid(
-                &probe.get("terminationGracePeriodSeconds"),
-                "must not be set for readinessProbes",
-            );
+            errors.invalid(&probe.get("terminationGracePeriodSeconds"), "must not be set for readinessProbes");
         }
     }
 }
@@ -337,10 +263,7 @@ fn handler(handler: &Node<'_>, allowed: &[&str], errors: &mut Errors) {
         return;
     };
     for other in found {
-        errors.forbidden(
-            &handler.get(other),
-            "may not specify more than 1 handler type",
-        );
+        errors.forbidden(&handler.get(other), "may not specify more than 1 handler type");
     }
     let action = handler.get(first);
     match *first {
@@ -352,10 +275,7 @@ fn handler(handler: &Node<'_>, allowed: &[&str], errors: &mut Errors) {
             required_port(&action, errors);
             errors.optional_one_of(&action.get("scheme"), &["HTTP", "HTTPS"]);
             for header in action.get("httpHeaders").items() {
-                errors.invalid_all(
-                    &header.get("name"),
-                    names::http_header(header.get("name").text()),
-                );
+                errors.invalid_all(&header.get("name"), names::http_header(header.get("name").text()));
             }
         }
         "tcpSocket" | "grpc" => required_port(&action, errors),
@@ -388,18 +308,13 @@ fn security_context(context: &Node<'_>, errors: &mut Errors) {
     let escalation = context.get("allowPrivilegeEscalation");
     if escalation.value.as_bool() == Some(false) {
         if context.get("privileged").is_true() {
+            errors.invalid(context, "cannot set `allowPrivilegeEscalation` to false and `privileged` to true");
+        }
+        if context.at(&["capabilities", "add"]).items().iter().any(|name| name.text() == "CAP_SYS_ADMIN") {
             errors.invalid(
                 context,
-                "cannot set `allowPrivilegeEscalation` to false and `privileged` to true",
+                "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN",
             );
-        }
-        if context
-            .at(&["capabilities", "add"])
-            .items()
-            .iter()
-            .any(|name| name.text() == "CAP_SYS_ADMIN")
-        {
-            errors.invalid(context, "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN");
         }
     }
 }

@@ -66,12 +66,7 @@ pub struct FieldError {
 
 impl FieldError {
     /// Builds an error as upstream words it; a kind that names no value ignores `value`.
-    pub fn new(
-        kind: FieldErrorKind,
-        field: impl Into<String>,
-        value: Option<&Value>,
-        detail: &str,
-    ) -> FieldError {
+    pub fn new(kind: FieldErrorKind, field: impl Into<String>, value: Option<&Value>, detail: &str) -> FieldError {
         let mut text = kind.title().to_owned();
         if let Some(value) = value {
             text.push_str(": ");
@@ -81,11 +76,7 @@ impl FieldError {
             text.push_str(": ");
             text.push_str(detail);
         }
-        FieldError {
-            kind,
-            field: field.into(),
-            detail: text,
-        }
+        FieldError { kind, field: field.into(), detail: text }
     }
 }
 
@@ -99,16 +90,11 @@ impl fmt::Display for FieldError {
 fn go_value(value: &Value) -> String {
     match value {
         Value::Object(map) if !map.is_empty() && map.values().all(Value::is_string) => {
-            let pairs: Vec<String> = map
-                .iter()
-                .map(|(key, value)| format!("{key:?}:{value}"))
-                .collect();
+            let pairs: Vec<String> = map.iter().map(|(key, value)| format!("{key:?}:{value}")).collect();
             format!("map[string]string{{{}}}", pairs.join(", "))
         }
         Value::String(text) => format!("{text:?}"),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
-            value.to_string()
-        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => value.to_string(),
     }
 }
 
@@ -122,12 +108,7 @@ impl Errors {
     }
 
     pub fn required(&mut self, node: &Node<'_>, detail: &str) {
-        self.0.push(FieldError::new(
-            FieldErrorKind::Required,
-            &node.path,
-            None,
-            detail,
-        ));
+        self.0.push(FieldError::new(FieldErrorKind::Required, &node.path, None, detail));
     }
 
     pub fn invalid(&mut self, node: &Node<'_>, detail: &str) {
@@ -136,85 +117,43 @@ impl Errors {
 
     /// For a value other than the field's own.
     pub fn invalid_value(&mut self, node: &Node<'_>, value: &Value, detail: &str) {
-        self.0.push(FieldError::new(
-            FieldErrorKind::Invalid,
-            &node.path,
-            Some(value),
-            detail,
-        ));
+        self.0.push(FieldError::new(FieldErrorKind::Invalid, &node.path, Some(value), detail));
     }
 
     pub fn invalid_all(&mut self, node: &Node<'_>, problems: Vec<String>) {
-        problems
-            .iter()
-            .for_each(|problem| self.invalid(node, problem));
+        problems.iter().for_each(|problem| self.invalid(node, problem));
     }
 
     pub fn not_supported(&mut self, node: &Node<'_>, supported: &[&str]) {
         let quoted: Vec<String> = supported.iter().map(|value| format!("{value:?}")).collect();
         let detail = format!("supported values: {}", quoted.join(", "));
-        self.0.push(FieldError::new(
-            FieldErrorKind::NotSupported,
-            &node.path,
-            Some(node.value),
-            &detail,
-        ));
+        self.0.push(FieldError::new(FieldErrorKind::NotSupported, &node.path, Some(node.value), &detail));
     }
 
     pub fn duplicate(&mut self, node: &Node<'_>) {
-        self.0.push(FieldError::new(
-            FieldErrorKind::Duplicate,
-            &node.path,
-            Some(node.value),
-            "",
-        ));
+        self.0.push(FieldError::new(FieldErrorKind::Duplicate, &node.path, Some(node.value), ""));
     }
 
     pub fn duplicate_value(&mut self, node: &Node<'_>, value: &Value) {
-        self.0.push(FieldError::new(
-            FieldErrorKind::Duplicate,
-            &node.path,
-            Some(value),
-            "",
-        ));
+        self.0.push(FieldError::new(FieldErrorKind::Duplicate, &node.path, Some(value), ""));
     }
 
     pub fn forbidden(&mut self, node: &Node<'_>, detail: &str) {
-        self.0.push(FieldError::new(
-            FieldErrorKind::Forbidden,
-            &node.path,
-            None,
-            detail,
-        ));
+        self.0.push(FieldError::new(FieldErrorKind::Forbidden, &node.path, None, detail));
     }
 
     pub fn not_found(&mut self, node: &Node<'_>) {
-        self.0.push(FieldError::new(
-            FieldErrorKind::NotFound,
-            &node.path,
-            Some(node.value),
-            "",
-        ));
+        self.0.push(FieldError::new(FieldErrorKind::NotFound, &node.path, Some(node.value), ""));
     }
 
     pub fn too_long(&mut self, path: &str, max: usize) {
         let detail = format!("may not be more than {max} bytes");
-        self.0.push(FieldError::new(
-            FieldErrorKind::TooLong,
-            path,
-            None,
-            &detail,
-        ));
+        self.0.push(FieldError::new(FieldErrorKind::TooLong, path, None, &detail));
     }
 
     pub fn too_many(&mut self, node: &Node<'_>, actual: usize, max: usize) {
         let detail = format!("must have at most {max} items");
-        self.0.push(FieldError::new(
-            FieldErrorKind::TooMany,
-            &node.path,
-            Some(&actual.into()),
-            &detail,
-        ));
+        self.0.push(FieldError::new(FieldErrorKind::TooMany, &node.path, Some(&actual.into()), &detail));
     }
 
     /// An enumerated text that must be set.
@@ -254,10 +193,7 @@ impl Errors {
     }
 
     pub fn in_range(&mut self, node: &Node<'_>, min: i64, max: i64) {
-        if node
-            .int()
-            .is_some_and(|number| !(min..=max).contains(&number))
-        {
+        if node.int().is_some_and(|number| !(min..=max).contains(&number)) {
             self.invalid(node, &super::names::range(min, max));
         }
     }

@@ -15,22 +15,10 @@ const ANNOTATIONS_SIZE_MAX: usize = 256 * 1024;
 const NAME_FORMS: &[(&str, &str, Form)] = &[
     ("", "Namespace", names::dns_label),
     ("", "Service", names::dns1035_label),
-    (
-        "rbac.authorization.k8s.io",
-        "ClusterRole",
-        names::path_segment,
-    ),
-    (
-        "rbac.authorization.k8s.io",
-        "ClusterRoleBinding",
-        names::path_segment,
-    ),
+    ("rbac.authorization.k8s.io", "ClusterRole", names::path_segment),
+    ("rbac.authorization.k8s.io", "ClusterRoleBinding", names::path_segment),
     ("rbac.authorization.k8s.io", "Role", names::path_segment),
-    (
-        "rbac.authorization.k8s.io",
-        "RoleBinding",
-        names::path_segment,
-    ),
+    ("rbac.authorization.k8s.io", "RoleBinding", names::path_segment),
     ("networking.k8s.io", "IPAddress", names::ip),
 ];
 
@@ -38,9 +26,7 @@ const NAME_FORMS: &[(&str, &str, Form)] = &[
 const STANDARD_FINALIZERS: &[&str] = &["kubernetes", "orphan", "foregroundDeletion"];
 
 fn name_form(kind: &Kind) -> Form {
-    let row = NAME_FORMS
-        .iter()
-        .find(|(group, name, _)| *group == kind.group && *name == kind.kind);
+    let row = NAME_FORMS.iter().find(|(group, name, _)| *group == kind.group && *name == kind.kind);
     row.map_or(names::dns_subdomain, |(_, _, form)| *form)
 }
 
@@ -50,16 +36,11 @@ pub fn create(kind: &Kind, metadata: &Node<'_>, errors: &mut Errors) {
     let (name, prefix) = (metadata.get("name"), metadata.get("generateName"));
     if !prefix.text().is_empty() {
         // The dash before the random part is no end of the name.
-        let masked = prefix
-            .text()
-            .strip_suffix('-')
-            .map(|text| format!("{text}a"));
+        let masked = prefix.text().strip_suffix('-').map(|text| format!("{text}a"));
         errors.invalid_all(&prefix, form(masked.as_deref().unwrap_or(prefix.text())));
     }
     match name.text() {
-        "" if prefix.text().is_empty() => {
-            errors.required(&name, "name or generateName is required")
-        }
+        "" if prefix.text().is_empty() => errors.required(&name, "name or generateName is required"),
         "" => {}
         text => errors.invalid_all(&name, form(text)),
     }
@@ -142,31 +123,19 @@ fn finalizers(finalizers: &Node<'_>, errors: &mut Errors) {
     for finalizer in &items {
         errors.invalid_all(finalizer, names::qualified_name(finalizer.text()));
         if !finalizer.text().contains('/') && !STANDARD_FINALIZERS.contains(&finalizer.text()) {
-            errors.invalid(
-                finalizer,
-                "name is neither a standard finalizer name nor is it fully qualified",
-            );
+            errors.invalid(finalizer, "name is neither a standard finalizer name nor is it fully qualified");
         }
     }
     let has = |name: &str| items.iter().any(|finalizer| finalizer.text() == name);
     if has("orphan") && has("foregroundDeletion") {
-        errors.invalid(
-            finalizers,
-            "finalizer orphan and foregroundDeletion cannot be both set",
-        );
+        errors.invalid(finalizers, "finalizer orphan and foregroundDeletion cannot be both set");
     }
 }
 
 /// Checks what may not change. A field that the new object leaves out counts as unchanged.
 pub fn update(new: &Node<'_>, old: &Node<'_>, errors: &mut Errors) {
-    const IMMUTABLE: &[&str] = &[
-        "name",
-        "namespace",
-        "uid",
-        "creationTimestamp",
-        "deletionTimestamp",
-        "deletionGracePeriodSeconds",
-    ];
+    const IMMUTABLE: &[&str] =
+        &["name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"];
     for field in IMMUTABLE {
         let (new, old) = (new.get(field), old.get(field));
         if !new.is_empty() && new.value != old.value {
@@ -174,10 +143,7 @@ pub fn update(new: &Node<'_>, old: &Node<'_>, errors: &mut Errors) {
         }
     }
     let (generation, before) = (new.get("generation"), old.get("generation"));
-    if generation
-        .int()
-        .is_some_and(|new| before.int().is_some_and(|old| new < old))
-    {
+    if generation.int().is_some_and(|new| before.int().is_some_and(|old| new < old)) {
         errors.invalid(&generation, "must not be decremented");
     }
     if old.has("deletionTimestamp") {

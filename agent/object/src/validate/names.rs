@@ -16,21 +16,16 @@ const SUBDOMAIN: &str = "[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-
 const RFC1035: &str = "[a-z]([-a-z0-9]*[a-z0-9])?";
 const QUALIFIED: &str = "([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]";
 const LABEL_VALUE: &str = "(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?";
-const ALPHANUMERIC_ENDS: &str = "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character";
+const ALPHANUMERIC_ENDS: &str =
+    "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character";
 
 /// Upstream's way to explain a form.
 fn explain(message: &str, form: &str, examples: &[&str]) -> String {
     if examples.is_empty() {
         return format!("{message} (regex used for validation is '{form}')");
     }
-    let examples: Vec<String> = examples
-        .iter()
-        .map(|example| format!("'{example}', "))
-        .collect();
-    format!(
-        "{message} (e.g. {}regex used for validation is '{form}')",
-        examples.join(" or ")
-    )
+    let examples: Vec<String> = examples.iter().map(|example| format!("'{example}', ")).collect();
+    format!("{message} (e.g. {}regex used for validation is '{form}')", examples.join(" or "))
 }
 
 pub fn too_long(max: usize) -> String {
@@ -42,11 +37,7 @@ pub fn range(min: i64, max: i64) -> String {
 }
 
 fn problems(checks: impl IntoIterator<Item = (bool, String)>) -> Problems {
-    checks
-        .into_iter()
-        .filter(|(wrong, _)| *wrong)
-        .map(|(_, message)| message)
-        .collect()
+    checks.into_iter().filter(|(wrong, _)| *wrong).map(|(_, message)| message).collect()
 }
 
 fn lower(byte: u8) -> bool {
@@ -66,11 +57,7 @@ fn subdomain_form(text: &str) -> bool {
 fn qualified_form(text: &str) -> bool {
     let bytes = text.as_bytes();
     let ends = |b: Option<&u8>| b.is_some_and(u8::is_ascii_alphanumeric);
-    ends(bytes.first())
-        && ends(bytes.last())
-        && bytes
-            .iter()
-            .all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(b))
+    ends(bytes.first()) && ends(bytes.last()) && bytes.iter().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(b))
 }
 
 /// An RFC 1123 label.
@@ -81,10 +68,7 @@ pub fn dns_label(text: &str) -> Problems {
         (false, true) => Some("must not contain dots".to_owned()),
         (false, false) => Some(explain(MESSAGE, LABEL, &["my-name", "123-abc"])),
     };
-    problems([(text.len() > LABEL_MAX, too_long(LABEL_MAX))])
-        .into_iter()
-        .chain(form)
-        .collect()
+    problems([(text.len() > LABEL_MAX, too_long(LABEL_MAX))]).into_iter().chain(form).collect()
 }
 
 /// An RFC 1123 subdomain.
@@ -92,10 +76,7 @@ pub fn dns_subdomain(text: &str) -> Problems {
     const MESSAGE: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character";
     problems([
         (text.len() > SUBDOMAIN_MAX, too_long(SUBDOMAIN_MAX)),
-        (
-            !subdomain_form(text),
-            explain(MESSAGE, SUBDOMAIN, &["example.com"]),
-        ),
+        (!subdomain_form(text), explain(MESSAGE, SUBDOMAIN, &["example.com"])),
     ])
 }
 
@@ -115,10 +96,7 @@ pub fn wildcard_subdomain(text: &str) -> Problems {
     let form = text.strip_prefix("*.").is_some_and(subdomain_form);
     problems([
         (text.len() > SUBDOMAIN_MAX, too_long(SUBDOMAIN_MAX)),
-        (
-            !form,
-            explain(MESSAGE, &format!("\\*\\.{SUBDOMAIN}"), &["*.example.com"]),
-        ),
+        (!form, explain(MESSAGE, &format!("\\*\\.{SUBDOMAIN}"), &["*.example.com"])),
     ])
 }
 
@@ -138,24 +116,12 @@ pub fn qualified_name(text: &str) -> Problems {
     let mut found = match prefix {
         None => Problems::new(),
         Some("") => vec!["prefix part must be non-empty".to_owned()],
-        Some(prefix) => dns_subdomain(prefix)
-            .iter()
-            .map(|problem| format!("prefix part {problem}"))
-            .collect(),
+        Some(prefix) => dns_subdomain(prefix).iter().map(|problem| format!("prefix part {problem}")).collect(),
     };
     found.extend(problems([
         (name.is_empty(), "name part must be non-empty".to_owned()),
-        (
-            name.len() > LABEL_MAX,
-            format!("name part {}", too_long(LABEL_MAX)),
-        ),
-        (
-            !qualified_form(name),
-            format!(
-                "name part {}",
-                explain(ALPHANUMERIC_ENDS, QUALIFIED, EXAMPLES)
-            ),
-        ),
+        (name.len() > LABEL_MAX, format!("name part {}", too_long(LABEL_MAX))),
+        (!qualified_form(name), format!("name part {}", explain(ALPHANUMERIC_ENDS, QUALIFIED, EXAMPLES))),
     ]));
     found
 }
@@ -164,10 +130,7 @@ pub fn label_value(text: &str) -> Problems {
     const MESSAGE: &str = "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character";
     problems([
         (text.len() > LABEL_MAX, too_long(LABEL_MAX)),
-        (
-            !text.is_empty() && !qualified_form(text),
-            explain(MESSAGE, LABEL_VALUE, &["MyValue", "my_value", "12345"]),
-        ),
+        (!text.is_empty() && !qualified_form(text), explain(MESSAGE, LABEL_VALUE, &["MyValue", "my_value", "12345"])),
     ])
 }
 
@@ -182,12 +145,8 @@ pub fn path_segment(text: &str) -> Problems {
 
 /// A key of a config map or secret.
 pub fn config_key(text: &str) -> Problems {
-    const MESSAGE: &str =
-        "a valid config key must consist of alphanumeric characters, '-', '_' or '.'";
-    let form = !text.is_empty()
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+    const MESSAGE: &str = "a valid config key must consist of alphanumeric characters, '-', '_' or '.'";
+    let form = !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
     let dots = match text {
         "." => Some("must not be '.'"),
         ".." => Some("must not be '..'"),
@@ -196,14 +155,7 @@ pub fn config_key(text: &str) -> Problems {
     };
     problems([
         (text.len() > SUBDOMAIN_MAX, too_long(SUBDOMAIN_MAX)),
-        (
-            !form,
-            explain(
-                MESSAGE,
-                "[-._a-zA-Z0-9]+",
-                &["key.name", "KEY_NAME", "key-name"],
-            ),
-        ),
+        (!form, explain(MESSAGE, "[-._a-zA-Z0-9]+", &["key.name", "KEY_NAME", "key-name"])),
     ])
     .into_iter()
     .chain(dots.map(str::to_owned))
@@ -212,17 +164,10 @@ pub fn config_key(text: &str) -> Problems {
 
 /// The name of an environment variable: since 1.34, printable ASCII other than `=`.
 pub fn env_name(text: &str) -> Problems {
-    const MESSAGE: &str = "a valid environment variable name must consist only of printable ASCII characters other than '='";
-    let form = text
-        .bytes()
-        .all(|b| (b' '..=b'~').contains(&b) && b != b'=');
-    problems([
-        (
-            text.is_empty(),
-            "environment variable name must be non-empty".to_owned(),
-        ),
-        (!form, MESSAGE.to_owned()),
-    ])
+    const MESSAGE: &str =
+        "a valid environment variable name must consist only of printable ASCII characters other than '='";
+    let form = text.bytes().all(|b| (b' '..=b'~').contains(&b) && b != b'=');
+    problems([(text.is_empty(), "environment variable name must be non-empty".to_owned()), (!form, MESSAGE.to_owned())])
 }
 
 /// The name of a port (an IANA service name).
@@ -231,22 +176,10 @@ pub fn port_name(text: &str) -> Problems {
     let charset = !text.is_empty() && text.bytes().all(|b| lower(b) || b == b'-');
     problems([
         (text.len() > MAX, too_long(MAX)),
-        (
-            !charset,
-            "must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)".to_owned(),
-        ),
-        (
-            !text.contains(|c: char| c.is_ascii_lowercase()),
-            "must contain at least one letter (a-z)".to_owned(),
-        ),
-        (
-            text.contains("--"),
-            "must not contain consecutive hyphens".to_owned(),
-        ),
-        (
-            text.starts_with('-') || text.ends_with('-'),
-            "must not begin or end with a hyphen".to_owned(),
-        ),
+        (!charset, "must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)".to_owned()),
+        (!text.contains(|c: char| c.is_ascii_lowercase()), "must contain at least one letter (a-z)".to_owned()),
+        (text.contains("--"), "must not contain consecutive hyphens".to_owned()),
+        (text.starts_with('-') || text.ends_with('-'), "must not begin or end with a hyphen".to_owned()),
     ])
 }
 
@@ -255,11 +188,8 @@ pub fn port_number(port: i64) -> Problems {
 }
 
 pub fn percent(text: &str) -> Problems {
-    let digits = text
-        .strip_suffix('%')
-        .is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()));
-    const MESSAGE: &str =
-        "a valid percent string must be a numeric string followed by an ending '%'";
+    let digits = text.strip_suffix('%').is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()));
+    const MESSAGE: &str = "a valid percent string must be a numeric string followed by an ending '%'";
     problems([(!digits, explain(MESSAGE, "[0-9]+%", &["1%", "93%"]))])
 }
 
@@ -271,25 +201,16 @@ pub fn http_header(text: &str) -> Problems {
 
 pub fn ip(text: &str) -> Problems {
     let parsed = text.parse::<std::net::IpAddr>().is_ok();
-    problems([(
-        !parsed,
-        "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)".to_owned(),
-    )])
+    problems([(!parsed, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)".to_owned())])
 }
 
 pub fn cidr(text: &str) -> Problems {
     let max = |ip: std::net::IpAddr| if ip.is_ipv4() { 32 } else { 128 };
     let valid = text.split_once('/').is_some_and(|(ip, length)| {
-        let length = length
-            .parse::<u8>()
-            .ok()
-            .filter(|_| length.bytes().all(|b| b.is_ascii_digit()));
+        let length = length.parse::<u8>().ok().filter(|_| length.bytes().all(|b| b.is_ascii_digit()));
         matches!((ip.parse(), length), (Ok(ip), Some(length)) if length <= max(ip))
     });
-    problems([(
-        !valid,
-        "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)".to_owned(),
-    )])
+    problems([(!valid, "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)".to_owned())])
 }
 
 #[cfg(test)]

@@ -13,10 +13,7 @@ pub fn ingress(ingress: &Node<'_>, errors: &mut Errors) {
     let spec = ingress.get("spec");
     let (backend, rules) = (spec.get("defaultBackend"), spec.get("rules"));
     if rules.is_empty() && backend.is_missing() {
-        errors.invalid(
-            &spec,
-            "either `defaultBackend` or `rules` must be specified",
-        );
+        errors.invalid(&spec, "either `defaultBackend` or `rules` must be specified");
     }
     ingress_backend(&backend, errors);
     errors.optional_named(&spec.get("ingressClassName"), names::dns_subdomain);
@@ -42,9 +39,7 @@ pub fn ingress(ingress: &Node<'_>, errors: &mut Errors) {
 fn ingress_host(host: &Node<'_>, errors: &mut Errors) {
     match host.text() {
         "" => {}
-        text if text.parse::<IpAddr>().is_ok() => {
-            errors.invalid(host, "must be a DNS name, not an IP address")
-        }
+        text if text.parse::<IpAddr>().is_ok() => errors.invalid(host, "must be a DNS name, not an IP address"),
         text if text.contains('*') => errors.invalid_all(host, names::wildcard_subdomain(text)),
         text => errors.invalid_all(host, names::dns_subdomain(text)),
     }
@@ -85,11 +80,7 @@ fn ingress_backend(backend: &Node<'_>, errors: &mut Errors) {
     }
     let (service, resource) = (backend.get("service"), backend.get("resource"));
     match (service.is_missing(), resource.is_missing()) {
-        (false, false) => errors.invalid_value(
-            backend,
-            &"".into(),
-            "cannot set both resource and service backends",
-        ),
+        (false, false) => errors.invalid_value(backend, &"".into(), "cannot set both resource and service backends"),
         (true, true) => errors.required(backend, "must set one of `service` or `resource`"),
         (true, false) => {}
         (false, true) => {
@@ -100,11 +91,7 @@ fn ingress_backend(backend: &Node<'_>, errors: &mut Errors) {
                 (true, 0) => errors.required(&port, "port name or number is required"),
                 (false, 0) => errors.invalid_all(&name, names::port_name(name.text())),
                 (true, value) => errors.invalid_all(&number, names::port_number(value)),
-                (false, _) => errors.invalid_value(
-                    &port,
-                    &"".into(),
-                    "cannot set both port name & port number",
-                ),
+                (false, _) => errors.invalid_value(&port, &"".into(), "cannot set both port name & port number"),
             }
         }
     }
@@ -112,17 +99,12 @@ fn ingress_backend(backend: &Node<'_>, errors: &mut Errors) {
 
 pub fn ingress_class(class: &Node<'_>, errors: &mut Errors) {
     let controller = class.at(&["spec", "controller"]);
-    let domain_path = controller
-        .text()
-        .split_once('/')
-        .is_some_and(|(domain, path)| !domain.is_empty() && !path.is_empty());
+    let domain_path =
+        controller.text().split_once('/').is_some_and(|(domain, path)| !domain.is_empty() && !path.is_empty());
     if controller.is_empty() {
         errors.required(&controller, "");
     } else if !domain_path {
-        errors.invalid(
-            &controller,
-            "must be a domain-prefixed path (such as \"acme.io/foo\")",
-        );
+        errors.invalid(&controller, "must be a domain-prefixed path (such as \"acme.io/foo\")");
     }
 }
 
@@ -158,11 +140,7 @@ fn policy_port(port: &Node<'_>, errors: &mut Errors) {
 }
 
 fn policy_peer(peer: &Node<'_>, errors: &mut Errors) {
-    let (pods, namespaces, block) = (
-        peer.get("podSelector"),
-        peer.get("namespaceSelector"),
-        peer.get("ipBlock"),
-    );
+    let (pods, namespaces, block) = (peer.get("podSelector"), peer.get("namespaceSelector"), peer.get("ipBlock"));
     selectors::label_selector(&pods, errors);
     selectors::label_selector(&namespaces, errors);
     let selects = !pods.is_missing() || !namespaces.is_missing();

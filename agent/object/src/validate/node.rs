@@ -15,23 +15,13 @@ pub struct Node<'a> {
 
 impl<'a> Node<'a> {
     pub fn root(value: &'a Value) -> Node<'a> {
-        Node {
-            path: String::new(),
-            value,
-        }
+        Node { path: String::new(), value }
     }
 
     /// A field, by name.
     pub fn get(&self, name: &str) -> Node<'a> {
-        let path = if self.path.is_empty() {
-            name.to_owned()
-        } else {
-            format!("{}.{name}", self.path)
-        };
-        Node {
-            path,
-            value: self.value.get(name).unwrap_or(NULL),
-        }
+        let path = if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) };
+        Node { path, value: self.value.get(name).unwrap_or(NULL) }
     }
 
     /// A field of a field.
@@ -41,36 +31,19 @@ impl<'a> Node<'a> {
 
     /// The value of a map: `data[key]`.
     pub fn key(&self, key: &str) -> Node<'a> {
-        Node {
-            path: format!("{}[{key}]", self.path),
-            value: self.value.get(key).unwrap_or(NULL),
-        }
+        Node { path: format!("{}[{key}]", self.path), value: self.value.get(key).unwrap_or(NULL) }
     }
 
     pub fn items(&self) -> Vec<Node<'a>> {
         let list = crate::meta::items(Some(self.value));
         let items = list.iter().enumerate();
-        items
-            .map(|(index, value)| Node {
-                path: format!("{}[{index}]", self.path),
-                value,
-            })
-            .collect()
+        items.map(|(index, value)| Node { path: format!("{}[{index}]", self.path), value }).collect()
     }
 
     /// The entries of a map.
     pub fn entries(&self) -> Vec<(&'a str, Node<'a>)> {
         let map = self.value.as_object().into_iter().flatten();
-        map.map(|(key, value)| {
-            (
-                key.as_str(),
-                Node {
-                    path: format!("{}[{key}]", self.path),
-                    value,
-                },
-            )
-        })
-        .collect()
+        map.map(|(key, value)| (key.as_str(), Node { path: format!("{}[{key}]", self.path), value })).collect()
     }
 
     pub fn text(&self) -> &'a str {

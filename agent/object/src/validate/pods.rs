@@ -32,10 +32,7 @@ pub fn template(template: &Node<'_>, errors: &mut Errors) {
     spec(&pod_spec, errors);
     let ephemeral = pod_spec.get("ephemeralContainers");
     if !ephemeral.is_empty() {
-        errors.forbidden(
-            &ephemeral,
-            "ephemeral containers not allowed in pod template",
-        );
+        errors.forbidden(&ephemeral, "ephemeral containers not allowed in pod template");
     }
 }
 
@@ -70,22 +67,13 @@ fn spec(spec: &Node<'_>, errors: &mut Errors) {
         }
     }
     for gate in spec.get("readinessGates").items() {
-        errors.invalid_all(
-            &gate.get("conditionType"),
-            names::qualified_name(gate.get("conditionType").text()),
-        );
+        errors.invalid_all(&gate.get("conditionType"), names::qualified_name(gate.get("conditionType").text()));
     }
     for gate in spec.get("schedulingGates").items() {
-        errors.invalid_all(
-            &gate.get("name"),
-            names::qualified_name(gate.get("name").text()),
-        );
+        errors.invalid_all(&gate.get("name"), names::qualified_name(gate.get("name").text()));
     }
     errors.optional_one_of(&spec.at(&["os", "name"]), &["linux", "windows"]);
-    errors.optional_one_of(
-        &spec.get("preemptionPolicy"),
-        &["Never", "PreemptLowerPriority"],
-    );
+    errors.optional_one_of(&spec.get("preemptionPolicy"), &["Never", "PreemptLowerPriority"]);
 }
 
 /// Names of other objects and of the host: field, form.
@@ -107,25 +95,16 @@ fn dns(spec: &Node<'_>, errors: &mut Errors) {
     let config = spec.get("dnsConfig");
     let (servers, searches) = (config.get("nameservers"), config.get("searches"));
     if spec.get("dnsPolicy").text() == "None" && servers.is_empty() {
-        errors.required(
-            &servers,
-            "must provide at least one DNS nameserver when `dnsPolicy` is None",
-        );
+        errors.required(&servers, "must provide at least one DNS nameserver when `dnsPolicy` is None");
     }
     if servers.items().len() > NAMESERVERS_MAX {
-        errors.invalid(
-            &servers,
-            &format!("must not have more than {NAMESERVERS_MAX} nameservers"),
-        );
+        errors.invalid(&servers, &format!("must not have more than {NAMESERVERS_MAX} nameservers"));
     }
     for server in servers.items() {
         errors.invalid_all(&server, names::ip(server.text()));
     }
     if searches.items().len() > SEARCHES_MAX {
-        errors.invalid(
-            &searches,
-            &format!("must not have more than {SEARCHES_MAX} search paths"),
-        );
+        errors.invalid(&searches, &format!("must not have more than {SEARCHES_MAX} search paths"));
     }
     for option in config.get("options").items() {
         if option.get("name").is_empty() {
@@ -136,11 +115,7 @@ fn dns(spec: &Node<'_>, errors: &mut Errors) {
 
 fn tolerations(tolerations: &Node<'_>, errors: &mut Errors) {
     for toleration in tolerations.items() {
-        let (key, operator, value) = (
-            toleration.get("key"),
-            toleration.get("operator"),
-            toleration.get("value"),
-        );
+        let (key, operator, value) = (toleration.get("key"), toleration.get("operator"), toleration.get("value"));
         let effect = toleration.get("effect");
         errors.optional_named(&key, names::qualified_name);
         if key.is_empty() && operator.text() != "Exists" {
@@ -157,11 +132,7 @@ fn tolerations(tolerations: &Node<'_>, errors: &mut Errors) {
         match operator.text() {
             "" | "Equal" => errors.invalid_all(&value, names::label_value(value.text())),
             "Exists" if !value.is_empty() => {
-                errors.invalid_value(
-                    &operator,
-                    value.value,
-                    "value must be empty when `operator` is 'Exists'",
-                );
+                errors.invalid_value(&operator, value.value, "value must be empty when `operator` is 'Exists'");
             }
             "Exists" => {}
             _ => errors.not_supported(&operator, &["Equal", "Exists"]),
@@ -180,24 +151,15 @@ fn affinity(affinity: &Node<'_>, errors: &mut Errors) {
     for term in terms.items() {
         node_term(&term, errors);
     }
-    for preferred in node
-        .get("preferredDuringSchedulingIgnoredDuringExecution")
-        .items()
-    {
+    for preferred in node.get("preferredDuringSchedulingIgnoredDuringExecution").items() {
         weight(&preferred.get("weight"), errors);
         node_term(&preferred.get("preference"), errors);
     }
     for pods in ["podAffinity", "podAntiAffinity"].map(|name| affinity.get(name)) {
-        for term in pods
-            .get("requiredDuringSchedulingIgnoredDuringExecution")
-            .items()
-        {
+        for term in pods.get("requiredDuringSchedulingIgnoredDuringExecution").items() {
             pod_term(&term, errors);
         }
-        for preferred in pods
-            .get("preferredDuringSchedulingIgnoredDuringExecution")
-            .items()
-        {
+        for preferred in pods.get("preferredDuringSchedulingIgnoredDuringExecution").items() {
             weight(&preferred.get("weight"), errors);
             pod_term(&preferred.get("podAffinityTerm"), errors);
         }
@@ -206,11 +168,7 @@ fn affinity(affinity: &Node<'_>, errors: &mut Errors) {
 
 fn weight(weight: &Node<'_>, errors: &mut Errors) {
     if !(1..=100).contains(&weight.int().unwrap_or(0)) {
-        errors.invalid_value(
-            weight,
-            &weight.int().unwrap_or(0).into(),
-            "must be in the range 1-100",
-        );
+        errors.invalid_value(weight, &weight.int().unwrap_or(0).into(), "must be in the range 1-100");
     }
 }
 
@@ -218,31 +176,17 @@ fn node_term(term: &Node<'_>, errors: &mut Errors) {
     for expression in term.get("matchExpressions").items() {
         let (operator, values) = (expression.get("operator"), expression.get("values"));
         match (operator.text(), values.items().len()) {
-            ("In" | "NotIn", 0) => errors.required(
-                &values,
-                "must be specified when `operator` is 'In' or 'NotIn'",
-            ),
+            ("In" | "NotIn", 0) => errors.required(&values, "must be specified when `operator` is 'In' or 'NotIn'"),
             ("Exists" | "DoesNotExist", 1..) => {
-                errors.forbidden(
-                    &values,
-                    "may not be specified when `operator` is 'Exists' or 'DoesNotExist'",
-                );
+                errors.forbidden(&values, "may not be specified when `operator` is 'Exists' or 'DoesNotExist'");
             }
-            ("Gt" | "Lt", 0 | 2..) => errors.required(
-                &values,
-                "must be specified single value when `operator` is 'Lt' or 'Gt'",
-            ),
+            ("Gt" | "Lt", 0 | 2..) => {
+                errors.required(&values, "must be specified single value when `operator` is 'Lt' or 'Gt'")
+            }
             ("In" | "NotIn" | "Exists" | "DoesNotExist" | "Gt" | "Lt", _) => {}
-            (_, _) => errors.invalid_value(
-                &operator,
-                &operator.text().into(),
-                "not a valid selector operator",
-            ),
+            (_, _) => errors.invalid_value(&operator, &operator.text().into(), "not a valid selector operator"),
         }
-        errors.invalid_all(
-            &expression.get("key"),
-            names::qualified_name(expression.get("key").text()),
-        );
+        errors.invalid_all(&expression.get("key"), names::qualified_name(expression.get("key").text()));
     }
 }
 
@@ -263,11 +207,7 @@ fn spread(constraints: &Node<'_>, errors: &mut Errors) {
     for constraint in constraints.items() {
         let (skew, topology) = (constraint.get("maxSkew"), constraint.get("topologyKey"));
         if skew.int().unwrap_or(0) <= 0 {
-            errors.invalid_value(
-                &skew,
-                &skew.int().unwrap_or(0).into(),
-                "must be greater than zero",
-            );
+            errors.invalid_value(&skew, &skew.int().unwrap_or(0).into(), "must be greater than zero");
         }
         if topology.is_empty() {
             errors.required(&topology, "can not be empty");
@@ -287,10 +227,7 @@ fn security_context(spec: &Node<'_>, errors: &mut Errors) {
         errors.in_range(&group, 0, i64::from(i32::MAX));
     }
     containers::seccomp(&context.get("seccompProfile"), errors);
-    errors.optional_one_of(
-        &context.get("fsGroupChangePolicy"),
-        &["Always", "OnRootMismatch"],
-    );
+    errors.optional_one_of(&context.get("fsGroupChangePolicy"), &["Always", "OnRootMismatch"]);
     for sysctl in context.get("sysctls").items() {
         if sysctl.get("name").is_empty() {
             errors.required(&sysctl.get("name"), "");
@@ -298,9 +235,6 @@ fn security_context(spec: &Node<'_>, errors: &mut Errors) {
     }
     let shared = spec.get("shareProcessNamespace");
     if shared.is_true() && spec.get("hostPID").is_true() {
-        errors.invalid(
-            &shared,
-            "ShareProcessNamespace and HostPID cannot both be enabled",
-        );
+        errors.invalid(&shared, "ShareProcessNamespace and HostPID cannot both be enabled");
     }
 }

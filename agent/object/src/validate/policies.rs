@@ -14,11 +14,7 @@ pub fn autoscaler(autoscaler: &Node<'_>, errors: &mut Errors) {
         errors.invalid(&min, "must be greater than or equal to 1");
     }
     match max.int() {
-        None | Some(..=0) => errors.invalid_value(
-            &max,
-            &max.int().unwrap_or(0).into(),
-            "must be greater than 0",
-        ),
+        None | Some(..=0) => errors.invalid_value(&max, &max.int().unwrap_or(0).into(), "must be greater than 0"),
         Some(number) if min.int().is_some_and(|min| number < min) => {
             errors.invalid(&max, "must be greater than or equal to `minReplicas`");
         }
@@ -28,16 +24,7 @@ pub fn autoscaler(autoscaler: &Node<'_>, errors: &mut Errors) {
     errors.named(&target.get("kind"), names::path_segment);
     errors.named(&target.get("name"), names::path_segment);
     for metric in spec.get("metrics").items() {
-        errors.one_of(
-            &metric.get("type"),
-            &[
-                "ContainerResource",
-                "External",
-                "Object",
-                "Pods",
-                "Resource",
-            ],
-        );
+        errors.one_of(&metric.get("type"), &["ContainerResource", "External", "Object", "Pods", "Resource"]);
     }
 }
 
@@ -51,10 +38,7 @@ pub fn disruption_budget(budget: &Node<'_>, errors: &mut Errors) {
         count_or_percent(node, errors);
     }
     selectors::label_selector(&spec.get("selector"), errors);
-    errors.optional_one_of(
-        &spec.get("unhealthyPodEvictionPolicy"),
-        &["AlwaysAllow", "IfHealthyBudget"],
-    );
+    errors.optional_one_of(&spec.get("unhealthyPodEvictionPolicy"), &["AlwaysAllow", "IfHealthyBudget"]);
 }
 
 /// A count that is not negative, or a percentage of at most 100.
@@ -72,32 +56,19 @@ pub fn count_or_percent(node: &Node<'_>, errors: &mut Errors) {
 
 /// Users' priorities end here; higher ones are the system's.
 const PRIORITY_MAX: i64 = 1_000_000_000;
-const SYSTEM_CLASSES: &[(&str, i64)] = &[
-    ("system-cluster-critical", 2_000_000_000),
-    ("system-node-critical", 2_000_001_000),
-];
+const SYSTEM_CLASSES: &[(&str, i64)] =
+    &[("system-cluster-critical", 2_000_000_000), ("system-node-critical", 2_000_001_000)];
 
 pub fn priority_class(class: &Node<'_>, errors: &mut Errors) {
     let (name, value) = (class.at(&["metadata", "name"]), class.get("value"));
-    let system = SYSTEM_CLASSES
-        .iter()
-        .any(|(system, number)| *system == name.text() && Some(*number) == value.int());
+    let system = SYSTEM_CLASSES.iter().any(|(system, number)| *system == name.text() && Some(*number) == value.int());
     if !system && name.text().starts_with("system-") {
-        errors.forbidden(
-            &name,
-            "priority class names with 'system-' prefix are reserved for system use only",
-        );
+        errors.forbidden(&name, "priority class names with 'system-' prefix are reserved for system use only");
     }
     if !system && value.int().is_some_and(|value| value > PRIORITY_MAX) {
-        errors.forbidden(
-            &value,
-            &format!("maximum allowed value of a user defined priority is {PRIORITY_MAX}"),
-        );
+        errors.forbidden(&value, &format!("maximum allowed value of a user defined priority is {PRIORITY_MAX}"));
     }
-    errors.optional_one_of(
-        &class.get("preemptionPolicy"),
-        &["Never", "PreemptLowerPriority"],
-    );
+    errors.optional_one_of(&class.get("preemptionPolicy"), &["Never", "PreemptLowerPriority"]);
 }
 
 pub fn lease(lease: &Node<'_>, errors: &mut Errors) {

@@ -26,10 +26,7 @@ pub fn cluster_role(role: &Node<'_>, errors: &mut Errors) {
     if !aggregation.is_missing() {
         let selectors = aggregation.get("clusterRoleSelectors");
         if selectors.is_empty() {
-            errors.required(
-                &selectors,
-                "at least one clusterRoleSelector required if aggregationRule is non-nil",
-            );
+            errors.required(&selectors, "at least one clusterRoleSelector required if aggregationRule is non-nil");
         }
         for selector in selectors.items() {
             selectors::label_selector(&selector, errors);
@@ -38,21 +35,14 @@ pub fn cluster_role(role: &Node<'_>, errors: &mut Errors) {
 }
 
 fn rule(rule: &Node<'_>, errors: &mut Errors) {
-    let (verbs, groups, resources) = (
-        rule.get("verbs"),
-        rule.get("apiGroups"),
-        rule.get("resources"),
-    );
+    let (verbs, groups, resources) = (rule.get("verbs"), rule.get("apiGroups"), rule.get("resources"));
     let (urls, names) = (rule.get("nonResourceURLs"), rule.get("resourceNames"));
     if verbs.is_empty() {
         errors.required(&verbs, "verbs must contain at least one value");
     }
     if !urls.is_empty() {
         if !groups.is_empty() || !resources.is_empty() || !names.is_empty() {
-            errors.invalid(
-                &urls,
-                "rules cannot apply to both regular resources and non-resource URLs",
-            );
+            errors.invalid(&urls, "rules cannot apply to both regular resources and non-resource URLs");
         }
         return;
     }
@@ -60,10 +50,7 @@ fn rule(rule: &Node<'_>, errors: &mut Errors) {
         errors.required(&groups, "resource rules must supply at least one api group");
     }
     if resources.is_empty() {
-        errors.required(
-            &resources,
-            "resource rules must supply at least one resource",
-        );
+        errors.required(&resources, "resource rules must supply at least one resource");
     }
 }
 
@@ -73,11 +60,8 @@ pub fn binding(binding: &Node<'_>, errors: &mut Errors) {
     if group.text() != GROUP {
         errors.not_supported(&group, &[GROUP]);
     }
-    let kinds: &[&str] = if binding.at(&["metadata", "namespace"]).is_empty() {
-        &["ClusterRole"]
-    } else {
-        &["Role", "ClusterRole"]
-    };
+    let kinds: &[&str] =
+        if binding.at(&["metadata", "namespace"]).is_empty() { &["ClusterRole"] } else { &["Role", "ClusterRole"] };
     let kind = reference.get("kind");
     if !kinds.contains(&kind.text()) {
         errors.not_supported(&kind, kinds);
@@ -89,11 +73,7 @@ pub fn binding(binding: &Node<'_>, errors: &mut Errors) {
 }
 
 fn subject(subject: &Node<'_>, errors: &mut Errors) {
-    let (kind, name, group) = (
-        subject.get("kind"),
-        subject.get("name"),
-        subject.get("apiGroup"),
-    );
+    let (kind, name, group) = (subject.get("kind"), subject.get("name"), subject.get("apiGroup"));
     if name.is_empty() {
         errors.required(&name, "");
     }

@@ -27,8 +27,7 @@ pub fn container(resources: &Node<'_>, errors: &mut Errors) {
     }
     for (name, request) in requests.entries() {
         let limit = limits.key(name);
-        let (Some(request_amount), Some(limit_amount)) = (request.quantity(), limit.quantity())
-        else {
+        let (Some(request_amount), Some(limit_amount)) = (request.quantity(), limit.quantity()) else {
             continue;
         };
         let fixed = is_huge_page(name) || !is_standard(name);
@@ -36,10 +35,7 @@ pub fn container(resources: &Node<'_>, errors: &mut Errors) {
             let detail = format!("must be equal to {name} limit of {}", limit.text());
             errors.invalid_value(&requests, request.value, &detail);
         } else if request_amount > limit_amount {
-            let detail = format!(
-                "must be less than or equal to {name} limit of {}",
-                limit.text()
-            );
+            let detail = format!("must be less than or equal to {name} limit of {}", limit.text());
             errors.invalid_value(&requests, request.value, &detail);
         }
     }
@@ -48,20 +44,10 @@ pub fn container(resources: &Node<'_>, errors: &mut Errors) {
 fn resource_name(name: &str, list: &Node<'_>, quantity: &Node<'_>, errors: &mut Errors) {
     let problems = names::qualified_name(name);
     if problems.is_empty() && !name.contains('/') && !is_standard(name) {
-        errors.invalid_value(
-            quantity,
-            &name.into(),
-            "must be a standard resource type or fully qualified",
-        );
-        errors.invalid_value(
-            quantity,
-            &name.into(),
-            "must be a standard resource for containers",
-        );
+        errors.invalid_value(quantity, &name.into(), "must be a standard resource type or fully qualified");
+        errors.invalid_value(quantity, &name.into(), "must be a standard resource for containers");
     }
-    problems
-        .iter()
-        .for_each(|problem| errors.invalid_value(list, &name.into(), problem));
+    problems.iter().for_each(|problem| errors.invalid_value(list, &name.into(), problem));
 }
 
 /// Checks that a quantity is not negative, and whole where the resource cannot be divided.

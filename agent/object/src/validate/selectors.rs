@@ -15,16 +15,10 @@ pub fn label_selector(selector: &Node<'_>, errors: &mut Errors) {
         let (operator, values) = (expression.get("operator"), expression.get("values"));
         match operator.text() {
             "In" | "NotIn" if values.is_empty() => {
-                errors.required(
-                    &values,
-                    "must be specified when `operator` is 'In' or 'NotIn'",
-                );
+                errors.required(&values, "must be specified when `operator` is 'In' or 'NotIn'");
             }
             "Exists" | "DoesNotExist" if !values.is_empty() => {
-                errors.forbidden(
-                    &values,
-                    "may not be specified when `operator` is 'Exists' or 'DoesNotExist'",
-                );
+                errors.forbidden(&values, "may not be specified when `operator` is 'Exists' or 'DoesNotExist'");
             }
             "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
             _ => errors.invalid(&operator, "not a valid selector operator"),
@@ -38,12 +32,7 @@ pub fn label_selector(selector: &Node<'_>, errors: &mut Errors) {
 }
 
 /// Checks that a workload has a selector that is not empty and selects its own template.
-pub fn selects_template(
-    workload: &str,
-    selector: &Node<'_>,
-    template: &Node<'_>,
-    errors: &mut Errors,
-) {
+pub fn selects_template(workload: &str, selector: &Node<'_>, template: &Node<'_>, errors: &mut Errors) {
     if selector.is_missing() {
         errors.required(selector, "");
         return;
@@ -51,10 +40,7 @@ pub fn selects_template(
     label_selector(selector, errors);
     match Selector::from_label_selector(selector.value) {
         Ok(parsed) if parsed.is_empty() => {
-            errors.invalid(
-                selector,
-                &format!("empty selector is invalid for {workload}"),
-            );
+            errors.invalid(selector, &format!("empty selector is invalid for {workload}"));
         }
         Ok(parsed) => matches_template(&parsed, template, errors),
         Err(_) => {} // reported above

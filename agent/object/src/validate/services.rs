@@ -24,10 +24,7 @@ pub fn service(service: &Node<'_>, errors: &mut Errors) {
         "LoadBalancer" if headless => {
             let detail = "may not be set to 'None' for LoadBalancer services";
             errors.invalid_value(
-                &Node {
-                    path: "spec.clusterIPs[0]".to_owned(),
-                    ..spec.get("clusterIP")
-                },
+                &Node { path: "spec.clusterIPs[0]".to_owned(), ..spec.get("clusterIP") },
                 &"None".into(),
                 detail,
             );
@@ -35,10 +32,7 @@ pub fn service(service: &Node<'_>, errors: &mut Errors) {
         "NodePort" if headless => {
             let detail = "may not be set to 'None' for NodePort services";
             errors.invalid_value(
-                &Node {
-                    path: "spec.clusterIPs[0]".to_owned(),
-                    ..spec.get("clusterIP")
-                },
+                &Node { path: "spec.clusterIPs[0]".to_owned(), ..spec.get("clusterIP") },
                 &"None".into(),
                 detail,
             );
@@ -47,17 +41,10 @@ pub fn service(service: &Node<'_>, errors: &mut Errors) {
     }
     metadata::labels(&spec.get("selector"), errors);
     errors.optional_one_of(&spec.get("sessionAffinity"), &["ClientIP", "None"]);
-    errors.in_range(
-        &spec.at(&["sessionAffinityConfig", "clientIP", "timeoutSeconds"]),
-        1,
-        86400,
-    );
+    errors.in_range(&spec.at(&["sessionAffinityConfig", "clientIP", "timeoutSeconds"]), 1, 86400);
     errors.optional_one_of(&spec.get("externalTrafficPolicy"), &["Cluster", "Local"]);
     errors.optional_one_of(&spec.get("internalTrafficPolicy"), &["Cluster", "Local"]);
-    errors.optional_one_of(
-        &spec.get("ipFamilyPolicy"),
-        &["PreferDualStack", "RequireDualStack", "SingleStack"],
-    );
+    errors.optional_one_of(&spec.get("ipFamilyPolicy"), &["PreferDualStack", "RequireDualStack", "SingleStack"]);
     for family in spec.get("ipFamilies").items() {
         errors.one_of(&family, &["IPv4", "IPv6"]);
     }
@@ -65,18 +52,12 @@ pub fn service(service: &Node<'_>, errors: &mut Errors) {
 
 fn external_name(spec: &Node<'_>, errors: &mut Errors) {
     if !spec.get("clusterIPs").is_empty() || !matches!(spec.get("clusterIP").text(), "" | "None") {
-        errors.forbidden(
-            &spec.get("clusterIPs"),
-            "may not be set when `type` is 'ExternalName'",
-        );
+        errors.forbidden(&spec.get("clusterIPs"), "may not be set when `type` is 'ExternalName'");
     }
     let name = spec.get("externalName");
     match name.text() {
         "" => errors.required(&name, ""),
-        text => errors.invalid_all(
-            &name,
-            names::dns_subdomain(text.strip_suffix('.').unwrap_or(text)),
-        ),
+        text => errors.invalid_all(&name, names::dns_subdomain(text.strip_suffix('.').unwrap_or(text))),
     }
 }
 
@@ -88,10 +69,7 @@ fn addresses(spec: &Node<'_>, errors: &mut Errors) {
         }
     }
     if addresses.is_empty() && !matches!(address.text(), "" | "None") {
-        let node = Node {
-            path: "spec.clusterIPs[0]".to_owned(),
-            ..address.clone()
-        };
+        let node = Node { path: "spec.clusterIPs[0]".to_owned(), ..address.clone() };
         errors.invalid_all(&node, names::ip(address.text()));
     }
     if let Some(first) = addresses.items().first()
@@ -113,8 +91,7 @@ fn ports(spec: &Node<'_>, headless: bool, errors: &mut Errors) {
     if items.is_empty() && !headless && ty.text() != "ExternalName" {
         errors.required(&ports, "");
     }
-    let (mut seen_names, mut seen, mut seen_node_ports) =
-        (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+    let (mut seen_names, mut seen, mut seen_node_ports) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
     for port in &items {
         port_form(port, items.len() > 1, errors);
         let (name, protocol) = (port.get("name"), port.get("protocol").text());
@@ -128,10 +105,7 @@ fn ports(spec: &Node<'_>, headless: bool, errors: &mut Errors) {
         let node_port = port.get("nodePort");
         let node_number = node_port.int().unwrap_or(0);
         if node_number != 0 && matches!(ty.text(), "ClusterIP" | "ExternalName") {
-            errors.forbidden(
-                &node_port,
-                &format!("may not be used when `type` is '{}'", ty.text()),
-            );
+            errors.forbidden(&node_port, &format!("may not be used when `type` is '{}'", ty.text()));
         } else if node_number != 0 && !seen_node_ports.insert((protocol, node_number)) {
             errors.duplicate(&node_port);
         }

@@ -7,12 +7,7 @@ use super::node::Node;
 use super::{names, selectors, volumes};
 use crate::quantity::Quantity;
 
-const ACCESS_MODES: &[&str] = &[
-    "ReadOnlyMany",
-    "ReadWriteMany",
-    "ReadWriteOnce",
-    "ReadWriteOncePod",
-];
+const ACCESS_MODES: &[&str] = &["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
 const VOLUME_MODES: &[&str] = &["Block", "Filesystem"];
 const RECLAIM_POLICIES: &[&str] = &["Delete", "Recycle", "Retain"];
 
@@ -25,18 +20,12 @@ fn access_modes(modes: &Node<'_>, detail: &str, errors: &mut Errors) {
         errors.one_of(mode, ACCESS_MODES);
     }
     if items.len() > 1 && items.iter().any(|mode| mode.text() == "ReadWriteOncePod") {
-        errors.forbidden(
-            modes,
-            "may not use ReadWriteOncePod with other access modes",
-        );
+        errors.forbidden(modes, "may not use ReadWriteOncePod with other access modes");
     }
 }
 
 fn storage_amount(node: &Node<'_>, errors: &mut Errors) {
-    if node
-        .quantity()
-        .is_none_or(|quantity| quantity <= Quantity::ZERO)
-    {
+    if node.quantity().is_none_or(|quantity| quantity <= Quantity::ZERO) {
         errors.invalid(node, "must be greater than zero");
     }
 }
@@ -47,11 +36,7 @@ pub fn claim(claim: &Node<'_>, errors: &mut Errors) {
 
 /// The spec of a claim, also within templates.
 pub fn claim_spec(spec: &Node<'_>, errors: &mut Errors) {
-    access_modes(
-        &spec.get("accessModes"),
-        "at least 1 access mode is required",
-        errors,
-    );
+    access_modes(&spec.get("accessModes"), "at least 1 access mode is required", errors);
     selectors::label_selector(&spec.get("selector"), errors);
     let storage = spec.at(&["resources", "requests"]).key("storage");
     if storage.is_missing() {
@@ -117,11 +102,7 @@ pub fn volume(volume: &Node<'_>, errors: &mut Errors) {
 }
 
 fn volume_source(spec: &Node<'_>, errors: &mut Errors) {
-    let mut found: Vec<&str> = SOURCES
-        .iter()
-        .copied()
-        .filter(|source| spec.has(source))
-        .collect();
+    let mut found: Vec<&str> = SOURCES.iter().copied().filter(|source| spec.has(source)).collect();
     if found.is_empty() {
         errors.required(spec, "must specify a volume type");
         return;
@@ -137,10 +118,7 @@ fn volume_source(spec: &Node<'_>, errors: &mut Errors) {
         "local" => {
             volumes::relative_free_path(&source.get("path"), errors);
             if spec.get("nodeAffinity").is_missing() {
-                errors.required(
-                    &spec.get("nodeAffinity"),
-                    "Local volume requires node affinity",
-                );
+                errors.required(&spec.get("nodeAffinity"), "Local volume requires node affinity");
             }
         }
         "csi" => {
@@ -161,8 +139,5 @@ pub fn class(class: &Node<'_>, errors: &mut Errors) {
         text => errors.invalid_all(&provisioner, names::qualified_name(&text.to_lowercase())),
     }
     errors.optional_one_of(&class.get("reclaimPolicy"), &["Delete", "Retain"]);
-    errors.one_of(
-        &class.get("volumeBindingMode"),
-        &["Immediate", "WaitForFirstConsumer"],
-    );
+    errors.one_of(&class.get("volumeBindingMode"), &["Immediate", "WaitForFirstConsumer"]);
 }

@@ -22,11 +22,7 @@ fn whole(kind: &Kind, mut object: Value) -> Value {
 }
 
 fn show(errors: Vec<FieldError>) -> String {
-    errors
-        .iter()
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join("\n")
+    errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
 fn check(api_version: &str, name: &str, object: Value, expected: Expect) {
@@ -64,12 +60,7 @@ fn metadata_of_all_kinds() {
         metadata.ownerReferences[0].uid: Invalid value: "": uid must not be empty
         metadata.finalizers[0]: Invalid value: "x": name is neither a standard finalizer name nor is it fully qualified"#]],
     );
-    check(
-        "v1",
-        "ConfigMap",
-        json!({"metadata": {"generateName": "a-"}}),
-        expect![""],
-    );
+    check("v1", "ConfigMap", json!({"metadata": {"generateName": "a-"}}), expect![""]);
     check(
         "v1",
         "Namespace",
@@ -93,12 +84,7 @@ fn metadata_of_all_kinds() {
 
 #[test]
 fn pods_that_are_wrong() {
-    check(
-        "v1",
-        "Pod",
-        pod(json!({})),
-        expect!["spec.containers: Required value"],
-    );
+    check("v1", "Pod", pod(json!({})), expect!["spec.containers: Required value"]);
     check(
         "v1",
         "Pod",
@@ -171,13 +157,9 @@ fn pods_that_are_wrong() {
 
 #[test]
 fn workloads_that_are_wrong() {
-    let template = || json!({"metadata": {"labels": {"app": "x"}}, "spec": {"containers": [{"name": "a", "image": "x"}]}});
-    check(
-        "apps/v1",
-        "Deployment",
-        json!({"spec": {"template": template()}}),
-        expect!["spec.selector: Required value"],
-    );
+    let template =
+        || json!({"metadata": {"labels": {"app": "x"}}, "spec": {"containers": [{"name": "a", "image": "x"}]}});
+    check("apps/v1", "Deployment", json!({"spec": {"template": template()}}), expect!["spec.selector: Required value"]);
     check(
         "apps/v1",
         "Deployment",
@@ -198,28 +180,19 @@ fn workloads_that_are_wrong() {
         "batch/v1",
         "Job",
         json!({"spec": {"template": template()}}),
-        expect![[
-            r#"spec.template.spec.restartPolicy: Required value: valid values: "OnFailure", "Never""#
-        ]],
+        expect![[r#"spec.template.spec.restartPolicy: Required value: valid values: "OnFailure", "Never""#]],
     );
     check(
         "batch/v1",
         "CronJob",
         json!({"spec": {"schedule": "* * * 13", "jobTemplate": {"spec": {"template": {"spec": {"restartPolicy": "Never", "containers": [{"name": "a", "image": "x"}]}}}}}}),
-        expect![[
-            r#"spec.schedule: Invalid value: "* * * 13": expected exactly 5 fields, found 4: [* * * 13]"#
-        ]],
+        expect![[r#"spec.schedule: Invalid value: "* * * 13": expected exactly 5 fields, found 4: [* * * 13]"#]],
     );
 }
 
 #[test]
 fn services_that_are_wrong() {
-    check(
-        "v1",
-        "Service",
-        json!({"spec": {}}),
-        expect!["spec.ports: Required value"],
-    );
+    check("v1", "Service", json!({"spec": {}}), expect!["spec.ports: Required value"]);
     check(
         "v1",
         "Service",
@@ -296,7 +269,8 @@ fn others_that_are_wrong() {
 
 #[test]
 fn changes_that_are_refused() {
-    let template = || json!({"metadata": {"labels": {"app": "x"}}, "spec": {"containers": [{"name": "a", "image": "x"}]}});
+    let template =
+        || json!({"metadata": {"labels": {"app": "x"}}, "spec": {"containers": [{"name": "a", "image": "x"}]}});
     let spec = |key: &str| json!({"spec": {"selector": {"matchLabels": {"app": "x"}, "matchExpressions": [{"key": key, "operator": "DoesNotExist"}]}, "template": template()}});
     check_update(
         "apps/v1",
@@ -316,13 +290,7 @@ fn changes_that_are_refused() {
             "spec: Forbidden: updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', 'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden"
         ],
     );
-    check_update(
-        "v1",
-        "Pod",
-        one_container(json!({})),
-        one_container(json!({"image": "y"})),
-        expect![""],
-    );
+    check_update("v1", "Pod", one_container(json!({})), one_container(json!({"image": "y"})), expect![""]);
     check_update(
         "v1",
         "Pod",
@@ -356,27 +324,20 @@ fn changes_that_are_refused() {
         metadata.finalizers: Forbidden: no new finalizers can be added if the object is being deleted, found new finalizers []string{"a/b"}"#]],
     );
     let claim = |size: &str| json!({"spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": size}}}, "status": {"phase": "Bound"}});
-    check_update(
-        "v1",
-        "PersistentVolumeClaim",
-        claim("1Gi"),
-        claim("2Gi"),
-        expect![""],
-    );
+    check_update("v1", "PersistentVolumeClaim", claim("1Gi"), claim("2Gi"), expect![""]);
     check_update(
         "v1",
         "PersistentVolumeClaim",
         claim("2Gi"),
         claim("1Gi"),
-        expect![
-            "spec.resources.requests.storage: Forbidden: field can not be less than previous value"
-        ],
+        expect!["spec.resources.requests.storage: Forbidden: field can not be less than previous value"],
     );
 }
 
 #[test]
 fn objects_that_are_right() {
-    let template = || json!({"metadata": {"labels": {"app": "x"}}, "spec": {"containers": [{"name": "a", "image": "x"}]}});
+    let template =
+        || json!({"metadata": {"labels": {"app": "x"}}, "spec": {"containers": [{"name": "a", "image": "x"}]}});
     for name in ["Deployment", "ReplicaSet", "StatefulSet", "DaemonSet"] {
         check(
             "apps/v1",
@@ -391,26 +352,11 @@ fn objects_that_are_right() {
         json!({"spec": {"ports": [{"port": 80, "targetPort": "http"}], "selector": {"a": "b"}}}),
         expect![""],
     );
-    check(
-        "v1",
-        "Service",
-        json!({"spec": {"clusterIP": "None"}}),
-        expect![""],
-    );
+    check("v1", "Service", json!({"spec": {"clusterIP": "None"}}), expect![""]);
     check("v1", "Namespace", json!({}), expect![""]);
     check("v1", "Node", json!({}), expect![""]);
-    check(
-        "v1",
-        "Event",
-        json!({"involvedObject": {"kind": "Node", "name": "a"}}),
-        expect![""],
-    );
-    check(
-        "storage.k8s.io/v1",
-        "StorageClass",
-        json!({"provisioner": "skiff.dev/local"}),
-        expect![""],
-    );
+    check("v1", "Event", json!({"involvedObject": {"kind": "Node", "name": "a"}}), expect![""]);
+    check("storage.k8s.io/v1", "StorageClass", json!({"provisioner": "skiff.dev/local"}), expect![""]);
     check(
         "scheduling.k8s.io/v1",
         "PriorityClass",

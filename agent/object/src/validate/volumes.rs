@@ -7,16 +7,8 @@ use super::node::Node;
 use super::{names, storage};
 use std::collections::BTreeSet;
 
-const HOST_PATH_TYPES: &[&str] = &[
-    "",
-    "BlockDevice",
-    "CharDevice",
-    "Directory",
-    "DirectoryOrCreate",
-    "File",
-    "FileOrCreate",
-    "Socket",
-];
+const HOST_PATH_TYPES: &[&str] =
+    &["", "BlockDevice", "CharDevice", "Directory", "DirectoryOrCreate", "File", "FileOrCreate", "Socket"];
 
 /// Checks the volumes of a pod, and gives their names.
 pub fn volumes<'a>(volumes: &Node<'a>, errors: &mut Errors) -> BTreeSet<&'a str> {
@@ -33,25 +25,15 @@ pub fn volumes<'a>(volumes: &Node<'a>, errors: &mut Errors) -> BTreeSet<&'a str>
 }
 
 fn source(volume: &Node<'_>, errors: &mut Errors) {
-    let fields = volume
-        .value
-        .as_object()
-        .into_iter()
-        .flat_map(|map| map.keys());
-    let mut sources: Vec<&str> = fields
-        .map(String::as_str)
-        .filter(|name| *name != "name")
-        .collect();
+    let fields = volume.value.as_object().into_iter().flat_map(|map| map.keys());
+    let mut sources: Vec<&str> = fields.map(String::as_str).filter(|name| *name != "name").collect();
     if sources.is_empty() {
         errors.required(volume, "must specify a volume type");
         return;
     }
     let first = sources.remove(0);
     for other in sources {
-        errors.forbidden(
-            &volume.get(other),
-            "may not specify more than 1 volume type",
-        );
+        errors.forbidden(&volume.get(other), "may not specify more than 1 volume type");
     }
     let source = volume.get(first);
     match first {
@@ -124,10 +106,7 @@ pub fn nfs(source: &Node<'_>, errors: &mut Errors) {
 
 fn file_mode(mode: &Node<'_>, errors: &mut Errors) {
     if mode.int().is_some_and(|mode| !(0..=0o777).contains(&mode)) {
-        errors.invalid(
-            mode,
-            "must be a number between 0 and 0777 (octal), both inclusive",
-        );
+        errors.invalid(mode, "must be a number between 0 and 0777 (octal), both inclusive");
     }
 }
 
@@ -164,17 +143,9 @@ const TOKEN_SECONDS_MIN: i64 = 600;
 fn projected(source: &Node<'_>, errors: &mut Errors) {
     file_mode(&source.get("defaultMode"), errors);
     for projection in source.get("sources").items() {
-        let fields: Vec<&String> = projection
-            .value
-            .as_object()
-            .into_iter()
-            .flat_map(|map| map.keys())
-            .collect();
+        let fields: Vec<&String> = projection.value.as_object().into_iter().flat_map(|map| map.keys()).collect();
         if fields.len() > 1 {
-            errors.forbidden(
-                &projection,
-                "may not specify more than 1 volume type per source",
-            );
+            errors.forbidden(&projection, "may not specify more than 1 volume type per source");
         }
         for name in ["secret", "configMap"] {
             let inner = projection.get(name);
@@ -188,10 +159,7 @@ fn projected(source: &Node<'_>, errors: &mut Errors) {
         if !token.is_missing() {
             local_path(&token.get("path"), errors);
             let seconds = token.get("expirationSeconds");
-            if seconds
-                .int()
-                .is_some_and(|seconds| seconds < TOKEN_SECONDS_MIN)
-            {
+            if seconds.int().is_some_and(|seconds| seconds < TOKEN_SECONDS_MIN) {
                 errors.invalid(&seconds, "may not specify a duration less than 10 minutes");
             }
         }

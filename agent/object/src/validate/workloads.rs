@@ -27,18 +27,12 @@ fn workload(name: &str, spec: &Node<'_>, errors: &mut Errors) {
 }
 
 fn always_restarts(template: &Node<'_>, errors: &mut Errors) {
-    let (policy, deadline) = (
-        template.at(&["spec", "restartPolicy"]),
-        template.at(&["spec", "activeDeadlineSeconds"]),
-    );
+    let (policy, deadline) = (template.at(&["spec", "restartPolicy"]), template.at(&["spec", "activeDeadlineSeconds"]));
     if policy.text() != "Always" && !policy.is_empty() {
         errors.not_supported(&policy, &["Always"]);
     }
     if !deadline.is_missing() {
-        errors.forbidden(
-            &deadline,
-            "activeDeadlineSeconds in ReplicaSet is not Supported",
-        );
+        errors.forbidden(&deadline, "activeDeadlineSeconds in ReplicaSet is not Supported");
     }
 }
 
@@ -52,11 +46,7 @@ pub fn replication_controller(object: &Node<'_>, errors: &mut Errors) {
     errors.non_negative(&spec.get("replicas"));
     errors.non_negative(&spec.get("minReadySeconds"));
     metadata::labels(&selector, errors);
-    match selector
-        .value
-        .as_object()
-        .filter(|labels| !labels.is_empty())
-    {
+    match selector.value.as_object().filter(|labels| !labels.is_empty()) {
         None => errors.required(&selector, ""),
         Some(labels) => selectors::matches_template(&Selector::from_map(labels), &template, errors),
     }
@@ -75,10 +65,7 @@ pub fn deployment(object: &Node<'_>, errors: &mut Errors) {
     let (ty, rolling) = (strategy.get("type"), strategy.get("rollingUpdate"));
     match ty.text() {
         "Recreate" if !rolling.is_missing() => {
-            errors.forbidden(
-                &rolling,
-                "may not be specified when strategy `type` is 'Recreate'",
-            );
+            errors.forbidden(&rolling, "may not be specified when strategy `type` is 'Recreate'");
         }
         "Recreate" => {}
         "RollingUpdate" => rolling_update(&rolling, errors),
@@ -133,10 +120,7 @@ pub fn daemon_set(object: &Node<'_>, errors: &mut Errors) {
 pub fn stateful_set(object: &Node<'_>, errors: &mut Errors) {
     let spec = object.get("spec");
     workload("statefulset", &spec, errors);
-    errors.one_of(
-        &spec.get("podManagementPolicy"),
-        &["OrderedReady", "Parallel"],
-    );
+    errors.one_of(&spec.get("podManagementPolicy"), &["OrderedReady", "Parallel"]);
     let strategy = spec.get("updateStrategy");
     let (ty, rolling) = (strategy.get("type"), strategy.get("rollingUpdate"));
     match ty.text() {
@@ -163,10 +147,7 @@ pub fn job(object: &Node<'_>, errors: &mut Errors) {
     job_spec(&spec, errors);
     // The selector is generated from the uid, which the server sets after this check at the latest.
     let (selector, template) = (spec.get("selector"), spec.get("template"));
-    if let (false, Ok(parsed)) = (
-        selector.is_missing(),
-        Selector::from_label_selector(selector.value),
-    ) {
+    if let (false, Ok(parsed)) = (selector.is_missing(), Selector::from_label_selector(selector.value)) {
         selectors::label_selector(&selector, errors);
         selectors::matches_template(&parsed, &template, errors);
     }
@@ -181,10 +162,7 @@ fn job_spec(spec: &Node<'_>, errors: &mut Errors) {
     if mode.text() == "Indexed" && completions.is_missing() {
         errors.required(&completions, "when completion mode is Indexed");
     }
-    errors.optional_one_of(
-        &spec.get("podReplacementPolicy"),
-        &["Failed", "TerminatingOrFailed"],
-    );
+    errors.optional_one_of(&spec.get("podReplacementPolicy"), &["Failed", "TerminatingOrFailed"]);
     let template = spec.get("template");
     pods::template(&template, errors);
     let policy = template.at(&["spec", "restartPolicy"]);
@@ -207,64 +185,37 @@ const COUNTS: &[&str] = &[
 pub fn cron_job(object: &Node<'_>, errors: &mut Errors) {
     let (name, spec) = (object.at(&["metadata", "name"]), object.get("spec"));
     if name.text().len() > CRON_JOB_NAME_MAX {
-        errors.invalid(
-            &name,
-            &format!("must be no more than {CRON_JOB_NAME_MAX} characters"),
-        );
+        errors.invalid(&name, &format!("must be no more than {CRON_JOB_NAME_MAX} characters"));
     }
     schedule(&spec.get("schedule"), errors);
     let zone = spec.get("timeZone");
-    if !zone.is_missing()
-        && (zone.text().trim() != zone.text() || zone.is_empty() || zone.text() == "Local")
-    {
+    if !zone.is_missing() && (zone.text().trim() != zone.text() || zone.is_empty() || zone.text() == "Local") {
         errors.invalid(&zone, "must be an explicit time zone");
     }
     errors.non_negative(&spec.get("startingDeadlineSeconds"));
-    errors.one_of(
-        &spec.get("concurrencyPolicy"),
-        &["Allow", "Forbid", "Replace"],
-    );
+    errors.one_of(&spec.get("concurrencyPolicy"), &["Allow", "Forbid", "Replace"]);
     errors.non_negative(&spec.get("successfulJobsHistoryLimit"));
     errors.non_negative(&spec.get("failedJobsHistoryLimit"));
     job_spec(&spec.at(&["jobTemplate", "spec"]), errors);
 }
 
 fn schedule(schedule: &Node<'_>, errors: &mut Errors) {
-    const MACROS: &[&str] = &[
-        "@yearly",
-        "@annually",
-        "@monthly",
-        "@weekly",
-        "@daily",
-        "@midnight",
-        "@hourly",
-    ];
+    const MACROS: &[&str] = &["@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly"];
     let text = schedule.text();
     let fields: Vec<&str> = text.split_whitespace().collect();
     if text.is_empty() {
         errors.required(schedule, "");
     } else if text.contains("TZ") {
-        errors.invalid(
-            schedule,
-            "cannot use TZ or CRON_TZ in schedule, use timeZone field instead",
-        );
+        errors.invalid(schedule, "cannot use TZ or CRON_TZ in schedule, use timeZone field instead");
     } else if text.starts_with('@') {
         if !MACROS.contains(&text) && !text.starts_with("@every ") {
             errors.invalid(schedule, &format!("unrecognized descriptor: {text}"));
         }
     } else if fields.len() != 5 {
-        let detail = format!(
-            "expected exactly 5 fields, found {}: [{}]",
-            fields.len(),
-            fields.join(" ")
-        );
+        let detail = format!("expected exactly 5 fields, found {}: [{}]", fields.len(), fields.join(" "));
         errors.invalid(schedule, &detail);
     } else {
-        for field in fields
-            .iter()
-            .zip(CRON_RANGES)
-            .filter_map(|(field, range)| cron_problem(field, *range))
-        {
+        for field in fields.iter().zip(CRON_RANGES).filter_map(|(field, range)| cron_problem(field, *range)) {
             errors.invalid(schedule, &field);
         }
     }
@@ -288,7 +239,9 @@ fn cron_problem(field: &str, (min, max): (u32, u32)) -> Option<String> {
             Ok(number) if number > max => Some(format!("end of range ({number}) above maximum ({max}): {part}")),
             Ok(_) => None,
             Err(_) if bound.len() == 3 && bound.bytes().all(|b| b.is_ascii_alphabetic()) => None,
-            Err(_) => Some(format!("failed to parse int from {bound}: strconv.Atoi: parsing \"{bound}\": invalid syntax")),
+            Err(_) => {
+                Some(format!("failed to parse int from {bound}: strconv.Atoi: parsing \"{bound}\": invalid syntax"))
+            }
         })
     })
 }

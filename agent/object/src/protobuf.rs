@@ -1,0 +1,356 @@
+//! From Kubernetes' protobuf to the JSON that everything here works on, by the schema's field numbers.
+//!
+//! Clients that speak protobuf send it for every built-in kind. Fields newer than the table are passed over, as
+//! protobuf does. Answers in protobuf are not made here.
+
+use serde_json::{Map, Number, Value};
+
+use crate::kinds::Kind;
+use crate::schema::{self, TAGS, TYPES, Ty, Type};
+
+/// Before every object that is stored or sent (`k8s` and a zero byte).
+const MAGIC: &[u8] = b"k8s\0";
+/// Deeper nesting than any object has is an attack on the stack.
+const DEPTH_MAX: usize = 64;
+
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum ProtobufError {
+    #[error("the body is not Kubernetes protobuf: it does not begin with \"k8s\\0\"")]
+    Magic,
+    #[error("the protobuf body ends in the middle of a field")]
+    Truncated,
+    #[error("the protobuf body has a field of a type that does not fit")]
+    WireType,
+    #[error("the protobuf body is nested too deeply")]
+    Depth,
+    #[error("the protobuf body has a text that is not UTF-8")]
+    Text,
+}
+
+/// The object in a request's body, with the `apiVersion` and `kind` it came with.
+pub fn decode(kind: &Kind, body: &[u8]) -> Result<Value, ProtobufError> {
+    let envelope = body.strip_prefix(MAGIC).ok_or(ProtobufError::Magic)?;
+    let (mut api_version, mut kind_name, mut raw) = (String::new(), String::new(), &[][..]);
+    for field in Fields(envelope) {
+        match field? {
+            (1, Wire::Bytes(type_meta)) => {
+                for field in Fields(type_meta) {
+                    match field? {
+                        (1, Wire::Bytes(text)) => api_version = string(text)?,
+                        (2, Wire::Bytes(text)) => kind_name = string(text)?,
+                        _ => {}
+                    }
+                }
+            }
+            (2, Wire::Bytes(bytes)) => raw = bytes,
+            _ => {}
+        }
+    }
+    let ty = schema::find(kind.schema).ok_or(ProtobufError::WireType)?;
+    let mut object = message(ty, raw, 0)?;
+    for (field, text) in [("apiVersion", api_version), ("kind", kind_name)] {
+        if !text.is_empty() {
+            object.insert(field.to_owned(), Value::String(text));
+        }
+    }
+    Ok(Value::Object(object))
+}
+
+/// A field as it is on the wire.
+enum Wire<'a> {
+    Number(u64),
+    Bytes(&'a [u8]),
+    /// A fixed64: only doubles have it here.
+    Double(f64),
+}
+
+struct Fields<'a>(&'a [u8]);
+
+impl<'a> Iterator for Fields<'a> {
+    type Item = Result<(u32, Wire<'a>), ProtobufError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let field = self.field();
+        if field.is_err() {
+            self.0 = &[];
+        }
+        Some(field)
+    }
+}
+
+impl<'a> Fields<'a> {
+    fn field(&mut self) -> Result<(u32, Wire<'a>), ProtobufError> {
+        let key = self.varint()?;
+        let number = u32::try_from(key >> 3).map_err(|_| ProtobufError::WireType)?;
+        let wire = match key & 7 {
+            0 => Wire::Number(self.varint()?),
+            1 => {
+                let bytes = <[u8; 8]>::try_from(self.take(8)?).map_err(|_| ProtobufError::Truncated)?;
+                Wire::Double(f64::from_le_bytes(bytes))
+            }
+            2 => {
+                let length = usize::try_from(self.varint()?).map_err(|_| ProtobufError::Truncated)?;
+                Wire::Bytes(self.take(length)?)
+            }
+            5 => {
+                let bytes = <[u8; 4]>::try_from(self.take(4)?).map_err(|_| ProtobufError::Truncated)?;
+                Wire::Number(u64::from(u32::from_le_bytes(bytes)))
+            }
+            _ => return Err(ProtobufError::WireType),
+        };
+        Ok((number, wire))
+    }
+
+    fn take(&mut self, length: usize) -> Result<&'a [u8], ProtobufError> {
+        let (taken, rest) = self.0.split_at_checked(length).ok_or(ProtobufError::Truncated)?;
+        self.0 = rest;
+        Ok(taken)
+    }
+
+    fn varint(&mut self) -> Result<u64, ProtobufError> {
+        let mut value = 0_u64;
+        for shift in (0..64).step_by(7) {
+            let (byte, rest) = self.0.split_first().ok_or(ProtobufError::Truncated)?;
+            self.0 = rest;
+            value |= u64::from(byte & 0x7f) << shift;
+            if byte & 0x80 == 0 {
+                return Ok(value);
+            }
+        }
+        Err(ProtobufError::WireType)
+    }
+}
+
+fn string(bytes: &[u8]) -> Result<String, ProtobufError> {
+    std::str::from_utf8(bytes).map(str::to_owned).map_err(|_| ProtobufError::Text)
+}
+
+fn message(ty: &'static Type, bytes: &[u8], depth: usize) -> Result<Map<String, Value>, ProtobufError> {
+    let mut object = Map::new();
+    fill(&mut object, ty, None, bytes, depth)?;
+    Ok(object)
+}
+
+/// Puts the fields of a message into the object: all of its own, or those that JSON has inline from message `inside`.
+fn fill(
+    object: &mut Map<String, Value>,
+    ty: &'static Type,
+    inside: Option<u32>,
+    bytes: &[u8],
+    depth: usize,
+) -> Result<(), ProtobufError> {
+    if depth > DEPTH_MAX {
+        return Err(ProtobufError::Depth);
+    }
+    let tags = TYPES.iter().position(|t| std::ptr::eq(t, ty)).and_then(|index| TAGS.get(index)).copied();
+    let tags = tags.unwrap_or_default();
+    let holder = inside.unwrap_or(0);
+    for field in Fields(bytes) {
+        let (number, wire) = field?;
+        let found = tags.iter().position(|(outer, own)| u32::from(*outer) == holder && u32::from(*own) == number);
+        if let Some(field) = found.and_then(|index| ty.fields.get(index)) {
+            add(object, field.name, field.ty, wire, depth)?;
+        } else if let (None, Wire::Bytes(inner)) = (inside, wire)
+            && tags.iter().any(|(outer, _)| u32::from(*outer) == number)
+        {
+            fill(object, ty, Some(number), inner, depth + 1)?;
+        }
+    }
+    Ok(())
+}
+
+fn add(object: &mut Map<String, Value>, name: &str, ty: Ty, wire: Wire<'_>, depth: usize) -> Result<(), ProtobufError> {
+    match ty {
+        Ty::List(item) => {
+            let value = value(*item, wire, depth)?;
+            if let Value::Array(items) = object.entry(name).or_insert_with(|| Value::Array(Vec::new())) {
+                items.push(value);
+            }
+        }
+        Ty::Map(item) => {
+            let Wire::Bytes(entry) = wire else { return Err(ProtobufError::WireType) };
+            let (key, value) = map_entry(*item, entry, depth)?;
+            if let Value::Object(map) = object.entry(name).or_insert_with(|| Value::Object(Map::new())) {
+                map.insert(key, value);
+            }
+        }
+        Ty::String
+        | Ty::Int32
+        | Ty::Int64
+        | Ty::Bool
+        | Ty::Double
+        | Ty::IntOrString
+        | Ty::Quantity
+        | Ty::DateTime
+        | Ty::MicroTime
+        | Ty::Bytes
+        | Ty::Any
+        | Ty::Ref(_) => {
+            let value = value(ty, wire, depth)?;
+            if !is_unset(name, &value) {
+                object.insert(name.to_owned(), value);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Fields that Go holds by value: their zero is the same as their absence. Those it holds by pointer are sent only
+/// when they are set, and their zero means something.
+const BY_VALUE: &[&str] = &[
+    "collisionCount",
+    "containerPort",
+    "failureThreshold",
+    "generation",
+    "hostIPC",
+    "hostNetwork",
+    "hostPID",
+    "hostPort",
+    "initialDelaySeconds",
+    "minReadySeconds",
+    "nodePort",
+    "observedGeneration",
+    "paused",
+    "periodSeconds",
+    "publishNotReadyAddresses",
+    "readOnly",
+    "stdin",
+    "stdinOnce",
+    "successThreshold",
+    "timeoutSeconds",
+    "tty",
+    "unschedulable",
+    "healthCheckNodePort",
+];
+
+/// Go writes every field that it holds by value, also the empty ones that JSON leaves out.
+fn is_unset(name: &str, value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::String(text) => text.is_empty(),
+        Value::Bool(false) => BY_VALUE.contains(&name),
+        Value::Number(number) => number.as_i64() == Some(0) && BY_VALUE.contains(&name),
+        Value::Bool(true) | Value::Array(_) | Value::Object(_) => false,
+    }
+}
+
+fn map_entry(item: Ty, entry: &[u8], depth: usize) -> Result<(String, Value), ProtobufError> {
+    let (mut key, mut found) = (String::new(), None);
+    for field in Fields(entry) {
+        match field? {
+            (1, Wire::Bytes(text)) => key = string(text)?,
+            (2, wire) => found = Some(value(item, wire, depth + 1)?),
+            _ => {}
+        }
+    }
+    let empty = if matches!(item, Ty::String | Ty::Bytes) { Value::String(String::new()) } else { Value::Null };
+    Ok((key, found.unwrap_or(empty)))
+}
+
+fn value(ty: Ty, wire: Wire<'_>, depth: usize) -> Result<Value, ProtobufError> {
+    match (ty, wire) {
+        (Ty::String, Wire::Bytes(text)) => Ok(Value::String(string(text)?)),
+        // Two's complement in 64 bits, whatever the width.
+        (Ty::Int32 | Ty::Int64, Wire::Number(number)) => Ok(Value::from(number as i64)),
+        (Ty::Bool, Wire::Number(number)) => Ok(Value::Bool(number != 0)),
+        (Ty::Double, Wire::Double(number)) => Ok(Number::from_f64(number).map_or(Value::Null, Value::Number)),
+        (Ty::Bytes, Wire::Bytes(bytes)) => Ok(Value::String(crate::base64::encode(bytes))),
+        (Ty::Quantity, Wire::Bytes(bytes)) => first_text(bytes, 1),
+        (Ty::DateTime | Ty::MicroTime, Wire::Bytes(bytes)) => time(ty, bytes),
+        (Ty::IntOrString, Wire::Bytes(bytes)) => int_or_string(bytes),
+        (Ty::Any, Wire::Bytes(bytes)) => free_form(bytes),
+        (Ty::Ref(_), Wire::Bytes(bytes)) => match ty.named() {
+            Some(named) => message(named, bytes, depth + 1).map(Value::Object),
+            None => Ok(Value::Null),
+        },
+        // A list as the value of a map is a message that holds it.
+        (Ty::List(item), Wire::Bytes(bytes)) => {
+            let mut items = Vec::new();
+            for field in Fields(bytes) {
+                let (_, wire) = field?;
+                items.push(value(*item, wire, depth + 1)?);
+            }
+            Ok(Value::Array(items))
+        }
+        (
+            Ty::String
+            | Ty::Int32
+            | Ty::Int64
+            | Ty::Bool
+            | Ty::Double
+            | Ty::IntOrString
+            | Ty::Quantity
+            | Ty::DateTime
+            | Ty::MicroTime
+            | Ty::Bytes
+            | Ty::Any
+            | Ty::Map(_)
+            | Ty::List(_)
+            | Ty::Ref(_),
+            Wire::Number(_) | Wire::Bytes(_) | Wire::Double(_),
+        ) => Err(ProtobufError::WireType),
+    }
+}
+
+fn first_text(bytes: &[u8], wanted: u32) -> Result<Value, ProtobufError> {
+    for field in Fields(bytes) {
+        if let (number, Wire::Bytes(text)) = field?
+            && number == wanted
+        {
+            return Ok(Value::String(string(text)?));
+        }
+    }
+    Ok(Value::Null)
+}
+
+/// `{type: 0 int, 1 string; intVal; strVal}`.
+fn int_or_string(bytes: &[u8]) -> Result<Value, ProtobufError> {
+    let (mut is_text, mut number, mut text) = (false, 0, String::new());
+    for field in Fields(bytes) {
+        match field? {
+            (1, Wire::Number(kind)) => is_text = kind == 1,
+            (2, Wire::Number(value)) => number = value as i64,
+            (3, Wire::Bytes(value)) => text = string(value)?,
+            _ => {}
+        }
+    }
+    Ok(if is_text { Value::String(text) } else { Value::from(number) })
+}
+
+fn time(ty: Ty, bytes: &[u8]) -> Result<Value, ProtobufError> {
+    let (mut seconds, mut nanos) = (0, 0);
+    for field in Fields(bytes) {
+        match field? {
+            (1, Wire::Number(value)) => seconds = value as i64,
+            (2, Wire::Number(value)) => nanos = value as i32,
+            _ => {}
+        }
+    }
+    // Go's zero time is sent as nothing at all.
+    const UNSET: i64 = -62_135_596_800;
+    if bytes.is_empty() {
+        return Ok(Value::Null);
+    }
+    let Ok(at) = jiff::Timestamp::new(seconds, nanos.clamp(0, 999_999_999)) else { return Ok(Value::Null) };
+    if seconds == UNSET {
+        return Ok(Value::Null);
+    }
+    let form = if matches!(ty, Ty::MicroTime) { "%Y-%m-%dT%H:%M:%S.%6fZ" } else { "%Y-%m-%dT%H:%M:%SZ" };
+    Ok(Value::String(at.strftime(form).to_string()))
+}
+
+/// JSON inside protobuf; what is not JSON is left out.
+fn free_form(bytes: &[u8]) -> Result<Value, ProtobufError> {
+    for field in Fields(bytes) {
+        if let (1, Wire::Bytes(raw)) = field? {
+            return Ok(serde_json::from_slice(raw).unwrap_or(Value::Null));
+        }
+    }
+    Ok(Value::Null)
+}
+
+#[cfg(test)]
+mod tests;
