@@ -24,10 +24,6 @@ pub fn full(bytes: impl Into<Bytes>) -> Body {
     Full::new(bytes.into()).map_err(|never| match never {}).boxed()
 }
 
-pub fn empty() -> Body {
-    full(Bytes::new())
-}
-
 pub fn stream(items: impl Stream<Item = Bytes> + Send + Sync + 'static) -> Body {
     use futures::StreamExt;
     BodyExt::boxed(StreamBody::new(items.map(|bytes| Ok(Frame::data(bytes)))))

@@ -113,7 +113,7 @@ impl<S: Store> Api<S> {
         let _guard = if services::is_service(kind) {
             let guard = self.service_lock().lock().await;
             if errors.is_empty() {
-                errors = self.allocate_service(&mut object, None).await?;
+                errors = self.allocate_service(&mut object).await?;
             }
             Some(guard)
         } else {
@@ -223,13 +223,17 @@ impl<S: Store> Api<S> {
         new: &mut Value,
         old: &Value,
     ) -> Result<(), ApiError> {
+        let is_service = services::is_service(kind) && part == Part::Main;
+        if is_service {
+            services::keep(new, old);
+        }
         let mut errors = match part {
             Part::Main => validate::update(kind, new, old),
             Part::Status => validate::status(kind, new, old),
             Part::Finalize | Part::Whole => Vec::new(),
         };
-        if errors.is_empty() && services::is_service(kind) && part == Part::Main {
-            errors = self.allocate_service(new, Some(old)).await?;
+        if errors.is_empty() && is_service {
+            errors = self.allocate_service(new).await?;
         }
         if errors.is_empty() { Ok(()) } else { Err(ApiError::invalid(kind, meta::name(new), &errors)) }
     }

@@ -72,16 +72,9 @@ pub(crate) fn is_service(kind: &Kind) -> bool {
 }
 
 impl<S: Store> Api<S> {
-    /// Gives a Service what it lacks and keeps what `old` had. The caller holds the lock until the write is done.
-    pub(crate) async fn allocate_service(
-        &self,
-        service: &mut Value,
-        old: Option<&Value>,
-    ) -> Result<Vec<FieldError>, ApiError> {
+    /// Gives a Service what it lacks. The caller holds the lock until the write is done.
+    pub(crate) async fn allocate_service(&self, service: &mut Value) -> Result<Vec<FieldError>, ApiError> {
         let taken = self.taken(service).await?;
-        if let Some(old) = old {
-            keep(service, old);
-        }
         let mut errors = Vec::new();
         self.allocate_address(service, &taken, &mut errors);
         self.allocate_ports(service, &taken, &mut errors);
@@ -195,7 +188,7 @@ fn node_port(port: &Value) -> Option<u16> {
 }
 
 /// An update that leaves an address or a node port out keeps the one it has.
-fn keep(service: &mut Value, old: &Value) {
+pub(crate) fn keep(service: &mut Value, old: &Value) {
     let kind = |s: &Value| meta::text_at(s, &["spec", "type"]).to_owned();
     if kind(service) == "ExternalName" || kind(old) == "ExternalName" {
         return;
