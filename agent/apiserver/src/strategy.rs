@@ -75,7 +75,14 @@ fn initial_status(kind: &Kind) -> Value {
 pub fn prepare_update(kind: &Kind, part: Part, mut new: Value, old: &Value) -> Value {
     let mut result = match part {
         Part::Main | Part::Whole => {
-            for field in ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation"] {
+            for field in [
+                "namespace",
+                "uid",
+                "creationTimestamp",
+                "deletionTimestamp",
+                "deletionGracePeriodSeconds",
+                "generation",
+            ] {
                 copy(&mut new, old, field);
             }
             meta::unset(&mut new, "managedFields");
