@@ -1,2 +1,185 @@
-//! Integration.
-fn main() {}
+//! The real agent, the real containerd and a stock kubectl. One box is shared by tests that each have a namespace of
+//! their own; the crash tests have a box for themselves. Everything is taken down at the end, also after a failure.
+//!
+//! `cargo test --test integration -- NAME` runs the tests whose name contains NAME.
+
+mod api;
+mod cli;
+mod crash;
+mod kubectl;
+mod lifecycle;
+mod network;
+mod pods;
+mod web;
+
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use skiff_tests::registry::Registry;
+use skiff_tests::running_box::{Number, RunningBox};
+use skiff_tests::{images, prerequisites, wait};
+
+/// Tests that run at once: they wait most of the time.
+const PARALLEL: usize = 4;
+const REGISTRY_PORT: u16 = 15_000;
+pub const SOON: Duration = Duration::from_secs(30);
+
+/// What the tests share.
+pub struct Shared {
+    pub running: RunningBox,
+    pub binary: PathBuf,
+    pub kubectl: PathBuf,
+    pub registry: Registry,
+}
+
+type Test = (&'static str, fn(&Place<'_>) -> anyhow::Result<()>);
+
+const TESTS: &[Test] = &[
+    ("crash::kill_the_agent_again_and_again", crash::kill_the_agent_again_and_again),
+    ("crash::a_damaged_database_is_named_and_restored", crash::a_damaged_database_is_named_and_restored),
+    ("web::a_deployment_answers_everywhere", web::a_deployment_answers_everywhere),
+    ("web::an_upgrade_loses_no_request", web::an_upgrade_loses_no_request),
+    ("web::a_bad_image_stops_the_rollout", web::a_bad_image_stops_the_rollout),
+    ("kubectl::a_session", kubectl::a_session),
+    ("kubectl::streams", kubectl::streams),
+    ("kubectl::refuses_bad_manifests", kubectl::refuses_bad_manifests),
+    ("lifecycle::crashing_containers_back_off", lifecycle::crashing_containers_back_off),
+    ("lifecycle::deleted_pods_are_replaced", lifecycle::deleted_pods_are_replaced),
+    ("lifecycle::memory_limits_kill", lifecycle::memory_limits_kill),
+    ("lifecycle::init_containers_and_hooks", lifecycle::init_containers_and_hooks),
+    ("lifecycle::probes_decide", lifecycle::probes_decide),
+    ("pods::configuration_reaches_the_container", pods::configuration_reaches_the_container),
+    ("pods::the_service_account_can_ask_the_api", pods::the_service_account_can_ask_the_api),
+    ("network::addresses_and_names", network::addresses_and_names),
+    ("api::bad_clients_are_refused", api::bad_clients_are_refused),
+    ("cli::says_what_it_does", cli::says_what_it_does),
+];
+
+/// A test's own namespace on the shared box.
+pub struct Place<'a> {
+    pub shared: &'a Shared,
+    pub namespace: String,
+}
+
+impl Place<'_> {
+    /// kubectl in the test's namespace.
+    pub fn kubectl(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        let mut all = vec!["-n", &self.namespace];
+        all.extend(arguments);
+        self.shared.running.kubectl(&all)
+    }
+
+    pub fn try_kubectl(&self, arguments: &[&str]) -> anyhow::Result<skiff_tests::command::Done> {
+        let mut all = vec!["-n", &self.namespace];
+        all.extend(arguments);
+        self.shared.running.try_kubectl(&all)
+    }
+
+    pub fn json(&self, arguments: &[&str]) -> anyhow::Result<serde_json::Value> {
+        let mut all = vec!["-n", &self.namespace];
+        all.extend(arguments);
+        self.shared.running.json(&all)
+    }
+
+    /// Applies a manifest into the test's namespace.
+    pub fn apply(&self, manifest: &str) -> anyhow::Result<String> {
+        let done = self.try_apply(manifest)?;
+        if done.ok { Ok(done.stdout) } else { anyhow::bail!("apply failed: {}{}", done.stdout, done.stderr) }
+    }
+
+    pub fn try_apply(&self, manifest: &str) -> anyhow::Result<skiff_tests::command::Done> {
+        let file = tempfile::Builder::new().suffix(".yaml").tempfile()?;
+        std::fs::write(file.path(), manifest)?;
+        self.try_kubectl(&["apply", "-f", &file.path().to_string_lossy()])
+    }
+
+    /// Waits until a JSON path of an object reads as wanted.
+    pub fn wait_for(&self, object: &str, path: &str, wanted: &str) -> anyhow::Result<()> {
+        let output = format!("jsonpath={path}");
+        wait::until(&format!("{object} {path} is {wanted:?}"), SOON, || {
+            let found = self.kubectl(&["get", object, "-o", &output])?;
+            if found == wanted { Ok(()) } else { anyhow::bail!("it is {found:?}") }
+        })
+    }
+
+    pub fn wait_ready(&self, object: &str) -> anyhow::Result<()> {
+        self.kubectl(&["wait", "--for=condition=Ready", object, "--timeout=30s"]).map(drop).map_err(|error| {
+            let described = self.kubectl(&["describe", object]).unwrap_or_default();
+            error.context(described)
+        })
+    }
+}
+
+fn main() -> std::process::ExitCode {
+    let filter = std::env::args().skip(1).find(|a| !a.starts_with('-'));
+    let selected: Vec<Test> =
+        TESTS.iter().filter(|(name, _)| filter.as_ref().is_none_or(|f| name.contains(f.as_str()))).copied().collect();
+    match run(&selected) {
+        Ok(failed) => {
+            println!("\n{} passed, {failed} failed", selected.len() - failed);
+            if failed == 0 { std::process::ExitCode::SUCCESS } else { std::process::ExitCode::FAILURE }
+        }
+        Err(error) => {
+            println!("the tests could not run: {error:#}\n\n0 passed, {} failed", selected.len());
+            std::process::ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(tests: &[Test]) -> anyhow::Result<usize> {
+    prerequisites::ensure(&[prerequisites::BOX, prerequisites::DEMO, prerequisites::TESTS])?;
+    let target = std::env::current_exe()?;
+    let target = target.ancestors().nth(2).context("the test is in target/PROFILE/deps")?.to_owned();
+    let binary = target.join("skiff");
+    anyhow::ensure!(binary.exists(), "{} is missing: `cargo build -p skiff-daemon` first", binary.display());
+    let kubectl = prerequisites::kubectl(&target.join("kubectl"))?;
+    let registry = Registry::start(REGISTRY_PORT)?;
+    registry.push(&images::nginx(&image("nginx:1"), "version one\n"))?;
+    registry.push(&images::nginx(&image("nginx:2"), "version two\n"))?;
+    registry.push(&images::busybox(&image("busybox:1")))?;
+    let running = RunningBox::start(&binary, &kubectl, Number(1))?;
+    let shared = Shared { running, binary, kubectl, registry };
+    let (next, failed) = (AtomicUsize::new(0), Mutex::new(0));
+    std::thread::scope(|scope| {
+        for _ in 0..PARALLEL.min(tests.len()) {
+            scope.spawn(|| {
+                while let Some((name, test)) = tests.get(next.fetch_add(1, Ordering::SeqCst)) {
+                    if !passes(&shared, name, *test) {
+                        *failed.lock().expect("no test panics with the lock") += 1;
+                    }
+                }
+            });
+        }
+    });
+    Ok(failed.into_inner().expect("no test panics with the lock"))
+}
+
+/// The name of an image on the tests' registry.
+pub fn image(name: &str) -> String {
+    format!("localhost:{REGISTRY_PORT}/{name}")
+}
+
+fn passes(shared: &Shared, name: &str, test: fn(&Place<'_>) -> anyhow::Result<()>) -> bool {
+    let started = Instant::now();
+    let namespace = name.replace("::", "-").replace('_', "-");
+    let place = Place { shared, namespace };
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        shared.running.kubectl(&["create", "namespace", &place.namespace])?;
+        test(&place)
+    }));
+    let result = result.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()));
+        Err(anyhow::anyhow!("panicked: {}", text.unwrap_or_default()))
+    });
+    let _ = shared.running.kubectl(&["delete", "namespace", &place.namespace, "--wait=false"]);
+    let seconds = started.elapsed().as_secs_f32();
+    match result {
+        Ok(()) => println!("ok     {name} ({seconds:.1} s)"),
+        Err(ref error) => println!("FAILED {name} ({seconds:.1} s)\n{error:#}\nthe agent's log:\n{}\n", shared.running.log_tail()),
+    }
+    result.is_ok()
+}

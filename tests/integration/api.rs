@@ -1,0 +1,54 @@
+//! Clients that send too much, too little, or nothing.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use anyhow::ensure;
+
+use crate::Place;
+
+pub fn bad_clients_are_refused(place: &Place<'_>) -> anyhow::Result<()> {
+    let port = place.shared.running.api_port();
+    let url = |path: &str| format!("https://127.0.0.1:{port}{path}");
+    let curl = |arguments: &[&str]| skiff_tests::command::run("curl", [&["-sk", "-m", "20"], arguments].concat());
+
+    ensure!(curl(&[&url("/healthz")])? == "ok", "health needs no authentication");
+    ensure!(curl(&[&url("/version")])?.contains("gitVersion"));
+    for path in ["/api", "/apis", "/api/v1/secrets", "/metrics", "/"] {
+        let answer = curl(&[&url(path)])?;
+        ensure!(answer.contains("Unauthorized"), "{path}: {answer}");
+    }
+    let answer = curl(&["-H", "Authorization: Bearer rubbish", &url("/api")])?;
+    ensure!(answer.contains("Unauthorized"), "{answer}");
+
+    let pki = place.shared.running.data_dir().join("pki");
+    let (cert, key) = (pki.join("admin.crt"), pki.join("admin.key"));
+    let identity = ["--cert".to_owned(), cert.display().to_string(), "--key".to_owned(), key.display().to_string()];
+    let identity: Vec<&str> = identity.iter().map(String::as_str).collect();
+    let body = tempfile::NamedTempFile::new()?;
+    std::fs::write(body.path(), vec![b' '; 5 << 20])?;
+    let data = format!("@{}", body.path().display());
+    let maps = url("/api/v1/namespaces/default/configmaps");
+    let large = curl(&[&identity[..], &["-H", "Content-Type: application/json", "--data-binary", &data, &maps]].concat())?;
+    ensure!(large.contains("RequestEntityTooLarge"), "{large}");
+    let over = format!("{{\"metadata\":{{\"name\":\"big\"}},\"data\":{{\"a\":\"{}\"}}}}", "x".repeat(1_100_000));
+    std::fs::write(body.path(), over)?;
+    let over = curl(&[&identity[..], &["-H", "Content-Type: application/json", "--data-binary", &data, &maps]].concat())?;
+    ensure!(over.contains("Too long") || over.contains("too large"), "{over}");
+
+    // Half a handshake, and plain text where TLS is spoken.
+    let started = Instant::now();
+    let mut half = TcpStream::connect(("127.0.0.1", port))?;
+    half.set_read_timeout(Some(Duration::from_secs(20)))?;
+    half.write_all(&[0x16, 0x03, 0x01])?;
+    let mut plain = TcpStream::connect(("127.0.0.1", port))?;
+    plain.set_read_timeout(Some(Duration::from_secs(20)))?;
+    plain.write_all(b"GET / HTTP/1.1\r\n\r\n")?;
+    let mut rest = Vec::new();
+    let _ = plain.read_to_end(&mut rest);
+    let _ = half.read_to_end(&mut rest);
+    ensure!(started.elapsed() < Duration::from_secs(15), "a client that goes silent is cut off");
+    ensure!(curl(&[&url("/readyz")])? == "ok", "and others are served");
+    Ok(())
+}
