@@ -1,1 +1,27 @@
-//! Pods on this machine.
+//! Pods on this machine: everything between a pod's object in the API and its processes. It reads and writes API objects
+//! through a client and knows no other part of the agent.
+
+mod cgroups;
+mod config;
+mod context;
+mod dns;
+mod env;
+mod images;
+mod logs;
+mod machine;
+mod names;
+mod node;
+mod objects;
+mod pods;
+mod pressure;
+mod probes;
+mod registration;
+mod resources;
+mod server;
+mod spec;
+mod status;
+mod volumes;
+
+pub use config::{Config, Eviction, ImageGc};
+pub use node::Node;
+pub use server::{Body, BoxError, Server};
