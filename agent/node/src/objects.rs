@@ -1,0 +1,114 @@
+//! ConfigMaps and Secrets that pods on this machine refer to, fetched when needed and remembered for a short time, so
+//! that twenty pods with one ConfigMap cost one request. There is no copy of the cluster's secrets here.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use kube::Api;
+
+/// How old a copy may be for a pod that starts.
+const FRESH: Duration = Duration::from_secs(2);
+/// Copies kept at most; the oldest go first.
+const KEPT_MAX: usize = 64;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ObjectKind {
+    ConfigMap,
+    Secret,
+}
+
+impl ObjectKind {
+    pub fn resource(self) -> &'static str {
+        match self {
+            ObjectKind::ConfigMap => "configmap",
+            ObjectKind::Secret => "secret",
+        }
+    }
+}
+
+/// The data of a ConfigMap or Secret. Not to be logged.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Data {
+    pub entries: BTreeMap<String, Vec<u8>>,
+    pub secret_type: Option<String>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ObjectError {
+    #[error("{kind} \"{name}\" not found", kind = kind.resource())]
+    Missing { kind: ObjectKind, name: String },
+    #[error("cannot read {kind} \"{name}\"", kind = kind.resource())]
+    Read { kind: ObjectKind, name: String, source: Box<kube::Error> },
+}
+
+type Key = (ObjectKind, String, String);
+
+/// Reads objects through the API. Clones share what they remember.
+#[derive(Clone)]
+pub struct Objects {
+    client: kube::Client,
+    kept: Arc<Mutex<HashMap<Key, (Instant, Option<Arc<Data>>)>>>,
+}
+
+impl Objects {
+    pub fn new(client: kube::Client) -> Self {
+        Self { client, kept: Arc::default() }
+    }
+
+    /// The object's data, or an error if it does not exist.
+    pub async fn get(&self, kind: ObjectKind, namespace: &str, name: &str) -> Result<Arc<Data>, ObjectError> {
+        let found = self.find(kind, namespace, name).await?;
+        found.ok_or_else(|| ObjectError::Missing { kind, name: name.to_owned() })
+    }
+
+    pub async fn find(&self, kind: ObjectKind, namespace: &str, name: &str) -> Result<Option<Arc<Data>>, ObjectError> {
+        let key = (kind, namespace.to_owned(), name.to_owned());
+        if let Some(kept) = self.kept(&key) {
+            return Ok(kept);
+        }
+        let read = match kind {
+            ObjectKind::ConfigMap => self.config_map(namespace, name).await,
+            ObjectKind::Secret => self.secret(namespace, name).await,
+        };
+        let data = read
+            .map_err(|source| ObjectError::Read { kind, name: name.to_owned(), source: Box::new(source) })?
+            .map(Arc::new);
+        // What does not exist is asked for again at once: it is usually on its way.
+        if data.is_some() {
+            self.keep(key, data.clone());
+        }
+        Ok(data)
+    }
+
+    fn kept(&self, key: &Key) -> Option<Option<Arc<Data>>> {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.get(key).filter(|(when, _)| when.elapsed() < FRESH).map(|(_, data)| data.clone())
+    }
+
+    fn keep(&self, key: Key, data: Option<Arc<Data>>) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.retain(|_, (when, _)| when.elapsed() < FRESH);
+        if kept.len() < KEPT_MAX {
+            kept.insert(key, (Instant::now(), data));
+        }
+    }
+
+    async fn config_map(&self, namespace: &str, name: &str) -> kube::Result<Option<Data>> {
+        let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), namespace);
+        Ok(api.get_opt(name).await?.map(|object| {
+            let text = object.data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.into_bytes()));
+            let binary = object.binary_data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.0));
+            Data { entries: text.chain(binary).collect(), secret_type: None }
+        }))
+    }
+
+    async fn secret(&self, namespace: &str, name: &str) -> kube::Result<Option<Data>> {
+        let api: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
+        Ok(api.get_opt(name).await?.map(|object| Data {
+            entries: object.data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.0)).collect(),
+            secret_type: object.type_,
+        }))
+    }
+}

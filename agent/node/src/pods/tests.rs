@@ -1,0 +1,1 @@
+//! Workers on the in-memory runtime and a small API.

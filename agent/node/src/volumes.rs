@@ -1,0 +1,210 @@
+//! The volumes of a pod: made below `pods/UID/volumes` before its containers start, kept up to date while they run, and
+//! removed with the pod's directory. hostPath volumes belong to the user and are only looked at.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt, chown};
+use std::path::{Component, Path, PathBuf};
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, HostPathVolumeSource, Pod, Volume};
+
+use crate::env::EnvError;
+use crate::objects::{ObjectError, ObjectKind};
+use crate::resources::parse_milli;
+
+pub mod atomic;
+pub mod mounts;
+pub mod payload;
+
+pub use payload::{Sources, Tokens};
+
+#[derive(Debug, thiserror::Error)]
+pub enum VolumeError {
+    #[error(transparent)]
+    Object(#[from] ObjectError),
+    #[error(transparent)]
+    Field(#[from] EnvError),
+    #[error("{kind} references non-existent config key: {key}", kind = kind.resource())]
+    MissingKey { kind: ObjectKind, name: String, key: String },
+    #[error("path \"{path}\" must be relative and not contain '..'")]
+    Path { path: String },
+    #[error("content is larger than {bytes_max} bytes")]
+    TooLarge { bytes_max: usize },
+    #[error("failed to fetch token for service account \"{account}\"")]
+    Token { account: String, source: Box<kube::Error> },
+    #[error("hostPath type check failed: {path} is not {wanted}")]
+    HostPath { path: String, wanted: &'static str },
+    #[error("persistent volume claims are not supported on this node yet (claim \"{claim}\")")]
+    Claim { claim: String },
+    #[error("volume type is not supported on this node")]
+    Unsupported,
+    #[error("cannot prepare {}", path.display())]
+    Io { path: PathBuf, source: io::Error },
+    #[error("subPath \"{path}\" leaves its volume")]
+    SubPath { path: String },
+}
+
+/// The volumes that could not be made, with the first reason.
+#[derive(Debug, thiserror::Error)]
+#[error("MountVolume.SetUp failed for volume \"{volume}\"")]
+pub struct SetUpError {
+    pub volume: String,
+    #[source]
+    pub source: VolumeError,
+}
+
+/// Where each volume of a pod is on this machine.
+#[derive(Clone, Debug, Default)]
+pub struct Volumes {
+    pub paths: BTreeMap<String, PathBuf>,
+    /// Whether some content comes from objects that may change.
+    pub from_objects: bool,
+    /// When a token must be renewed.
+    pub refresh_at: Option<Timestamp>,
+}
+
+/// Makes or refreshes all volumes of the pod below its directory.
+pub async fn ensure(sources: &Sources<'_>, pod_dir: &Path, tokens: &mut Tokens) -> Result<Volumes, SetUpError> {
+    let mut volumes = Volumes::default();
+    let spec = sources.pod.spec.as_ref();
+    for volume in spec.iter().flat_map(|spec| spec.volumes.iter().flatten()) {
+        let wrap = |source| SetUpError { volume: volume.name.clone(), source };
+        let path = ensure_one(sources, pod_dir, volume, tokens).await.map_err(wrap)?;
+        volumes.from_objects |= volume.config_map.is_some() || volume.secret.is_some() || volume.projected.is_some();
+        volumes.from_objects |= volume.downward_api.is_some();
+        volumes.paths.insert(volume.name.clone(), path);
+    }
+    volumes.refresh_at = payload::refresh_at(tokens);
+    Ok(volumes)
+}
+
+async fn ensure_one(
+    sources: &Sources<'_>,
+    pod_dir: &Path,
+    volume: &Volume,
+    tokens: &mut Tokens,
+) -> Result<PathBuf, VolumeError> {
+    let dir = |kind: &str| pod_dir.join("volumes").join(format!("kubernetes.io~{kind}")).join(&volume.name);
+    let group = fs_group(sources.pod);
+    if let Some(source) = &volume.host_path {
+        return host_path(source);
+    }
+    if let Some(source) = &volume.empty_dir {
+        let dir = dir("empty-dir");
+        empty_dir(&dir, source, group).map_err(|source| VolumeError::Io { path: dir.clone(), source })?;
+        return Ok(dir);
+    }
+    if let Some(claim) = &volume.persistent_volume_claim {
+        return Err(VolumeError::Claim { claim: claim.claim_name.clone() });
+    }
+    let Some(files) = payload::files(sources, volume, tokens).await? else { return Err(VolumeError::Unsupported) };
+    let secret = volume.secret.is_some() || volume.projected.is_some();
+    let dir = match (&volume.secret, &volume.config_map, &volume.downward_api) {
+        (Some(_), _, _) => dir("secret"),
+        (None, Some(_), _) => dir("configmap"),
+        (None, None, Some(_)) => dir("downward-api"),
+        (None, None, None) => dir("projected"),
+    };
+    let write = || {
+        if secret {
+            mounts::ensure_tmpfs(&dir, None)?;
+        }
+        atomic::write(&dir, &files, group)
+    };
+    write().map_err(|source| VolumeError::Io { path: dir.clone(), source })?;
+    Ok(dir)
+}
+
+fn fs_group(pod: &Pod) -> Option<u32> {
+    let context = pod.spec.as_ref().and_then(|spec| spec.security_context.as_ref());
+    context.and_then(|context| context.fs_group).and_then(|group| u32::try_from(group).ok())
+}
+
+fn empty_dir(dir: &Path, source: &EmptyDirVolumeSource, group: Option<u32>) -> io::Result<()> {
+    let existed = dir.exists();
+    if source.medium.as_deref() == Some("Memory") {
+        let limit = source.size_limit.as_ref().and_then(|limit| parse_milli(&limit.0));
+        mounts::ensure_tmpfs(dir, limit.and_then(|milli| u64::try_from(milli / 1000).ok()))?;
+    } else {
+        fs::create_dir_all(dir)?;
+    }
+    if existed {
+        return Ok(());
+    }
+    let mode = if group.is_some() { 0o2777 } else { 0o777 };
+    chown(dir, None, group)?;
+    fs::set_permissions(dir, fs::Permissions::from_mode(mode))
+}
+
+fn host_path(source: &HostPathVolumeSource) -> Result<PathBuf, VolumeError> {
+    let path = PathBuf::from(&source.path);
+    let wrap = |source| VolumeError::Io { path: path.clone(), source };
+    let kind = fs::metadata(&path).ok().map(|meta| meta.file_type());
+    let check = |good: bool, wanted| match good {
+        true => Ok(()),
+        false => Err(VolumeError::HostPath { path: source.path.clone(), wanted }),
+    };
+    match source.type_.as_deref().unwrap_or_default() {
+        "DirectoryOrCreate" => {
+            fs::create_dir_all(&path).map_err(wrap)?;
+        }
+        "FileOrCreate" => {
+            fs::OpenOptions::new().create(true).append(true).open(&path).map_err(wrap)?;
+        }
+        "Directory" => check(kind.is_some_and(|kind| kind.is_dir()), "a directory")?,
+        "File" => check(kind.is_some_and(|kind| kind.is_file()), "a file")?,
+        "Socket" => check(kind.is_some_and(|kind| kind.is_socket()), "a socket file")?,
+        "CharDevice" => check(kind.is_some_and(|kind| kind.is_char_device()), "a character device")?,
+        "BlockDevice" => check(kind.is_some_and(|kind| kind.is_block_device()), "a block device")?,
+        // Unset: nothing is checked, and a missing directory is made, as container runtimes do.
+        _ if kind.is_none() => fs::create_dir_all(&path).map_err(wrap)?,
+        _ => {}
+    }
+    Ok(path)
+}
+
+/// The path of a part of a volume, made as a directory if it does not exist. Links are followed, but not out of the
+/// volume.
+pub fn sub_path(volume: &Path, path: &str) -> Result<PathBuf, VolumeError> {
+    let leaves = || VolumeError::SubPath { path: path.to_owned() };
+    if !Path::new(path).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir)) {
+        return Err(leaves());
+    }
+    let wrap = |source| VolumeError::Io { path: volume.join(path), source };
+    let root = volume.canonicalize().map_err(wrap)?;
+    let mut current = root.clone();
+    for part in Path::new(path).components() {
+        let next = current.join(part);
+        if fs::symlink_metadata(&next).is_err() {
+            fs::create_dir(&next).map_err(wrap)?;
+            let mode = fs::metadata(&current).map_err(wrap)?.permissions();
+            fs::set_permissions(&next, mode).map_err(wrap)?;
+        }
+        current = next.canonicalize().map_err(wrap)?;
+        if !current.starts_with(&root) {
+            return Err(leaves());
+        }
+    }
+    Ok(current)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sub_paths_stay_in_the_volume() {
+        let dir = tempfile::tempdir().unwrap();
+        let volume = dir.path().join("v");
+        fs::create_dir(&volume).unwrap();
+        assert!(sub_path(&volume, "a/b").unwrap().ends_with("v/a/b"));
+        std::os::unix::fs::symlink("/etc", volume.join("out")).unwrap();
+        std::os::unix::fs::symlink("a", volume.join("in")).unwrap();
+        assert!(sub_path(&volume, "in/b").unwrap().ends_with("v/a/b"));
+        for bad in ["../x", "/etc", "out", "out/passwd"] {
+            assert!(matches!(sub_path(&volume, bad), Err(VolumeError::SubPath { .. })), "{bad}");
+        }
+    }
+}

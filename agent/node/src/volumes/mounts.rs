@@ -1,0 +1,52 @@
+//! File systems that this crate mounts for pods: tmpfs for what must not reach the disk. Unmounts everything below a
+//! pod's directory before that is removed.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+
+/// The mount points at or below a directory, innermost first.
+fn below(dir: &Path) -> Vec<PathBuf> {
+    let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let points = table.lines().filter_map(|line| line.split(' ').nth(4)).map(unescape).map(PathBuf::from);
+    let mut points: Vec<_> = points.filter(|point| point.starts_with(dir)).collect();
+    points.sort();
+    points.reverse();
+    points
+}
+
+/// The kernel writes blanks, tabs, newlines and backslashes in octal.
+fn unescape(text: &str) -> String {
+    ["\\040", "\\011", "\\012", "\\134"].iter().zip([" ", "\t", "\n", "\\"]).fold(text.to_owned(), |t, (from, to)| t.replace(from, to))
+}
+
+pub fn is_mounted(dir: &Path) -> bool {
+    below(dir).iter().any(|point| point == dir)
+}
+
+/// Mounts a tmpfs unless one is there. `bytes_max` bounds it.
+pub fn ensure_tmpfs(dir: &Path, bytes_max: Option<u64>) -> io::Result<()> {
+    fs::create_dir_all(dir)?;
+    if is_mounted(dir) {
+        return Ok(());
+    }
+    let options = bytes_max.map_or_else(|| "mode=0755".to_owned(), |bytes| format!("mode=0755,size={bytes}"));
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    mount(Some("tmpfs"), dir, Some("tmpfs"), flags, Some(options.as_str())).map_err(io::Error::from)
+}
+
+/// Removes a directory with all that is mounted below; refuses to delete through what cannot be unmounted.
+pub fn remove_all(dir: &Path) -> io::Result<()> {
+    for point in below(dir) {
+        umount2(&point, MntFlags::MNT_DETACH)?;
+    }
+    if !below(dir).is_empty() {
+        return Err(io::Error::new(io::ErrorKind::ResourceBusy, "something is still mounted below"));
+    }
+    match fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
