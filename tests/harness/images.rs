@@ -41,7 +41,10 @@ pub fn busybox(name: &str) -> Image {
 
 fn base_files() -> Vec<(String, String)> {
     vec![
-        ("etc/passwd".to_owned(), "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n".to_owned()),
+        (
+            "etc/passwd".to_owned(),
+            "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n".to_owned(),
+        ),
         ("etc/group".to_owned(), "root:x:0:\nnogroup:x:65534:\n".to_owned()),
         ("tmp/.keep".to_owned(), String::new()),
     ]
@@ -85,7 +88,8 @@ impl Image {
         let layer = work.path().join("layer.tar");
         tar(&root, &layer)?;
         let (layer_digest, layer_size) = store(&blobs, &std::fs::read(&layer)?)?;
-        let mut config = serde_json::json!({"Entrypoint": self.entrypoint, "Env": ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"]});
+        let mut config =
+            serde_json::json!({"Entrypoint": self.entrypoint, "Env": ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"]});
         if let Some(signal) = &self.stop_signal {
             config["StopSignal"] = serde_json::json!(signal);
         }

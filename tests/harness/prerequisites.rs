@@ -120,9 +120,9 @@ pub fn kubectl(dir: &Path) -> anyhow::Result<PathBuf> {
     };
     apt_get(&["update", "-q"])?;
     apt_get(&["download", "-q", "kubernetes-client"])?;
-    let package = std::fs::read_dir(dir)?.flatten().map(|e| e.path()).find(|p| p.extension().is_some_and(|e| e == "deb"));
+    let package =
+        std::fs::read_dir(dir)?.flatten().map(|e| e.path()).find(|p| p.extension().is_some_and(|e| e == "deb"));
     let package = package.context("apt downloaded no package")?;
     command::run("dpkg-deb", [OsString::from("-x"), package.into_os_string(), dir.as_os_str().to_owned()])?;
     Ok(unpacked)
 }
-

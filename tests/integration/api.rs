@@ -30,11 +30,13 @@ pub fn bad_clients_are_refused(place: &Place<'_>) -> anyhow::Result<()> {
     std::fs::write(body.path(), vec![b' '; 5 << 20])?;
     let data = format!("@{}", body.path().display());
     let maps = url("/api/v1/namespaces/default/configmaps");
-    let large = curl(&[&identity[..], &["-H", "Content-Type: application/json", "--data-binary", &data, &maps]].concat())?;
+    let large =
+        curl(&[&identity[..], &["-H", "Content-Type: application/json", "--data-binary", &data, &maps]].concat())?;
     ensure!(large.contains("RequestEntityTooLarge"), "{large}");
     let over = format!("{{\"metadata\":{{\"name\":\"big\"}},\"data\":{{\"a\":\"{}\"}}}}", "x".repeat(1_100_000));
     std::fs::write(body.path(), over)?;
-    let over = curl(&[&identity[..], &["-H", "Content-Type: application/json", "--data-binary", &data, &maps]].concat())?;
+    let over =
+        curl(&[&identity[..], &["-H", "Content-Type: application/json", "--data-binary", &data, &maps]].concat())?;
     ensure!(over.contains("Too long") || over.contains("too large"), "{over}");
 
     // Half a handshake, and plain text where TLS is spoken.

@@ -36,7 +36,16 @@ pub fn kill_the_agent_again_and_again(place: &Place<'_>) -> anyhow::Result<()> {
     let busybox = image("busybox:1");
     for (name, replicas) in [("steady", "3"), ("rolling", "2")] {
         let image = format!("--image={busybox}");
-        running.kubectl(&["create", "deployment", name, &image, &format!("--replicas={replicas}"), "--", "sleep", "100000"])?;
+        running.kubectl(&[
+            "create",
+            "deployment",
+            name,
+            &image,
+            &format!("--replicas={replicas}"),
+            "--",
+            "sleep",
+            "100000",
+        ])?;
         running.kubectl(&["rollout", "status", &format!("deployment/{name}"), "--timeout=60s"])?;
     }
     let before = containers(&running, "app=steady")?;

@@ -32,14 +32,16 @@ spec:
 pub fn a_session(place: &Place<'_>) -> anyhow::Result<()> {
     place.apply(&two_containers())?;
     place.wait_ready("pod/pair")?;
-    let shared = place.kubectl(&["exec", "pair", "-c", "client", "--", "wget", "-q", "-O", "-", "http://localhost:8080/"])?;
+    let shared =
+        place.kubectl(&["exec", "pair", "-c", "client", "--", "wget", "-q", "-O", "-", "http://localhost:8080/"])?;
     ensure!(shared.trim() == "shared", "containers share the network: {shared:?}");
 
     let table = place.kubectl(&["get", "pods"])?;
     ensure!(table.starts_with("NAME") && table.contains("pair") && table.contains("2/2"), "{table}");
     ensure!(place.kubectl(&["get", "pod", "pair", "-o", "yaml"])?.contains("phase: Running"));
     ensure!(place.json(&["get", "pod", "pair"])?["status"]["qosClass"] == "BestEffort");
-    let columns = place.kubectl(&["get", "pod", "pair", "-o", "custom-columns=NAME:.metadata.name,PHASE:.status.phase"])?;
+    let columns =
+        place.kubectl(&["get", "pod", "pair", "-o", "custom-columns=NAME:.metadata.name,PHASE:.status.phase"])?;
     ensure!(columns.contains("Running"), "{columns}");
     let described = place.kubectl(&["describe", "pod", "pair"])?;
     for part in ["Node:", "IP:", "Conditions:", "Scheduled", "Pulled", "Created", "Started", "QoS Class:"] {
@@ -59,10 +61,19 @@ pub fn a_session(place: &Place<'_>) -> anyhow::Result<()> {
     place.kubectl(&["expose", "pod", "pair", "--port=80", "--target-port=8080"])?;
     place.wait_for("endpoints/pair", "{.subsets[0].ports[0].port}", "8080")?;
     place.kubectl(&["create", "configmap", "settings", "--from-literal=a=b"])?;
-    place.kubectl(&["create", "deployment", "made", &format!("--image={}", image("busybox:1")), "--", "sleep", "1000"])?;
+    place.kubectl(&[
+        "create",
+        "deployment",
+        "made",
+        &format!("--image={}", image("busybox:1")),
+        "--",
+        "sleep",
+        "1000",
+    ])?;
     place.kubectl(&["rollout", "status", "deployment/made", "--timeout=30s"])?;
     ensure!(place.kubectl(&["auth", "can-i", "create", "pods"])?.trim() == "yes");
-    let denied = place.try_kubectl(&["auth", "can-i", "delete", "nodes", "--as=system:serviceaccount:default:default"])?;
+    let denied =
+        place.try_kubectl(&["auth", "can-i", "delete", "nodes", "--as=system:serviceaccount:default:default"])?;
     ensure!(denied.stdout.trim() == "no", "{denied:?}");
     ensure!(place.kubectl(&["explain", "pod.spec.containers.image"])?.contains("FIELD: image"));
     ensure!(place.kubectl(&["api-resources"])?.contains("deployments"));
@@ -106,7 +117,8 @@ fn logs(place: &Place<'_>) -> anyhow::Result<()> {
 }
 
 fn exec(place: &Place<'_>) -> anyhow::Result<()> {
-    let code = place.try_kubectl(&["exec", "pair", "-c", "client", "--", "sh", "-c", "echo out; echo err >&2; exit 7"])?;
+    let code =
+        place.try_kubectl(&["exec", "pair", "-c", "client", "--", "sh", "-c", "echo out; echo err >&2; exit 7"])?;
     ensure!(code.stdout == "out\n" && code.stderr.contains("err") && code.stderr.contains("exit code 7"), "{code:?}");
     let mut stdin = place.shared.running.kubectl_command();
     stdin.args(["-n", &place.namespace, "exec", "-i", "pair", "-c", "client", "--", "cat"]);
@@ -118,7 +130,11 @@ fn exec(place: &Place<'_>) -> anyhow::Result<()> {
     // `-t` needs a terminal: script(1) gives it one.
     let binary = place.shared.kubectl.display();
     let config = place.shared.running.kubeconfig();
-    let line = format!("{binary} --kubeconfig {} -n {} exec -it pair -c client -- sh -c 'tty && echo on a terminal'", config.display(), place.namespace);
+    let line = format!(
+        "{binary} --kubeconfig {} -n {} exec -it pair -c client -- sh -c 'tty && echo on a terminal'",
+        config.display(),
+        place.namespace
+    );
     let terminal = skiff_tests::command::run("script", ["-qec", &line, "/dev/null"])?;
     ensure!(terminal.contains("on a terminal"), "{terminal}");
     Ok(())
@@ -172,16 +188,37 @@ spec: {selector: {app: web}, ports: [{name: a, port: 80}]}
     place.apply(good)?;
     for (from, to, expected) in [
         ("image:", "imagee:", "unknown field \"spec.template.spec.containers[0].imagee\""),
-        ("replicas: 0", "replicas: none", "cannot unmarshal string into Go struct field DeploymentSpec.spec.replicas of type int32"),
-        ("{name: web, labels", "{name: Web_1, labels", "metadata.name: Invalid value: \"Web_1\": a lowercase RFC 1123 subdomain"),
-        ("labels: {app: web}}\n    spec", "labels: {app: \"we b\"}}\n    spec", "a valid label must be an empty string or consist of"),
-        ("ports: [{name: a, port: 80}]", "ports: [{name: a, port: 80}, {name: b, port: 80}]", "spec.ports[1]: Duplicate value"),
+        (
+            "replicas: 0",
+            "replicas: none",
+            "cannot unmarshal string into Go struct field DeploymentSpec.spec.replicas of type int32",
+        ),
+        (
+            "{name: web, labels",
+            "{name: Web_1, labels",
+            "metadata.name: Invalid value: \"Web_1\": a lowercase RFC 1123 subdomain",
+        ),
+        (
+            "labels: {app: web}}\n    spec",
+            "labels: {app: \"we b\"}}\n    spec",
+            "a valid label must be an empty string or consist of",
+        ),
+        (
+            "ports: [{name: a, port: 80}]",
+            "ports: [{name: a, port: 80}, {name: b, port: 80}]",
+            "spec.ports[1]: Duplicate value",
+        ),
         ("selector: {matchLabels: {app: web}}", "selector: {matchLabels: {app: web, b: c}}", "field is immutable"),
         ("kind: Deployment", "kind: Deploymnt", "no matches for kind \"Deploymnt\""),
         ("name: a, image", "name: A_, image", "spec.template.spec.containers[0].name: Invalid value: \"A_\""),
     ] {
         let done = place.try_apply(&good.replace(from, to))?;
-        ensure!(!done.ok && done.stderr.contains(expected), "{to}: expected {expected:?}, got {}{}", done.stdout, done.stderr);
+        ensure!(
+            !done.ok && done.stderr.contains(expected),
+            "{to}: expected {expected:?}, got {}{}",
+            done.stdout,
+            done.stderr
+        );
     }
     ensure!(place.apply(good)?.contains("unchanged"), "what was refused changed nothing");
     Ok(())

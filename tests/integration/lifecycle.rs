@@ -37,7 +37,10 @@ pub fn crashing_containers_back_off(place: &Place<'_>) -> anyhow::Result<()> {
     ensure!(place.kubectl(&["logs", "-p", "crash"])?.contains("attempt"));
     wait::until("an event tells of it", SOON, || {
         let events = place.kubectl(&["get", "events"])?;
-        ensure!(events.contains("BackOff") && events.contains("Back-off restarting failed container a in pod crash"), "{events}");
+        ensure!(
+            events.contains("BackOff") && events.contains("Back-off restarting failed container a in pod crash"),
+            "{events}"
+        );
         Ok(())
     })?;
 
@@ -78,7 +81,10 @@ pub fn deleted_pods_are_replaced(place: &Place<'_>) -> anyhow::Result<()> {
     wait::until("another takes its place", SOON, || {
         let pods = place.json(&["get", "pods"])?;
         let others = pods["items"].as_array().map_or(0, |items| {
-            items.iter().filter(|p| p["metadata"]["name"] != first.as_str() && p["status"]["phase"] == "Running").count()
+            items
+                .iter()
+                .filter(|p| p["metadata"]["name"] != first.as_str() && p["status"]["phase"] == "Running")
+                .count()
         });
         ensure!(others == 2, "{others} others");
         Ok(())
@@ -152,7 +158,10 @@ pub fn probes_decide(place: &Place<'_>) -> anyhow::Result<()> {
     })?;
     wait::until("the events say why", SOON, || {
         let events = place.kubectl(&["get", "events"])?;
-        ensure!(events.contains("Unhealthy") && events.contains("failed liveness probe, will be restarted"), "{events}");
+        ensure!(
+            events.contains("Unhealthy") && events.contains("failed liveness probe, will be restarted"),
+            "{events}"
+        );
         Ok(())
     })
 }

@@ -179,7 +179,9 @@ fn passes(shared: &Shared, name: &str, test: fn(&Place<'_>) -> anyhow::Result<()
     let seconds = started.elapsed().as_secs_f32();
     match result {
         Ok(()) => println!("ok     {name} ({seconds:.1} s)"),
-        Err(ref error) => println!("FAILED {name} ({seconds:.1} s)\n{error:#}\nthe agent's log:\n{}\n", shared.running.log_tail()),
+        Err(ref error) => {
+            println!("FAILED {name} ({seconds:.1} s)\n{error:#}\nthe agent's log:\n{}\n", shared.running.log_tail())
+        }
     }
     result.is_ok()
 }

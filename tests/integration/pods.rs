@@ -44,7 +44,8 @@ spec:
     let sh = |script: &str| place.kubectl(&["exec", "inside", "--", "sh", "-c", script]);
     let environment = sh("echo $COLOR $PASSWORD $POD $LIMIT $BOTH $S_color $KUBERNETES_SERVICE_PORT")?;
     ensure!(environment.trim() == "blue swordfish inside 67108864 blue-inside blue 443", "{environment}");
-    let files = sh("cat /config/dir/renamed; echo; cat /keys/password; echo; cat /info/labels; echo; cat /one.txt; hostname")?;
+    let files =
+        sh("cat /config/dir/renamed; echo; cat /keys/password; echo; cat /info/labels; echo; cat /one.txt; hostname")?;
     for part in ["content", "swordfish", "tier=\"back\"", "named"] {
         ensure!(files.contains(part), "{part} is not in {files}");
     }
@@ -58,7 +59,11 @@ spec:
         "apiVersion: v1\nkind: Pod\nmetadata: {{name: waiting}}\nspec:\n  terminationGracePeriodSeconds: 1\n  containers:\n  - {{name: a, image: {}, command: [sleep, '1000'], envFrom: [{{configMapRef: {{name: later}}}}]}}\n",
         image("busybox:1")
     ))?;
-    place.wait_for("pod/waiting", "{.status.containerStatuses[0].state.waiting.reason}", "CreateContainerConfigError")?;
+    place.wait_for(
+        "pod/waiting",
+        "{.status.containerStatuses[0].state.waiting.reason}",
+        "CreateContainerConfigError",
+    )?;
     place.kubectl(&["create", "configmap", "later", "--from-literal=a=b"])?;
     place.wait_for("pod/waiting", "{.status.phase}", "Running")
 }
@@ -85,10 +90,17 @@ pub fn the_service_account_can_ask_the_api(place: &Place<'_>) -> anyhow::Result<
     let file = tempfile::NamedTempFile::new()?;
     std::fs::write(file.path(), ca)?;
     let ask = |path: &str| {
-        skiff_tests::command::run("curl", [
-            "-s", "--cacert", &file.path().to_string_lossy(), "-H", &format!("Authorization: Bearer {token}"),
-            &format!("https://127.0.0.1:{}{path}", place.shared.running.api_port()),
-        ])
+        skiff_tests::command::run(
+            "curl",
+            [
+                "-s",
+                "--cacert",
+                &file.path().to_string_lossy(),
+                "-H",
+                &format!("Authorization: Bearer {token}"),
+                &format!("https://127.0.0.1:{}{path}", place.shared.running.api_port()),
+            ],
+        )
     };
     ensure!(ask(&format!("/api/v1/namespaces/{}/pods", place.namespace))?.contains("\"kind\":\"PodList\""));
     let refused = ask("/api/v1/nodes")?;

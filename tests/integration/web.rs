@@ -81,8 +81,25 @@ pub fn a_deployment_answers_everywhere(place: &Place<'_>) -> anyhow::Result<()> 
     let busybox = image("busybox:1");
     let url = format!("http://web.{}.svc.cluster.local/", place.namespace);
     let from_pod = |url: &str| {
-        place.kubectl(&["run", "asker", "--image", &busybox, "--restart=Never", "--rm", "-i", "--quiet", "--command",
-            "--", "wget", "-q", "-O", "-", "-T", "5", url])
+        place.kubectl(&[
+            "run",
+            "asker",
+            "--image",
+            &busybox,
+            "--restart=Never",
+            "--rm",
+            "-i",
+            "--quiet",
+            "--command",
+            "--",
+            "wget",
+            "-q",
+            "-O",
+            "-",
+            "-T",
+            "5",
+            url,
+        ])
     };
     let page = from_pod(&url)?;
     ensure!(page.contains("version one"), "{page}");
@@ -126,7 +143,12 @@ pub fn an_upgrade_loses_no_request(place: &Place<'_>) -> anyhow::Result<()> {
     let sent = sent.into_inner();
     println!("       {sent} requests during two upgrades and a rollback, {} failed", failures.len());
     ensure!(sent > 100, "only {sent} requests were sent");
-    ensure!(failures.is_empty(), "{} of {sent} requests failed: {:?}", failures.len(), &failures[..failures.len().min(3)]);
+    ensure!(
+        failures.is_empty(),
+        "{} of {sent} requests failed: {:?}",
+        failures.len(),
+        &failures[..failures.len().min(3)]
+    );
     Ok(())
 }
 

@@ -134,11 +134,7 @@ impl Controller {
             Action::Delete(set) => {
                 let preconditions = Preconditions { uid: set.uid(), resource_version: set.resource_version() };
                 let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::background() };
-                match api.delete(&set.name_any(), &params).await {
-                    Ok(_) => {}
-                    Err(error) if objects::is_outdated(&error) => {}
-                    Err(error) => return Err(error.into()),
-                }
+                objects::settle(api.delete(&set.name_any(), &params).await)?;
             }
         }
         Ok(())
@@ -171,21 +167,13 @@ impl Controller {
     async fn patch_set(&self, set: &ReplicaSet, mut patch: Value) -> Result<(), kube::Error> {
         let api: Api<ReplicaSet> = Api::namespaced(self.client.clone(), &set.namespace().unwrap_or_default());
         patch["metadata"]["resourceVersion"] = json!(set.resource_version());
-        match api.patch(&set.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await {
-            Ok(_) => Ok(()),
-            Err(error) if objects::is_outdated(&error) => Ok(()),
-            Err(error) => Err(error),
-        }
+        objects::settle(api.patch(&set.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await)
     }
 
     async fn write_revision(&self, deployment: &Deployment, revision: &str) -> Result<(), BoxError> {
         let api: Api<Deployment> = Api::namespaced(self.client.clone(), &deployment.namespace().unwrap_or_default());
         let patch = json!({"metadata": {"annotations": {plan::REVISION: revision}}});
-        match api.patch(&deployment.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await {
-            Ok(_) => Ok(()),
-            Err(error) if objects::is_outdated(&error) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
+        Ok(objects::settle(api.patch(&deployment.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await)?)
     }
 
     async fn write_status(&self, deployment: &Deployment, status: &DeploymentStatus) -> Result<(), BoxError> {
@@ -208,11 +196,9 @@ impl Controller {
 
     async fn patch_status(&self, deployment: &Deployment, patch: Value) -> Result<(), BoxError> {
         let api: Api<Deployment> = Api::namespaced(self.client.clone(), &deployment.namespace().unwrap_or_default());
-        match api.patch_status(&deployment.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await {
-            Ok(_) => Ok(()),
-            Err(error) if objects::is_outdated(&error) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
+        Ok(objects::settle(
+            api.patch_status(&deployment.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await,
+        )?)
     }
 }
 

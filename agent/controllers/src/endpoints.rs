@@ -82,7 +82,7 @@ impl Controller {
                 api.patch(&wanted.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await.map(drop)
             }
         };
-        settle(result)
+        objects::settle(result)
     }
 
     /// Keeps the slices that are there under their names, adds and removes what is missing or left over.
@@ -101,18 +101,18 @@ impl Controller {
         let mut ours = ours.into_iter();
         for slice in wanted {
             match ours.next() {
-                None => settle(api.create(&PostParams::default(), &slice).await.map(drop))?,
+                None => objects::settle(api.create(&PostParams::default(), &slice).await.map(drop))?,
                 Some(old) if old.endpoints == slice.endpoints && old.ports == slice.ports => {}
                 Some(old) => {
                     let patch = json!({"metadata": {"resourceVersion": old.resource_version()},
                         "endpoints": slice.endpoints, "ports": slice.ports});
                     let patched = api.patch(&old.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await;
-                    settle(patched.map(drop))?;
+                    objects::settle(patched.map(drop))?;
                 }
             }
         }
         for left_over in ours {
-            settle(api.delete(&left_over.name_any(), &DeleteParams::default()).await.map(drop))?;
+            objects::settle(api.delete(&left_over.name_any(), &DeleteParams::default()).await.map(drop))?;
         }
         Ok(())
     }
@@ -124,7 +124,7 @@ impl Controller {
             let made_here = objects::labels(&*endpoints).contains_key(plan::MADE_HERE);
             if made_here && self.services.get(Some(&namespace), &endpoints.name_any()).is_none() {
                 let api: Api<Endpoints> = Api::namespaced(self.client.clone(), &namespace);
-                settle(api.delete(&endpoints.name_any(), &DeleteParams::default()).await.map(drop))?;
+                objects::settle(api.delete(&endpoints.name_any(), &DeleteParams::default()).await.map(drop))?;
             }
         }
         Ok(())
@@ -134,14 +134,6 @@ impl Controller {
 fn labels_kept(current: &Endpoints, wanted: &Endpoints) -> bool {
     let labels = objects::labels(current);
     objects::labels(wanted).iter().all(|(key, value)| labels.get(key) == Some(value))
-}
-
-/// Somebody else wrote first: the next snapshot shows what is left to do.
-fn settle(result: Result<(), kube::Error>) -> Result<(), kube::Error> {
-    match result {
-        Err(error) if objects::is_outdated(&error) => Ok(()),
-        result => result,
-    }
 }
 
 impl Reconciler for Controller {

@@ -133,21 +133,15 @@ impl Controller {
         let params = if foreground { DeleteParams::foreground() } else { DeleteParams::background() };
         let preconditions = Some(Preconditions { uid: Some(item.uid()), resource_version: None });
         let params = DeleteParams { preconditions, ..params };
-        match item.api(&self.client).delete(&item.metadata.name_any(), &params).await {
-            Ok(_) => Ok(()),
-            Err(error) if objects::is_outdated(&error) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
+        Ok(objects::settle(item.api(&self.client).delete(&item.metadata.name_any(), &params).await)?)
     }
 
     async fn patch(&self, item: &Item, mut metadata: Value) -> Result<(), BoxError> {
         metadata["resourceVersion"] = json!(item.metadata.resource_version());
         let patch = Patch::Merge(json!({"metadata": metadata}));
-        match item.api(&self.client).patch(&item.metadata.name_any(), &PatchParams::default(), &patch).await {
-            Ok(_) => Ok(()),
-            Err(error) if objects::is_outdated(&error) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
+        Ok(objects::settle(
+            item.api(&self.client).patch(&item.metadata.name_any(), &PatchParams::default(), &patch).await,
+        )?)
     }
 
     async fn remove_finalizer(&self, item: &Item, name: &str) -> Result<(), BoxError> {

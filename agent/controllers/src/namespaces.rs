@@ -50,11 +50,7 @@ impl Controller {
         let path = format!("/api/v1/namespaces/{}/finalize", namespace.name_any());
         let request =
             Request::put(path).header("content-type", "application/json").body(serde_json::to_vec(&object)?)?;
-        match self.client.request::<Value>(request).await {
-            Ok(_) => Ok(()),
-            Err(error) if objects::is_outdated(&error) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
+        Ok(objects::settle(self.client.request::<Value>(request).await)?)
     }
 }
 

@@ -60,11 +60,7 @@ impl Controller {
         if node.spec.as_ref().and_then(|s| s.taints.clone()).unwrap_or_default() != taints {
             let api: Api<Node> = Api::all(self.client.clone());
             let patch = json!({"metadata": {"resourceVersion": node.resource_version()}, "spec": {"taints": taints}});
-            match api.patch(&node.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await {
-                Ok(_) => {}
-                Err(error) if objects::is_outdated(&error) => {}
-                Err(error) => return Err(error.into()),
-            }
+            objects::settle(api.patch(&node.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await)?;
         }
         self.evict(node, &taints, now).await
     }
@@ -100,11 +96,7 @@ impl Controller {
                     format!("Marking for deletion Pod {}/{}", pod.namespace().unwrap_or_default(), pod.name_any());
                 let regarding = objects::reference(&*pod);
                 self.recorder.event(&regarding, EventKind::Normal, "TaintManagerEviction", &message).await;
-                match api.delete(&pod.name_any(), &DeleteParams::default()).await {
-                    Ok(_) => {}
-                    Err(error) if objects::is_outdated(&error) => {}
-                    Err(error) => return Err(error.into()),
-                }
+                objects::settle(api.delete(&pod.name_any(), &DeleteParams::default()).await)?;
             }
         }
         Ok(())

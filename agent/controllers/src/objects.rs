@@ -90,7 +90,18 @@ pub fn time(at: Timestamp) -> Time {
     Time(at)
 }
 
-/// Whether the API answered that somebody else wrote first, or that the object is gone: the next snapshot shows it.
+/// Whether the API answered that somebody else wrote first, or that the object or its namespace is gone or going: the
+/// next snapshot shows it.
 pub fn is_outdated(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status) if status.code == 404 || status.code == 409)
+    let kube::Error::Api(status) = error else { return false };
+    matches!(status.code, 404 | 409)
+        || (status.code == 403 && status.message.ends_with("because it is being terminated"))
+}
+
+/// Takes an outdated write as done: there is nothing to write any more, or the next snapshot shows what is left.
+pub fn settle<T>(result: Result<T, kube::Error>) -> Result<(), kube::Error> {
+    match result {
+        Err(error) if is_outdated(&error) => Ok(()),
+        result => result.map(drop),
+    }
 }

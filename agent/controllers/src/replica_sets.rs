@@ -110,6 +110,7 @@ impl Controller {
         for result in made {
             match result {
                 Ok(pod) => self.created(set, uid, &pod).await,
+                Err(error) if objects::is_outdated(&error) => {}
                 Err(error) => {
                     let message = format!("Error creating: {}", api_message(&error));
                     self.event(set, EventKind::Warning, "FailedCreate", &message).await;
@@ -164,11 +165,7 @@ impl Controller {
     async fn write_owners(&self, pod: &Pod, owners: serde_json::Value) -> Result<(), kube::Error> {
         let api: Api<Pod> = Api::namespaced(self.client.clone(), &pod.namespace().unwrap_or_default());
         let patch = json!({"metadata": {"uid": pod.uid(), "ownerReferences": owners}});
-        match api.patch(&pod.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await {
-            Ok(_) => Ok(()),
-            Err(error) if objects::is_outdated(&error) => Ok(()),
-            Err(error) => Err(error),
-        }
+        objects::settle(api.patch(&pod.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await)
     }
 
     async fn write_status(&self, set: &ReplicaSet, status: &ReplicaSetStatus) -> Result<(), kube::Error> {
@@ -182,11 +179,7 @@ impl Controller {
             }
         }
         let patch = json!({"status": status});
-        match api.patch_status(&set.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await {
-            Ok(_) => Ok(()),
-            Err(error) if objects::is_outdated(&error) => Ok(()),
-            Err(error) => Err(error),
-        }
+        objects::settle(api.patch_status(&set.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await)
     }
 }
 

@@ -71,11 +71,7 @@ impl Scheduler {
         let condition = json!({"type": "PodScheduled", "status": "False", "reason": "Unschedulable",
             "message": message, "lastTransitionTime": objects::time(objects::now())});
         let patch = Patch::Strategic(json!({"status": {"conditions": [condition]}}));
-        match api.patch_status(&pod.name_any(), &PatchParams::default(), &patch).await {
-            Ok(_) => Ok(()),
-            Err(error) if objects::is_outdated(&error) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
+        Ok(objects::settle(api.patch_status(&pod.name_any(), &PatchParams::default(), &patch).await)?)
     }
 }
 

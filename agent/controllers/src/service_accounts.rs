@@ -45,7 +45,7 @@ impl Controller {
         let mut account = ServiceAccount::default();
         account.metadata.name = Some(ACCOUNT.to_owned());
         let api: Api<ServiceAccount> = Api::namespaced(self.client.clone(), namespace);
-        settle(api.create(&PostParams::default(), &account).await.map(drop))
+        objects::settle(api.create(&PostParams::default(), &account).await.map(drop))
     }
 
     async fn ensure_root_certificate(&self, namespace: &str) -> Result<(), kube::Error> {
@@ -68,15 +68,7 @@ impl Controller {
                 api.create(&PostParams::default(), &map).await.map(drop)
             }
         };
-        settle(result)
-    }
-}
-
-fn settle(result: Result<(), kube::Error>) -> Result<(), kube::Error> {
-    match result {
-        // Made by somebody else, or the namespace has begun to end.
-        Err(kube::Error::Api(status)) if matches!(status.code, 403 | 404 | 409) => Ok(()),
-        result => result,
+        objects::settle(result)
     }
 }
 

@@ -78,8 +78,7 @@ pub async fn run(plan: Plan) -> anyhow::Result<()> {
 /// One agent on one data directory.
 pub fn lock(paths: &Paths) -> anyhow::Result<Flock<std::fs::File>> {
     use std::io::{Read, Seek, Write};
-    std::fs::create_dir_all(&paths.data_dir)
-        .with_context(|| format!("cannot create {}", paths.data_dir.display()))?;
+    std::fs::create_dir_all(&paths.data_dir).with_context(|| format!("cannot create {}", paths.data_dir.display()))?;
     let path = paths.lock();
     let file = std::fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
     let file = file.with_context(|| format!("cannot open {}", path.display()))?;
@@ -148,8 +147,7 @@ async fn start_api(
     let pki = Arc::new(Pki::open(&plan.paths.pki(), plan.names())?);
     let store_config = plan.store();
     let store = tokio::task::spawn_blocking(move || Embedded::open(store_config)).await??;
-    let config =
-        skiff_apiserver::Config { address: plan.api_address(), service_network: plan.service_network() };
+    let config = skiff_apiserver::Config { address: plan.api_address(), service_network: plan.service_network() };
     let api = Api::start(config, store.clone(), &pki, shutdown.clone()).await?;
     let serving = api.clone().serve(tokio::net::TcpListener::from_std(listener)?, Arc::clone(&pki), shutdown.clone());
     tasks.spawn(async move {
@@ -194,21 +192,23 @@ async fn start_node(
         informers.pods.clone(),
         shutdown.clone(),
     ));
-    let node = skiff_node::Node::build(plan.node(), api.client(&format!("system:node:{}", plan.node_name)), runtime);
-    api.connect_node(&plan.node_name, Arc::new(InProcessNode(node.clone())));
+    let client = api.client(&format!("system:node:{}", plan.node_name));
+    let node = skiff_node::Node::build(plan.node(), client, runtime, shutdown);
+    api.connect_node(&plan.node_name, Arc::new(InProcessNode(node.server())));
     tasks.spawn(node.run(shutdown.clone()));
     Ok(())
 }
 
 /// The node of this process, as the API calls it.
-struct InProcessNode(Arc<skiff_node::Node>);
+struct InProcessNode(skiff_node::Server);
 
 impl skiff_apiserver::NodeService for InProcessNode {
     fn call(
         &self,
         request: http::Request<skiff_apiserver::Body>,
-    ) -> futures::future::BoxFuture<'static, Result<http::Response<skiff_apiserver::Body>, std::convert::Infallible>> {
-        let node = Arc::clone(&self.0);
+    ) -> futures::future::BoxFuture<'static, Result<http::Response<skiff_apiserver::Body>, std::convert::Infallible>>
+    {
+        let node = self.0.clone();
         Box::pin(async move { Ok(node.handle(request).await) })
     }
 }
@@ -233,11 +233,12 @@ async fn announce(plan: &Plan, client: kube::Client, started: std::time::Instant
     }
 }
 
-/// Does something once per interval until `shutdown`.
+/// Does something now and once per interval until `shutdown`.
 async fn keep<F: Future<Output = ()>>(shutdown: CancellationToken, interval: Duration, work: impl Fn() -> F) {
     loop {
+        work().await;
         tokio::select! {
-            () = tokio::time::sleep(interval) => work().await,
+            () = tokio::time::sleep(interval) => {}
             () = shutdown.cancelled() => return,
         }
     }

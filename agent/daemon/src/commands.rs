@@ -17,7 +17,9 @@ const CONFIG: &str = "/etc/skiff/skiff.toml";
 
 #[derive(Parser)]
 #[command(name = "skiff", version, about = "One box, a home server: Kubernetes manifests on this machine")]
-#[command(after_help = "Examples:\n  skiff up                     run the agent with the settings of /etc/skiff/skiff.toml\n  skiff status                 how the box is doing\n  skiff kubeconfig > ~/.kube/config   let kubectl find the box")]
+#[command(
+    after_help = "Examples:\n  skiff up                     run the agent with the settings of /etc/skiff/skiff.toml\n  skiff status                 how the box is doing\n  skiff kubeconfig > ~/.kube/config   let kubectl find the box"
+)]
 pub struct CommandLine {
     #[command(subcommand)]
     command: Command,
@@ -33,19 +35,27 @@ pub struct DataDir {
 #[derive(Subcommand)]
 enum Command {
     /// Run the agent in the foreground
-    #[command(after_help = "Examples:\n  skiff up\n  skiff up --config skiff.toml --data-dir ./box\n\nSIGTERM and Ctrl-C stop the agent and leave the pods running; the next `skiff up` takes them over.")]
+    #[command(
+        after_help = "Examples:\n  skiff up\n  skiff up --config skiff.toml --data-dir ./box\n\nSIGTERM and Ctrl-C stop the agent and leave the pods running; the next `skiff up` takes them over."
+    )]
     Up(up::Arguments),
     /// Stop every pod and the container runtime
-    #[command(after_help = "Examples:\n  skiff down\n  skiff down --purge --yes     also delete the data: API objects, images, volumes, keys")]
+    #[command(
+        after_help = "Examples:\n  skiff down\n  skiff down --purge --yes     also delete the data: API objects, images, volumes, keys"
+    )]
     Down(down::Arguments),
     /// Show node, pods, addresses, memory, versions and what is wrong
     #[command(after_help = "Examples:\n  skiff status\n  skiff status -o json")]
     Status(status::Arguments),
     /// Print the administrator's kubeconfig
-    #[command(after_help = "Examples:\n  skiff kubeconfig > ~/.kube/config\n  KUBECONFIG=/var/lib/skiff/kubeconfig.yaml kubectl get pods")]
+    #[command(
+        after_help = "Examples:\n  skiff kubeconfig > ~/.kube/config\n  KUBECONFIG=/var/lib/skiff/kubeconfig.yaml kubectl get pods"
+    )]
     Kubeconfig(DataDir),
     /// Import, list and remove container images
-    #[command(after_help = "Examples:\n  skiff images import nginx.tar\n  skiff images list\n  skiff images remove docker.io/library/nginx:1")]
+    #[command(
+        after_help = "Examples:\n  skiff images import nginx.tar\n  skiff images list\n  skiff images remove docker.io/library/nginx:1"
+    )]
     Images(images::Arguments),
     /// Check a settings file
     #[command(after_help = "Examples:\n  skiff check /etc/skiff/skiff.toml")]

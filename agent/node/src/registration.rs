@@ -93,7 +93,8 @@ async fn ensure_labels(context: &Context, api: &Api<Node>, node: &Node) -> kube:
 /// Times are only renewed together with something that matters, so that an idle node writes nothing.
 fn merge_conditions(old: Vec<NodeCondition>, ours: Vec<NodeCondition>, now: Timestamp) -> Vec<NodeCondition> {
     let time = || Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(now));
-    let same = |a: &NodeCondition, b: &NodeCondition| a.status == b.status && a.reason == b.reason && a.message == b.message;
+    let same =
+        |a: &NodeCondition, b: &NodeCondition| a.status == b.status && a.reason == b.reason && a.message == b.message;
     let unchanged = ours.iter().all(|new| old.iter().any(|old| old.type_ == new.type_ && same(old, new)));
     if unchanged {
         return old;

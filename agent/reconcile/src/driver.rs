@@ -93,17 +93,24 @@ async fn wait(next: Next) {
     }
 }
 
-/// An error with its sources, on one line.
+/// An error with its sources, on one line; what a source only says again is left out.
 struct Chain<'a>(&'a (dyn std::error::Error + 'static));
 
 impl std::fmt::Display for Chain<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.0)?;
+        // The client shows an API error with all its parts; its message says it all.
+        if let Some(kube::Error::Api(status)) = self.0.downcast_ref::<kube::Error>() {
+            return f.write_str(&status.message);
+        }
+        let mut said = self.0.to_string();
         let mut source = self.0.source();
         while let Some(error) = source {
-            write!(f, ": {error}")?;
+            let text = error.to_string();
+            if !said.contains(&text) {
+                said = format!("{said}: {text}");
+            }
             source = error.source();
         }
-        Ok(())
+        f.write_str(&said)
     }
 }

@@ -27,65 +27,96 @@ fn the_shipped_file_shows_the_defaults() {
 
 #[test]
 fn an_unknown_key_is_named_with_its_line() {
-    check("[network]\npod_cdir = \"10.0.0.0/24\"\n", expect![[r#"
+    check(
+        "[network]\npod_cdir = \"10.0.0.0/24\"\n",
+        expect![[r#"
         skiff.toml: TOML parse error at line 2, column 1
           |
         2 | pod_cdir = "10.0.0.0/24"
           | ^^^^^^^^
-        unknown field `pod_cdir`, expected one of `pod_cidr`, `service_cidr`, `cluster_domain`, `node_ports`, `bridge`, `table`, `mtu`, `upstream_dns`"#]]);
+        unknown field `pod_cdir`, expected one of `pod_cidr`, `service_cidr`, `cluster_domain`, `node_ports`, `bridge`, `table`, `mtu`, `upstream_dns`"#]],
+    );
 }
 
 #[test]
 fn a_wrong_type_is_named() {
-    check("[node]\nmax_pods = \"many\"\n", expect![[r#"
+    check(
+        "[node]\nmax_pods = \"many\"\n",
+        expect![[r#"
         skiff.toml: TOML parse error at line 2, column 12
           |
         2 | max_pods = "many"
           |            ^^^^^^
-        invalid type: string "many", expected u32"#]]);
+        invalid type: string "many", expected u32"#]],
+    );
 }
 
 #[test]
 fn impossible_values_are_named() {
-    check("[network]\npod_cidr = \"10.42.0.7/24\"\n", expect![[r#"
+    check(
+        "[network]\npod_cidr = \"10.42.0.7/24\"\n",
+        expect![[r#"
         skiff.toml: TOML parse error at line 2, column 12
           |
         2 | pod_cidr = "10.42.0.7/24"
           |            ^^^^^^^^^^^^^^
-        "10.42.0.7/24" does not start at the network's first address: write "10.42.0.0/24""#]]);
-    check("[network]\nbridge = \"Skiff Bridge\"\n", expect![[r#"
+        "10.42.0.7/24" does not start at the network's first address: write "10.42.0.0/24""#]],
+    );
+    check(
+        "[network]\nbridge = \"Skiff Bridge\"\n",
+        expect![[r#"
         skiff.toml: TOML parse error at line 2, column 10
           |
         2 | bridge = "Skiff Bridge"
           |          ^^^^^^^^^^^^^^
-        "Skiff Bridge" is not a name of at most 15 lower-case letters, digits and '-', starting with a letter"#]]);
-    check("[network]\nnode_ports = \"9-1\"\n", expect![[r#"
+        "Skiff Bridge" is not a name of at most 15 lower-case letters, digits and '-', starting with a letter"#]],
+    );
+    check(
+        "[network]\nnode_ports = \"9-1\"\n",
+        expect![[r#"
         skiff.toml: TOML parse error at line 2, column 14
           |
         2 | node_ports = "9-1"
           |              ^^^^^
-        "9-1" is not a range of ports such as "30000-32767""#]]);
-    check("[api]\nlisten = \"here\"\n", expect![[r#"
+        "9-1" is not a range of ports such as "30000-32767""#]],
+    );
+    check(
+        "[api]\nlisten = \"here\"\n",
+        expect![[r#"
         skiff.toml: TOML parse error at line 2, column 10
           |
         2 | listen = "here"
           |          ^^^^^^
-        invalid socket address syntax"#]]);
+        invalid socket address syntax"#]],
+    );
 }
 
 #[test]
 fn values_that_do_not_fit_together_are_named() {
-    check("[network]\npod_cidr = \"10.43.0.0/24\"\n", expect![[r#"skiff.toml: network.pod_cidr = "10.43.0.0/24" and network.service_cidr = "10.43.0.0/16" overlap: choose two separate networks"#]]);
+    check(
+        "[network]\npod_cidr = \"10.43.0.0/24\"\n",
+        expect![[
+            r#"skiff.toml: network.pod_cidr = "10.43.0.0/24" and network.service_cidr = "10.43.0.0/16" overlap: choose two separate networks"#
+        ]],
+    );
     check("[node]\nmax_pods = 0\n", expect!["skiff.toml: node.max_pods = 0 is out of range: allowed are 1 to 1000"]);
-    check("version = 2\n", expect!["skiff.toml: version = 2 is not known: this program reads version 1; a newer file needs a newer program"]);
+    check(
+        "version = 2\n",
+        expect![
+            "skiff.toml: version = 2 is not known: this program reads version 1; a newer file needs a newer program"
+        ],
+    );
 }
 
 #[test]
 fn what_is_not_toml_is_named() {
-    check("[network\n", expect![[r#"
+    check(
+        "[network\n",
+        expect![[r#"
         skiff.toml: TOML parse error at line 1, column 9
           |
         1 | [network
           |         ^
-        unclosed table, expected `]`"#]]);
+        unclosed table, expected `]`"#]],
+    );
 }

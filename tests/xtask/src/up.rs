@@ -179,7 +179,8 @@ impl Workplace {
         std::fs::write(&manifest, DEMO)?;
         self.kubectl(kubectl, &["apply", "-f", &manifest.to_string_lossy()])?;
         self.wait("the demo", agent, || {
-            let ready = self.kubectl(kubectl, &["get", "deployment", "demo", "-o", "jsonpath={.status.readyReplicas}"])?;
+            let ready =
+                self.kubectl(kubectl, &["get", "deployment", "demo", "-o", "jsonpath={.status.readyReplicas}"])?;
             if ready == "2" { Ok(()) } else { bail!("{ready:?} of 2 pods are ready") }
         })?;
         let address = self.kubectl(kubectl, &["get", "service", "demo", "-o", "jsonpath={.spec.clusterIP}"])?;
@@ -210,7 +211,8 @@ fn fetch(address: &str) -> anyhow::Result<String> {
     Ok(page)
 }
 
-const PAGE: &str = "<!doctype html>\n<title>Skiff</title>\n<h1>Skiff</h1>\n<p>This page is served by two pods on this machine.</p>\n";
+const PAGE: &str =
+    "<!doctype html>\n<title>Skiff</title>\n<h1>Skiff</h1>\n<p>This page is served by two pods on this machine.</p>\n";
 
 const DEMO: &str = r"apiVersion: apps/v1
 kind: Deployment

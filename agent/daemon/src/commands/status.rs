@@ -153,7 +153,9 @@ fn print(status: &Status) {
     println!("Address    {}   API {}", status.address, status.api);
     println!("Versions   skiff {}, Kubernetes {}, {}", status.version, status.kubernetes, status.runtime);
     let memory = status.agent_memory_bytes.map_or("unknown".to_owned(), mebibytes);
-    let uptime = status.uptime_seconds.map_or("unknown".to_owned(), |s| format!("{}h{:02}m{:02}s", s / 3600, s / 60 % 60, s % 60));
+    let uptime = status
+        .uptime_seconds
+        .map_or("unknown".to_owned(), |s| format!("{}h{:02}m{:02}s", s / 3600, s / 60 % 60, s % 60));
     println!("Agent      {memory} resident, up {uptime}");
     let pods = &status.pods;
     println!(

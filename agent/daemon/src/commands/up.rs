@@ -38,8 +38,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     if arguments.restore_snapshot {
         restore(&plan.paths)?;
     }
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(WORKER_THREADS).enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKER_THREADS).enable_all().build()?;
     let result = runtime.block_on(agent::run(plan));
     // Tasks that wait for a pod's program must not hold the process.
     runtime.shutdown_timeout(std::time::Duration::from_millis(500));

@@ -470,8 +470,14 @@ impl Worker {
         let hurried = async move {
             let _ = watched.wait_for(|desired| desired.ending().is_some_and(|asked| asked < grace)).await;
         };
+        let stopping = async {
+            if !grace.is_zero() && observed.running().next().is_some() {
+                super::drain::wait(&self.context, &pod).await;
+            }
+            stop::pod(&self.context, &pod, &observed, grace).await
+        };
         tokio::select! {
-            stopped = stop::pod(&self.context, &pod, &observed, grace) => stopped?,
+            stopped = stopping => stopped?,
             () = hurried => return Ok(false),
         }
         let observed = self.settled().await?;
