@@ -1,1 +1,7 @@
 //! Pods on this machine.
+
+mod logs;
+mod server;
+mod streaming;
+
+pub use server::{Body, Server};
