@@ -101,7 +101,7 @@ impl Refusal {
         Self { code: StatusCode::INTERNAL_SERVER_ERROR, reason: "InternalError", message: message.into() }
     }
 
-    fn into_response(self) -> Response<Body> {
+    pub fn into_response(self) -> Response<Body> {
         let status = json!({
             "kind": "Status",
             "apiVersion": "v1",
