@@ -9,6 +9,7 @@ use skiff_cri::{Runtime, pb};
 use crate::server::{Body, Found, Query, Refusal, Target};
 
 mod client;
+mod port_forward;
 mod relay;
 mod spdy;
 mod upgrade;
@@ -16,6 +17,7 @@ mod upstream;
 mod websocket;
 
 use client::{Client, PROTOCOLS};
+pub(crate) use port_forward::port_forward;
 use upgrade::Offer;
 use upstream::Upstream;
 
@@ -100,15 +102,6 @@ async fn connect(
         }
     });
     Ok(response)
-}
-
-pub(crate) async fn port_forward(
-    _runtime: &Arc<dyn Runtime>,
-    _namespace: &str,
-    _pod: &str,
-    _request: Request<Body>,
-) -> Result<Response<Body>, Refusal> {
-    Err(Refusal::internal("soon"))
 }
 
 #[cfg(test)]

@@ -53,6 +53,10 @@ pub(super) enum Error {
     Gone,
 }
 
+/// Nobody is there to receive any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Gone;
+
 /// What one client sends and gets. Streams it did not ask for are missing.
 pub(super) struct Client {
     pub stdin: Option<mpsc::Receiver<Bytes>>,
@@ -109,7 +113,7 @@ impl Client {
         };
         // Clients may wait for an empty message as a sign that the streams are there.
         let lowest = client.stdout.as_ref().or(client.stderr.as_ref()).unwrap_or(&client.error);
-        lowest.send(Bytes::new()).await;
+        let _ = lowest.send(Bytes::new()).await;
         client
     }
 
@@ -133,16 +137,16 @@ impl Client {
 }
 
 impl Sink {
-    /// A client that is gone gets nothing; its end shows at the link.
-    pub async fn send(&self, data: Bytes) {
+    /// Why it went is of no use to whoever sends; the end of the whole connection shows at the link.
+    pub async fn send(&self, data: Bytes) -> Result<(), Gone> {
         match self {
             Sink::WebSocket { channel, messages } => {
                 let mut message = BytesMut::with_capacity(1 + data.len());
                 message.put_u8(*channel);
                 message.put_slice(&data);
-                let _ = messages.send(message.freeze()).await;
+                messages.send(message.freeze()).await.map_err(|_| Gone)
             }
-            Sink::Spdy(writer) => drop(writer.send(data).await),
+            Sink::Spdy(writer) => writer.send(data).await.map_err(|_| Gone),
         }
     }
 

@@ -65,7 +65,8 @@ async fn show(from: Option<mpsc::Receiver<Bytes>>, to: Option<Sink>) {
         return;
     };
     while let Some(data) = from.recv().await {
-        to.send(data).await;
+        // Whoever wants no more of it still gets the exit code.
+        let _ = to.send(data).await;
     }
     to.close().await;
 }

@@ -100,17 +100,17 @@ async fn runtime(wanted: Wanted) -> String {
 async fn run(client: Client) {
     let (mut stdin, stdout) = (client.stdin.unwrap(), client.stdout.unwrap());
     if let Some(mut resize) = client.resize {
-        stdout.send(resize.recv().await.unwrap()).await;
+        stdout.send(resize.recv().await.unwrap()).await.unwrap();
     }
     while let Some(data) = stdin.recv().await {
-        stdout.send(data).await;
+        stdout.send(data).await.unwrap();
     }
     stdout.close().await;
     if let Some(stderr) = client.stderr {
-        stderr.send(Bytes::from_static(b"end of input")).await;
+        stderr.send(Bytes::from_static(b"end of input")).await.unwrap();
         stderr.close().await;
     }
-    client.error.send(EXIT_3.into()).await;
+    client.error.send(EXIT_3.into()).await.unwrap();
     client.error.close().await;
     client.link.finish().await;
 }

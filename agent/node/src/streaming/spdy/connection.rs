@@ -39,6 +39,8 @@ const CANCEL: u32 = 5;
 pub(in crate::streaming) enum Error {
     #[error("the connection has ended")]
     Ended,
+    #[error("the stream has been reset")]
+    Reset,
     #[error("the peer did not accept the stream in time")]
     NoReply,
     #[error("SPDY codec")]
@@ -151,8 +153,12 @@ impl Stream {
 }
 
 impl StreamWriter {
+    /// Fails when the peer has reset the stream.
     pub async fn send(&self, mut data: Bytes) -> Result<(), Error> {
         while !data.is_empty() {
+            if !self.shared.streams().contains_key(&self.id) {
+                return Err(Error::Reset);
+            }
             let chunk = data.split_to(data.len().min(DATA_BYTES_MAX));
             self.shared.send(Frame::Data { stream: self.id, fin: false, data: chunk }).await?;
         }
@@ -161,6 +167,9 @@ impl StreamWriter {
 
     /// Ends our half.
     pub async fn close(self) -> Result<(), Error> {
+        if !self.shared.streams().contains_key(&self.id) {
+            return Err(Error::Reset);
+        }
         let sent = self.shared.send(Frame::Data { stream: self.id, fin: true, data: Bytes::new() }).await;
         self.shared.close_local(self.id);
         sent
