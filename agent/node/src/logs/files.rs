@@ -43,8 +43,10 @@ impl LogFiles {
         };
         let prefix = format!("{name}.");
         let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
-        let mut paths: Vec<PathBuf> =
-            entries.filter(|e| e.file_name().to_str().is_some_and(|n| is_rotated(n, &prefix))).map(|e| e.path()).collect();
+        let mut paths: Vec<PathBuf> = entries
+            .filter(|e| e.file_name().to_str().is_some_and(|n| is_rotated(n, &prefix)))
+            .map(|e| e.path())
+            .collect();
         paths.sort();
         paths.extend(self.current.exists().then(|| self.current.clone()));
         paths

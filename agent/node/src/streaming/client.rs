@@ -87,7 +87,9 @@ impl Client {
             }
             Protocol::SpdyV4 => {
                 let connection = Connection::server(TokioIo::new(upgraded))?;
-                tokio::time::timeout(STREAMS_TIME_MAX, Self::spdy(connection, wanted)).await.map_err(|_| Error::Timeout)?
+                tokio::time::timeout(STREAMS_TIME_MAX, Self::spdy(connection, wanted))
+                    .await
+                    .map_err(|_| Error::Timeout)?
             }
         }
     }

@@ -80,7 +80,10 @@ pub(crate) async fn port_forward(
 fn ports(query: &Query) -> Result<Vec<u16>, Refusal> {
     let words = query.all("ports");
     let ports = words.iter().flat_map(|words| words.split(',')).map(|port| {
-        port.parse().ok().filter(|port| *port > 0).ok_or_else(|| Refusal::bad_request(format!("invalid port \"{port}\"")))
+        port.parse()
+            .ok()
+            .filter(|port| *port > 0)
+            .ok_or_else(|| Refusal::bad_request(format!("invalid port \"{port}\"")))
     });
     ports.collect()
 }
@@ -143,14 +146,7 @@ enum Until {
 }
 
 /// One connection, from dial to end.
-async fn forward(
-    error: Sink,
-    to: Sink,
-    from: mpsc::Receiver<Bytes>,
-    port: u16,
-    network: &Namespace,
-    until: Until,
-) {
+async fn forward(error: Sink, to: Sink, from: mpsc::Receiver<Bytes>, port: u16, network: &Namespace, until: Until) {
     match network.dial(port).await {
         Ok(socket) => {
             let (read, write) = TcpStream::into_split(socket);

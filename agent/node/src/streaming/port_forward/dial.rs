@@ -63,9 +63,8 @@ impl Namespace {
 fn dial_in(namespace: &File, port: u16) -> Result<std::net::TcpStream, String> {
     setns(namespace, CloneFlags::CLONE_NEWNET).map_err(|error| format!("cannot enter: {error}"))?;
     let (v4, v6) = (IpAddr::from(Ipv4Addr::LOCALHOST), IpAddr::from(Ipv6Addr::LOCALHOST));
-    let connected = connect(v4, port).or_else(|first| {
-        connect(v6, port).map_err(|second| format!("{v4}:{port}: {first}, [{v6}]:{port}: {second}"))
-    });
+    let connected = connect(v4, port)
+        .or_else(|first| connect(v6, port).map_err(|second| format!("{v4}:{port}: {first}, [{v6}]:{port}: {second}")));
     connected.and_then(|socket| prepare(socket).map_err(|error| error.to_string()))
 }
 

@@ -93,7 +93,8 @@ async fn check(mut connection: Connection) {
 
     let (error, data) = connect(&mut connection, closed, "2").await;
     let message = read_all(Some(error.reader)).await;
-    let begin = format!("failed to connect to localhost:{closed} inside namespace \"/proc/{}/ns/net\": ", std::process::id());
+    let begin =
+        format!("failed to connect to localhost:{closed} inside namespace \"/proc/{}/ns/net\": ", std::process::id());
     assert!(message.starts_with(&begin) && message.contains("refused"), "{message}");
     assert_eq!(read_all(Some(data.reader)).await, "");
 }

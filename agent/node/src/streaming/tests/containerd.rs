@@ -35,8 +35,7 @@ fn namespaces() -> Option<pb::NamespaceOption> {
 }
 
 fn sandbox(logs: &Path) -> pb::PodSandboxConfig {
-    let context =
-        pb::LinuxSandboxSecurityContext { namespace_options: namespaces(), ..Default::default() };
+    let context = pb::LinuxSandboxSecurityContext { namespace_options: namespaces(), ..Default::default() };
     pb::PodSandboxConfig {
         metadata: Some(pb::PodSandboxMetadata {
             name: "web".into(),
@@ -57,8 +56,7 @@ fn sandbox(logs: &Path) -> pb::PodSandboxConfig {
 
 /// The pause image with the host's busybox in it.
 fn container(script: &str) -> pb::ContainerConfig {
-    let context =
-        pb::LinuxContainerSecurityContext { namespace_options: namespaces(), ..Default::default() };
+    let context = pb::LinuxContainerSecurityContext { namespace_options: namespaces(), ..Default::default() };
     let busybox = pb::Mount {
         container_path: BUSYBOX.to_owned(),
         host_path: BUSYBOX.to_owned(),
@@ -94,7 +92,10 @@ async fn check(address: &str) {
     let script = "command=sh&command=-c&command=echo+out;echo+err+%3E%262;exit+3";
     let (channels, failure) = status(address, &format!("{script}&stdin=1&stdout=1&stderr=1")).await;
     assert_eq!((channels[1].as_slice(), channels[2].as_slice()), (&b"out\n"[..], &b"err\n"[..]));
-    assert_eq!((&failure["reason"], &failure["details"]["causes"][0]["message"]), (&"NonZeroExitCode".into(), &"3".into()));
+    assert_eq!(
+        (&failure["reason"], &failure["details"]["causes"][0]["message"]),
+        (&"NonZeroExitCode".into(), &"3".into())
+    );
 
     let (channels, _) = status(address, &format!("{script}&stdin=1&stdout=1&stderr=1&tty=1")).await;
     let output = String::from_utf8_lossy(&channels[1]);
