@@ -189,4 +189,4 @@ async fn transmit(mut from: mpsc::Receiver<Bytes>, mut to: OwnedWriteHalf) {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -135,7 +135,7 @@ async fn channels_of_a_websocket() {
 }
 
 /// Answers the first five bytes of a connection.
-async fn echo_once() -> u16 {
+pub(in crate::streaming) async fn echo_once() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     tokio::spawn(async move {

@@ -5,16 +5,19 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::SinkExt;
+use futures::{SinkExt, StreamExt};
 use http::Request;
 use serde_json::Value;
 use skiff_cri::{Config, PAUSE_IMAGE, Runtime, Supervisor, pb};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 
-use super::{channels, read_all, serve, websocket};
+use super::{channels, in_time, read_all, serve, websocket};
 use crate::Server;
 use crate::server::{Body, full};
 use crate::streaming::Wanted;
+use crate::streaming::port_forward::tests::echo_once;
 use crate::streaming::upstream::Upstream;
 
 const BUSYBOX: &str = "/bin/busybox";
@@ -86,6 +89,29 @@ async fn status(address: &str, query: &str) -> ([Vec<u8>; 5], Value) {
 }
 
 async fn check(address: &str) {
+    check_exec(address).await;
+    check_spdy(address).await;
+    let mut socket = websocket(address, "/attach/default/web/app?stdout=1", "v5.channel.k8s.io").await;
+    let mut output = Vec::new();
+    while !output.ends_with(b"tick\n") {
+        output.extend_from_slice(&in_time(socket.next()).await.unwrap().unwrap().into_data()[1..]);
+    }
+
+    let port = echo_once().await;
+    let path = format!("/portForward/default/web?ports={port}");
+    let mut socket = websocket(address, &path, "v4.channel.k8s.io").await;
+    socket.send(Message::Binary(Bytes::from_static(b"\0hello"))).await.unwrap();
+    assert!(channels(&mut socket).await[0].ends_with(b"hello"));
+
+    let mut socket = TcpStream::connect(address).await.unwrap();
+    let path = "/containerLogs/default/web/app?follow=true&limitBytes=16";
+    socket.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    in_time(socket.read_to_string(&mut answer)).await.unwrap();
+    assert!(answer.ends_with("\r\n\r\nfirst\ntick\ntick\n"), "{answer}");
+}
+
+async fn check_exec(address: &str) {
     let (channels, success) = status(address, "command=cat&stdin=true&stdout=true&stderr=true").await;
     assert_eq!((channels[1].as_slice(), &success["status"]), (&b"some input"[..], &"Success".into()));
 
@@ -100,8 +126,10 @@ async fn check(address: &str) {
     let (channels, _) = status(address, &format!("{script}&stdin=1&stdout=1&stderr=1&tty=1")).await;
     let output = String::from_utf8_lossy(&channels[1]);
     assert!(output.contains("out\r\n") && output.contains("err\r\n") && channels[2].is_empty(), "{output}");
+}
 
-    // The same over SPDY, as old clients do, with more than any buffer holds.
+/// The same as old clients do it, with more than any buffer holds.
+async fn check_spdy(address: &str) {
     let wanted = Wanted { stdin: true, stdout: true, stderr: false, tty: false };
     let url = format!("http://{address}/exec/default/web/app?command={BUSYBOX}&command=wc&command=-c&stdin=1&stdout=1");
     let process = Upstream::connect(&url).await.unwrap().open(wanted).await.unwrap();
@@ -120,16 +148,16 @@ async fn check(address: &str) {
 async fn containerd_runs_what_clients_ask_for() {
     let dir = tempfile::tempdir().unwrap();
     let config = Config::under(&dir.path().join("data"), &dir.path().join("run"));
-    let supervisor = match Supervisor::start(config).await {
-        Ok(supervisor) => supervisor,
-        Err(error) => return eprintln!("skipped, as containerd is not here: {error}"),
-    };
+    if let Err(error) = std::process::Command::new(&config.binary).arg("--version").output() {
+        return eprintln!("skipped, as containerd is not here: {error}");
+    }
+    let supervisor = Supervisor::start(config).await.unwrap();
     let client = supervisor.client();
     let logs = dir.path().join("logs");
     std::fs::create_dir_all(logs.join("app")).unwrap();
     let config = sandbox(&logs);
     let sandbox = client.run_pod_sandbox(config.clone()).await.unwrap();
-    let script = "echo first; exec /bin/busybox sleep 600";
+    let script = "echo first; while /bin/busybox sleep 0.1; do echo tick; done";
     let id = client.create_container(&sandbox, container(script), config).await.unwrap();
     client.start_container(&id).await.unwrap();
 
