@@ -74,7 +74,17 @@ fn kill_container(id: &str) -> anyhow::Result<()> {
 
 pub fn deleted_pods_are_replaced(place: &Place<'_>) -> anyhow::Result<()> {
     let image = format!("--image={}", image("busybox:1"));
-    place.kubectl(&["create", "deployment", "kept", &image, "--replicas=2", "--", "sleep", "1000"])?;
+    place.kubectl(&[
+        "create",
+        "deployment",
+        "kept",
+        &image,
+        "--replicas=2",
+        "--",
+        "sh",
+        "-c",
+        "trap exit TERM; sleep 100000 & wait",
+    ])?;
     place.kubectl(&["rollout", "status", "deployment/kept", "--timeout=30s"])?;
     let first = place.kubectl(&["get", "pods", "-o", "jsonpath={.items[0].metadata.name}"])?;
     place.kubectl(&["delete", "pod", &first, "--wait=false"])?;

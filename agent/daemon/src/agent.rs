@@ -209,7 +209,10 @@ impl skiff_apiserver::NodeService for InProcessNode {
     ) -> futures::future::BoxFuture<'static, Result<http::Response<skiff_apiserver::Body>, std::convert::Infallible>>
     {
         let node = self.0.clone();
-        Box::pin(async move { Ok(node.handle(request).await) })
+        Box::pin(async move {
+            let answer = node.handle(request).await;
+            Ok(answer.unwrap_or_else(|| skiff_apiserver::ApiError::path_not_found().into_response()))
+        })
     }
 }
 

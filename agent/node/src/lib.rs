@@ -20,8 +20,9 @@ mod resources;
 mod server;
 mod spec;
 mod status;
+mod streaming;
 mod volumes;
 
 pub use config::{Config, Eviction, ImageGc};
 pub use node::Node;
-pub use server::{Body, BoxError, Server};
+pub use server::{Body, Server};

@@ -11,8 +11,8 @@ use crate::pods::observe::Container;
 use crate::pods::start::Identity;
 
 pub mod line;
-pub mod read;
 pub mod rotate;
+pub mod serve;
 
 /// Upstream's limits on last words: from the file, and from the log when there is no file.
 const MESSAGE_BYTES_MAX: u64 = 4096;

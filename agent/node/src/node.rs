@@ -35,7 +35,8 @@ impl Node {
         let api: Api<Pod> = Api::all(context.client.clone());
         let selector = watcher::Config::default().fields(&format!("spec.nodeName={}", context.config.node_name));
         let informer = Informer::spawn(api, selector, shutdown.clone());
-        let server = Server::new(Arc::clone(&context), informer.clone());
+        let server =
+            Server { runtime: Arc::clone(&context.runtime), logs_dir: context.config.data_dir.join("logs/pods") };
         Self { context, informer, server }
     }
 
