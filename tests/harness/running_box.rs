@@ -22,7 +22,7 @@ pub struct RunningBox {
     binary: PathBuf,
     kubectl: PathBuf,
     dir: PathBuf,
-    _temporary: tempfile::TempDir,
+    temporary: Option<tempfile::TempDir>,
     agent: Option<Child>,
 }
 
@@ -44,7 +44,7 @@ impl RunningBox {
             binary: binary.to_owned(),
             kubectl: kubectl.to_owned(),
             dir,
-            _temporary: temporary,
+            temporary: Some(temporary),
             agent: None,
         };
         std::fs::write(running.settings_file(), running.settings())?;
@@ -218,6 +218,7 @@ impl Drop for RunningBox {
     fn drop(&mut self) {
         if std::env::var_os("SKIFF_KEEP").is_some() {
             eprintln!("kept: {}", self.dir.display());
+            drop(self.temporary.take().map(tempfile::TempDir::keep));
             return;
         }
         let _ = self.stop_agent();

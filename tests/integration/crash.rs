@@ -43,8 +43,9 @@ pub fn kill_the_agent_again_and_again(place: &Place<'_>) -> anyhow::Result<()> {
             &image,
             &format!("--replicas={replicas}"),
             "--",
-            "sleep",
-            "100000",
+            "sh",
+            "-c",
+            "trap exit TERM; sleep 100000 & wait",
         ])?;
         running.kubectl(&["rollout", "status", &format!("deployment/{name}"), "--timeout=60s"])?;
     }

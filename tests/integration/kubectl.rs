@@ -67,8 +67,9 @@ pub fn a_session(place: &Place<'_>) -> anyhow::Result<()> {
         "made",
         &format!("--image={}", image("busybox:1")),
         "--",
-        "sleep",
-        "1000",
+        "sh",
+        "-c",
+        "trap exit TERM; sleep 100000 & wait",
     ])?;
     place.kubectl(&["rollout", "status", "deployment/made", "--timeout=30s"])?;
     ensure!(place.kubectl(&["auth", "can-i", "create", "pods"])?.trim() == "yes");
@@ -203,9 +204,10 @@ spec: {selector: {app: web}, ports: [{name: a, port: 80}]}
             "labels: {app: \"we b\"}}\n    spec",
             "a valid label must be an empty string or consist of",
         ),
+        // A new Service: into an existing one, kubectl itself merges ports of one number.
         (
-            "ports: [{name: a, port: 80}]",
-            "ports: [{name: a, port: 80}, {name: b, port: 80}]",
+            "metadata: {name: web}\nspec: {selector: {app: web}, ports: [{name: a, port: 80}]}",
+            "metadata: {name: web2}\nspec: {selector: {app: web}, ports: [{name: a, port: 80}, {name: b, port: 80}]}",
             "spec.ports[1]: Duplicate value",
         ),
         ("selector: {matchLabels: {app: web}}", "selector: {matchLabels: {app: web, b: c}}", "field is immutable"),

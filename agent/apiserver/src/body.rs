@@ -7,7 +7,7 @@ use futures::Stream;
 use http::{Response, StatusCode, header};
 use http_body::Frame;
 use http_body_util::combinators::BoxBody;
-use http_body_util::{BodyExt, Full, Limited, StreamBody};
+use http_body_util::{BodyExt, Full, StreamBody};
 use serde::Serialize;
 
 use crate::status::ApiError;
@@ -17,6 +17,8 @@ pub type Body = BoxBody<Bytes, BoxError>;
 
 /// Upstream's limit on a request body.
 pub const REQUEST_BYTES_MAX: usize = 3 * 1024 * 1024;
+/// How much of a body that is too large is read and dropped.
+const DISCARDED_BYTES_MAX: usize = 8 * REQUEST_BYTES_MAX;
 /// A body that takes longer than this is given up: a slow client must not hold a request slot for ever.
 const REQUEST_TIME_MAX: Duration = Duration::from_secs(60);
 
@@ -57,26 +59,31 @@ where
     B: http_body::Body<Data = Bytes> + Send,
     B::Error: Into<BoxError>,
 {
-    let limited = std::pin::pin!(Limited::new(body, REQUEST_BYTES_MAX));
-    match tokio::time::timeout(REQUEST_TIME_MAX, collect(limited)).await {
-        Ok(Ok(bytes)) => Ok(bytes),
-        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
-            Err(ApiError::too_large(&format!("limit is {REQUEST_BYTES_MAX}")))
-        }
+    match tokio::time::timeout(REQUEST_TIME_MAX, collect(std::pin::pin!(body))).await {
+        Ok(Ok(Some(bytes))) => Ok(bytes),
+        Ok(Ok(None)) => Err(ApiError::too_large(&format!("limit is {REQUEST_BYTES_MAX}"))),
         Ok(Err(error)) => Err(ApiError::bad_request(format!("the request body could not be read: {error}"))),
         Err(_) => Err(ApiError::bad_request("the request body did not arrive in time")),
     }
 }
 
-async fn collect<B>(mut body: std::pin::Pin<&mut B>) -> Result<Bytes, BoxError>
+/// `None` where the body is over the limit. What is over it is read on for a while and dropped: clients that are cut
+/// off in the middle of sending do not see why.
+async fn collect<B>(mut body: std::pin::Pin<&mut B>) -> Result<Option<Bytes>, BoxError>
 where
-    B: http_body::Body<Data = Bytes, Error = BoxError>,
+    B: http_body::Body<Data = Bytes>,
+    B::Error: Into<BoxError>,
 {
     let mut bytes = BytesMut::new();
+    let mut length = 0;
     while let Some(frame) = body.frame().await {
-        if let Ok(data) = frame?.into_data() {
+        let Ok(data) = frame.map_err(Into::into)?.into_data() else { continue };
+        length += data.len();
+        if length <= REQUEST_BYTES_MAX {
             bytes.extend_from_slice(&data);
+        } else if length > DISCARDED_BYTES_MAX {
+            break;
         }
     }
-    Ok(bytes.freeze())
+    Ok((length <= REQUEST_BYTES_MAX).then(|| bytes.freeze()))
 }

@@ -53,6 +53,11 @@ pub fn git_version() -> String {
 
 /// The OpenAPI v3 root, or one of its documents as the client accepts it.
 pub fn openapi(path: &str, query: Option<&str>) -> Option<Response<Body>> {
+    if path.trim_end_matches('/') == "/openapi/v2" {
+        // Replaced by v3; clients that ask for it as a last resort take an empty document for "not described".
+        let content_type = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+        return Some(body::response(StatusCode::OK, content_type, body::full(Bytes::new())));
+    }
     let rest = path.strip_prefix("/openapi/v3")?.trim_matches('/');
     let documents = skiff_object::openapi::documents();
     if rest.is_empty() {

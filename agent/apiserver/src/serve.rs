@@ -18,6 +18,7 @@ use tokio_util::task::TaskTracker;
 use crate::Api;
 use crate::body::{Body, BoxError};
 use crate::pki::{Pki, PkiError};
+use crate::rbac::Attributes;
 use crate::status::ApiError;
 use crate::users::{self, User};
 
@@ -101,12 +102,36 @@ impl<S: Store> Api<S> {
 
     /// A request from the network: whoever sends it is worked out first.
     async fn remote(&self, request: Request<Incoming>, certificate: Option<&CertificateDer<'_>>) -> Response<Body> {
-        let user = match self.authenticate(&request, certificate).await {
+        let authenticated = self.authenticate(&request, certificate).await;
+        let user = match authenticated.and_then(|user| self.acting_as(user, request.headers())) {
             Ok(user) => user,
             Err(error) => return error.into_response(),
         };
         let request = request.map(|body| body.map_err(BoxError::from).boxed());
         self.limited(user, request).await
+    }
+
+    /// The user whom the request asks to act as, where the caller may.
+    fn acting_as(&self, user: User, headers: &http::HeaderMap) -> Result<User, ApiError> {
+        let Some(asked) = users::impersonated(headers) else { return Ok(user) };
+        let account = asked.name.strip_prefix("system:serviceaccount:").and_then(|rest| rest.split_once(':'));
+        let (resource, namespace, name) = match account {
+            Some((namespace, name)) => ("serviceaccounts", Some(namespace), name),
+            None => ("users", None, asked.name.as_str()),
+        };
+        let may = |resource: &str, namespace: Option<&str>, name: &str| {
+            let attributes =
+                Attributes::Resource { verb: "impersonate", group: "", resource, namespace, name: Some(name) };
+            self.authorizer().allows(&user, &attributes)
+        };
+        let groups = headers.get_all("impersonate-group").iter().filter_map(|v| v.to_str().ok());
+        if may(resource, namespace, name) && groups.into_iter().all(|group| may("groups", None, group)) {
+            return Ok(asked);
+        }
+        Err(ApiError::forbidden(format!(
+            "{resource} \"{name}\" is forbidden: User \"{}\" cannot impersonate resource \"{resource}\" in API group \"\"",
+            user.name
+        )))
     }
 
     async fn authenticate<B>(

@@ -71,6 +71,26 @@ impl User {
     }
 }
 
+/// Whom a request asks to act as (`kubectl --as`), in the headers of
+/// <https://kubernetes.io/docs/reference/access-authn-authz/authentication/#user-impersonation>.
+pub fn impersonated(headers: &HeaderMap) -> Option<User> {
+    let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
+    let name = text("impersonate-user")?;
+    let mut groups: Vec<String> =
+        headers.get_all("impersonate-group").iter().filter_map(|v| v.to_str().ok()).map(str::to_owned).collect();
+    if let Some((namespace, _)) = name.strip_prefix("system:serviceaccount:").and_then(|rest| rest.split_once(':'))
+        && groups.is_empty()
+    {
+        groups = vec!["system:serviceaccounts".to_owned(), format!("system:serviceaccounts:{namespace}")];
+    }
+    if name == "system:anonymous" {
+        return Some(User::anonymous());
+    }
+    let mut user = User::new(name, groups);
+    user.uid = text("impersonate-uid").unwrap_or_default();
+    Some(user)
+}
+
 /// The bearer token of a request, if it carries one.
 pub fn bearer(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(AUTHORIZATION)?.to_str().ok()?;

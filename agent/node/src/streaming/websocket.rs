@@ -9,6 +9,8 @@ use hyper_util::rt::TokioIo;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{Message, Role, WebSocketConfig};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -105,6 +107,9 @@ async fn write(
         while let Some(Some(data)) = next(&mut outgoing, &close).await {
             sink.send(Message::Binary(data)).await?;
         }
+        // A close without a code reads as a broken connection to kubectl.
+        let done = CloseFrame { code: CloseCode::Normal, reason: String::new().into() };
+        sink.send(Message::Close(Some(done))).await?;
         sink.close().await
     };
     if let Some(Err(error)) = ended.run_until_cancelled(all).await {
