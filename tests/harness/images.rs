@@ -31,20 +31,12 @@ pub fn busybox(name: &str) -> Image {
     ];
     Image {
         name: name.to_owned(),
-        programs: [vec!["/bin/busybox".into()], resolver()].concat(),
+        programs: vec!["/bin/busybox".into()],
         links: TOOLS.iter().map(|tool| (format!("bin/{tool}"), "busybox".to_owned())).collect(),
         files: base_files(),
         entrypoint: vec!["/bin/sh".to_owned()],
         ..Image::default()
     }
-}
-
-/// Looking up names, glibc loads these also into a static program.
-fn resolver() -> Vec<PathBuf> {
-    let dirs = [format!("/lib/{}-linux-gnu", std::env::consts::ARCH), "/lib".to_owned(), "/lib64".to_owned()];
-    let names = ["libnss_dns.so.2", "libnss_files.so.2", "libresolv.so.2", "libc.so.6"];
-    let paths = dirs.iter().flat_map(|dir| names.iter().map(move |name| Path::new(dir).join(name)));
-    paths.filter(|path| path.exists()).collect()
 }
 
 fn base_files() -> Vec<(String, String)> {

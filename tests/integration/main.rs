@@ -139,7 +139,10 @@ fn run(tests: &[Test]) -> anyhow::Result<usize> {
     let registry = Registry::start(REGISTRY_PORT)?;
     registry.push(&images::nginx(&image("nginx:1"), "version one\n"))?;
     registry.push(&images::nginx(&image("nginx:2"), "version two\n"))?;
-    registry.push(&images::busybox(&image("busybox:1")))?;
+    // The static busybox cannot look up names; curl brings the libraries for it.
+    let mut busybox = images::busybox(&image("busybox:1"));
+    busybox.programs.push("/usr/bin/curl".into());
+    registry.push(&busybox)?;
     let running = RunningBox::start(&binary, &kubectl, Number(1))?;
     let shared = Shared { running, binary, kubectl, registry };
     let (next, failed) = (AtomicUsize::new(0), Mutex::new(0));

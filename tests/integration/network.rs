@@ -81,11 +81,11 @@ spec: {{type: ExternalName, externalName: sticky.{}.svc.cluster.local}}
     let inside = |script: &str| place.kubectl(&["exec", &pod, "--", "sh", "-c", script]);
     // Also when the Service leads back to the pod that asks.
     for _ in 0..6 {
-        ensure!(inside("wget -q -T 5 -O - http://echo:8088/")?.contains("echo-"));
+        ensure!(inside("curl -sf -m 5 http://echo:8088/")?.contains("echo-"));
     }
     let names = inside(&format!("nslookup headless.{}.svc.cluster.local", place.namespace))?;
     ensure!(names.matches("10.101.0.").count() >= 2, "{names}");
-    ensure!(inside("wget -q -T 5 -O - http://outside/")?.contains("echo-"), "an alias inside the cluster is followed");
+    ensure!(inside("curl -sf -m 5 http://outside/")?.contains("echo-"), "an alias inside the cluster is followed");
     let absent = inside("nslookup absent.default.svc.cluster.local 2>&1 || true")?;
     ensure!(absent.contains("NXDOMAIN") || absent.contains("can't find"), "{absent}");
     Ok(())

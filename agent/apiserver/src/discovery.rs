@@ -55,7 +55,7 @@ pub fn git_version() -> String {
 pub fn openapi(path: &str, query: Option<&str>) -> Option<Response<Body>> {
     if path.trim_end_matches('/') == "/openapi/v2" {
         // Replaced by v3; clients that ask for it as a last resort take an empty document for "not described".
-        let content_type = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+        let content_type = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
         return Some(body::response(StatusCode::OK, content_type, body::full(Bytes::new())));
     }
     let rest = path.strip_prefix("/openapi/v3")?.trim_matches('/');

@@ -46,8 +46,9 @@ pub async fn run(plan: Plan) -> anyhow::Result<()> {
         let _ = tokio::time::timeout(STOP_TIME_MAX, tasks.wait()).await;
         return Err(error);
     }
+    let copied = store.clone();
     tasks.spawn(keep(shutdown.clone(), SNAPSHOT_INTERVAL, move || {
-        let store = store.clone();
+        let store = copied.clone();
         async move {
             match store.snapshot().await {
                 Ok(Some(path)) => tracing::info!(path = %path.display(), "snapshot taken"),
@@ -72,6 +73,7 @@ pub async fn run(plan: Plan) -> anyhow::Result<()> {
     if tokio::time::timeout(STOP_TIME_MAX, tasks.wait()).await.is_err() {
         tracing::warn!("some tasks did not end in time");
     }
+    store.close().await;
     Ok(())
 }
 

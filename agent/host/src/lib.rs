@@ -7,6 +7,7 @@ pub mod command;
 pub mod links;
 pub mod mounts;
 pub mod nft;
+pub mod processes;
 pub mod sysctl;
 pub mod systemd;
 

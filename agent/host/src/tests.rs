@@ -36,3 +36,13 @@ fn mounts_below_a_directory_are_found_and_no_others() {
     let found = crate::mounts::below(table, std::path::Path::new("/data/box"));
     assert_eq!(found, [std::path::PathBuf::from("/data/box/pods/a b")]);
 }
+
+#[test]
+fn processes_are_found_by_program_and_whole_argument() {
+    let command = b"/usr/bin/containerd-shim-runc-v2\0-address\0/box/containerd.sock\0";
+    let is_match = |program, argument| crate::processes::is_match(command, program, argument);
+    assert!(is_match("containerd-shim", "/box/containerd.sock"));
+    assert!(!is_match("containerd-shim", "/box/containerd"));
+    assert!(!is_match("nginx", "/box/containerd.sock"));
+    assert!(!crate::processes::is_match(b"", "containerd", ""));
+}

@@ -93,6 +93,14 @@ impl Embedded {
         answer.await.map_err(|_| Error::Closed)?
     }
 
+    /// Finishes what waits, folds the log back and closes the file. Later writes are answered with [`Error::Closed`].
+    pub async fn close(&self) {
+        let (reply, answer) = oneshot::channel();
+        if self.requests.send(Request::Close { reply }).await.is_ok() {
+            let _ = answer.await;
+        }
+    }
+
     pub fn dir(&self) -> &Path {
         &self.config.dir
     }

@@ -81,6 +81,9 @@ async fn take_down(plan: &Plan) -> anyhow::Result<()> {
         let runtime = plan.containerd();
         stop_pods(&runtime).await?;
         supervisor.stop().await;
+        // A start that was cut off in its middle leaves a shim that the runtime does not know.
+        let socket = plan.paths.containerd_socket();
+        skiff_host::processes::kill_by_argument("containerd-shim", &socket.to_string_lossy());
     }
     skiff_network::remove(&plan.network()).await?;
     mounts::unmount_below(&plan.paths.data_dir)?;

@@ -14,7 +14,7 @@ const TTL: u32 = 5;
 /// A UDP answer without EDNS (RFC 1035, 4.2.1), and the most we send with it.
 const UDP_BYTES: usize = 512;
 const UDP_BYTES_MAX: usize = 4096;
-/// Aliases followed inside the cluster.
+/// The version of the specification that names follow.
 const VERSION: &str = "1.1.0";
 
 pub(crate) struct Answerer {
@@ -84,8 +84,8 @@ fn reply(query: &Message, code: ResponseCode) -> Message {
 pub(crate) fn respond(query: &Message, question: &Query, records: &Records) -> Option<Message> {
     let answers = match records.find(&plain(question.name())) {
         Found::Elsewhere => return None,
-        Found::Name(name) if name.alias.is_some() => match question.query_type() {
-            RecordType::A | RecordType::AAAA | RecordType::CNAME => return None,
+        Found::Name(Name { alias: Some(alias), .. }) => match question.query_type() {
+            RecordType::A | RecordType::AAAA | RecordType::CNAME => return aliased(query, question, &alias, records),
             _ => Vec::new(),
         },
         Found::Absent => {
@@ -106,6 +106,24 @@ pub(crate) fn respond(query: &Message, question: &Query, records: &Records) -> O
         response.add_authority(start_of_authority(records.domain())?);
     }
     response.add_answers(answers.into_iter().map(|data| Record::from_rdata(question.name().clone(), TTL, data)));
+    Some(response)
+}
+
+/// An alias that stays inside the cluster is followed here; `None` where it leads outside.
+fn aliased(query: &Message, question: &Query, alias: &str, records: &Records) -> Option<Message> {
+    let alias = alias.trim_end_matches('.').to_ascii_lowercase();
+    let target = match records.find(&alias) {
+        Found::Name(Name { alias: None, addresses, .. }) => Name { addresses, ..Name::default() },
+        Found::Absent => Name::default(),
+        // An alias of an alias is left to the resolver upstream, which knows how to end a circle.
+        Found::Name(_) | Found::Pointer(_) | Found::Version | Found::Elsewhere => return None,
+    };
+    let goal = fqdn(&alias)?;
+    let mut response = reply(query, ResponseCode::NoError);
+    response.metadata.authoritative = true;
+    response.add_answer(Record::from_rdata(question.name().clone(), TTL, RData::CNAME(CNAME(goal.clone()))));
+    let data = of_name(question, &target);
+    response.add_answers(data.into_iter().map(|data| Record::from_rdata(goal.clone(), TTL, data)));
     Some(response)
 }
 

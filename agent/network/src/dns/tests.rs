@@ -22,6 +22,8 @@ fn records() -> Records {
             "ports": [{"name": "sql", "port": 5432}]}})),
         object(json!({"metadata": {"name": "mail", "namespace": "shop"}, "spec": {"type": "ExternalName",
             "externalName": "smtp.example.org"}})),
+        object(json!({"metadata": {"name": "shop", "namespace": "shop"}, "spec": {"type": "ExternalName",
+            "externalName": "web.shop.svc.cluster.local"}})),
     ];
     let slices = [object(json!({"metadata": {"name": "db-1", "namespace": "shop",
             "labels": {"kubernetes.io/service-name": "db"}}, "addressType": "IPv4",
@@ -78,6 +80,8 @@ fn what_is_not_there_is_told_from_what_is_elsewhere() {
     assert_eq!(ask("example.org.", RecordType::A), "elsewhere");
     assert_eq!(ask("notcluster.local.", RecordType::A), "elsewhere");
     assert_eq!(ask("8.8.8.8.in-addr.arpa.", RecordType::PTR), "elsewhere");
+    let alias = ask("shop.shop.svc.cluster.local.", RecordType::A);
+    assert_eq!(alias, "No Error 10.43.0.7 | web.shop.svc.cluster.local.");
     assert_eq!(ask("mail.shop.svc.cluster.local.", RecordType::A), "elsewhere");
 }
 

@@ -32,8 +32,19 @@ pub(super) enum Outcome {
 type Reply = oneshot::Sender<Result<Outcome, Error>>;
 
 pub(super) enum Request {
-    Write { key: Arc<str>, operation: Operation, reply: Reply },
-    Snapshot { snapshots_max: usize, reply: oneshot::Sender<Result<Option<PathBuf>, Error>> },
+    Write {
+        key: Arc<str>,
+        operation: Operation,
+        reply: Reply,
+    },
+    Snapshot {
+        snapshots_max: usize,
+        reply: oneshot::Sender<Result<Option<PathBuf>, Error>>,
+    },
+    /// Fold the log back and let go of the file; nothing is written afterwards.
+    Close {
+        reply: oneshot::Sender<()>,
+    },
 }
 
 pub(super) fn spawn(
@@ -80,6 +91,12 @@ impl Writer {
                         let result = snapshots::take(&mut self.database, snapshots_max)
                             .map_err(|error| Error::Backend(error.to_string()));
                         let _ = reply.send(result);
+                    }
+                    Request::Close { reply } => {
+                        self.finish(batch);
+                        self.database.close();
+                        let _ = reply.send(());
+                        return;
                     }
                 }
             }
