@@ -22,6 +22,11 @@ mod spec;
 mod status;
 mod volumes;
 
+#[cfg(test)]
+mod real;
+#[cfg(test)]
+mod testing;
+
 pub use config::{Config, Eviction, ImageGc};
 pub use node::Node;
 pub use server::{Body, BoxError, Server};
