@@ -19,7 +19,7 @@ pub struct RealBox {
     pub server: Server,
     config: Config,
     runtime: Arc<dyn Runtime>,
-    supervisor: Supervisor,
+    supervisor: Option<Supervisor>,
     shutdown: CancellationToken,
     bridge: String,
     dir: tempfile::TempDir,
@@ -30,7 +30,7 @@ impl RealBox {
         let dir = tempfile::tempdir().unwrap();
         let (data, run) = (dir.path().join("data"), dir.path().join("run"));
         let settings = skiff_cri::Config::under(&data, &run);
-        let bridge = format!("sktest{number}");
+        let bridge = format!("nodetest{number}");
         write_network(&settings.cni_conf_dir, &bridge, number, dir.path());
         let supervisor = Supervisor::start(settings).await.unwrap();
         let client = supervisor.client();
@@ -45,7 +45,7 @@ impl RealBox {
         let node = Node::build(config.clone(), api.client(), Arc::clone(&runtime), &shutdown);
         let server = node.server();
         tokio::spawn(node.run(shutdown.clone()));
-        Self { api, server, config, runtime, supervisor, shutdown, bridge, dir }
+        Self { api, server, config, runtime, supervisor: Some(supervisor), shutdown, bridge, dir }
     }
 
     /// As after an update of the agent.
@@ -60,25 +60,54 @@ impl RealBox {
 
     async fn container_ids(&self) -> Vec<String> {
         let all = self.runtime.list_containers(Default::default()).await.unwrap();
-        all.into_iter().map(|container| container.id).collect()
+        let mut ids: Vec<_> = all.into_iter().map(|container| container.id).collect();
+        ids.sort();
+        ids
     }
 
-    pub async fn stop(self) {
+    pub async fn stop(mut self) {
         for path in self.api.paths("/pods/") {
             self.api.delete(&path, 1);
             self.api.wait(&path, "never deleted", |pod| pod.is_none()).await;
         }
         self.shutdown.cancel();
-        self.supervisor.stop().await;
-        let _ = std::process::Command::new("ip").args(["link", "del", &self.bridge]).status();
-        let cgroups = skiff_cgroup_dirs(&self.config.cgroup_parent);
-        for dir in cgroups {
-            let _ = std::fs::remove_dir(dir.join("burstable"));
-            let _ = std::fs::remove_dir(dir.join("besteffort"));
-            let _ = std::fs::remove_dir(dir);
+        if let Some(supervisor) = self.supervisor.take() {
+            supervisor.stop().await;
         }
-        drop(self.dir);
     }
+}
+
+impl Drop for RealBox {
+    /// Leaves nothing behind, also when a test fails.
+    fn drop(&mut self) {
+        self.shutdown.cancel();
+        let here = self.dir.path().to_string_lossy().into_owned();
+        for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+            let arguments = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            if String::from_utf8_lossy(&arguments).contains(&here) {
+                kill(&entry.file_name().to_string_lossy());
+            }
+        }
+        for dir in skiff_cgroup_dirs(&self.config.cgroup_parent) {
+            kill_tree(&dir);
+        }
+        let _ = crate::volumes::mounts::remove_all(self.dir.path());
+        let _ = std::process::Command::new("ip").args(["link", "del", &self.bridge]).output();
+    }
+}
+
+fn kill(pid: &str) {
+    if let Ok(pid) = pid.parse::<i32>() {
+        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+    }
+}
+
+fn kill_tree(dir: &Path) {
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten().filter(|entry| entry.path().is_dir()) {
+        kill_tree(&entry.path());
+    }
+    std::fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default().lines().for_each(kill);
+    let _ = std::fs::remove_dir(dir);
 }
 
 fn skiff_cgroup_dirs(parent: &str) -> Vec<std::path::PathBuf> {
@@ -139,6 +168,7 @@ async fn pods_run_on_containerd() {
     eprintln!("twenty pods ready after {:?}", start.elapsed());
 
     let before = test.container_ids().await;
+    assert_eq!(before.len(), 21);
     test.restart().await;
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert_eq!(test.container_ids().await, before);

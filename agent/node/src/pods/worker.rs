@@ -82,7 +82,9 @@ pub struct Worker {
     tokens: Tokens,
     volumes: Volumes,
     published: Published,
+    /// The delay of the last retry, as long as failures go on.
     retry: Option<Duration>,
+    failing: bool,
     adopted: bool,
 }
 
@@ -105,6 +107,7 @@ impl Worker {
             volumes: Volumes::default(),
             published: Published::default(),
             retry: None,
+            failing: false,
             adopted: false,
         }
     }
@@ -114,11 +117,12 @@ impl Worker {
         let mut refresh = Instant::now() + REFRESH;
         loop {
             let desired = self.desired.borrow_and_update().clone();
+            self.failing = false;
             if let Some(grace) = desired.ending() {
                 match self.end(&desired, grace).await {
                     Ok(true) => return,
                     Ok(false) => continue,
-                    Err(error) => self.failed(&*error),
+                    Err(error) => self.failed(&*error).await,
                 }
             } else {
                 let mut watched = self.desired.clone();
@@ -133,22 +137,26 @@ impl Worker {
                 };
                 match synced {
                     Ok(next) => self.wait(&pod, next, &mut refresh).await,
-                    Err(error) => self.failed(&*error),
+                    Err(error) => self.failed(&*error).await,
                 }
-            }
-            if let Some(delay) = self.retry {
-                let _ = tokio::time::timeout(delay, self.woken()).await;
             }
         }
     }
 
-    fn failed(&mut self, error: &(dyn std::error::Error + 'static)) {
+    async fn failed(&mut self, error: &(dyn std::error::Error + Send + Sync + 'static)) {
         tracing::warn!(uid = self.uid, error = chain(error), "pod not in its wanted state, will retry");
-        self.retry_later();
+        let until = self.retry_later();
+        let _ = tokio::time::timeout_at(until, self.woken()).await;
     }
 
+    /// Each round of failures doubles the delay, once.
     fn retry_later(&mut self) -> Instant {
-        let delay = self.retry.map_or(RETRY_MIN, |delay| (delay * 2).min(RETRY_MAX));
+        let delay = match self.retry {
+            Some(delay) if self.failing => delay,
+            Some(delay) => (delay * 2).min(RETRY_MAX),
+            None => RETRY_MIN,
+        };
+        self.failing = true;
         self.retry = Some(delay);
         Instant::now() + delay
     }
@@ -162,7 +170,9 @@ impl Worker {
 
     /// Waits for a change or `next`; refreshes volumes meanwhile without looking at anything else.
     async fn wait(&mut self, pod: &Arc<Pod>, next: Option<Instant>, refresh: &mut Instant) {
-        self.retry = None;
+        if !self.failing {
+            self.retry = None;
+        }
         loop {
             let sooner = match (next, self.volumes.from_objects) {
                 (Some(next), true) => Some(next.min(*refresh)),
