@@ -18,6 +18,7 @@ mod probes;
 mod registration;
 mod resources;
 mod server;
+mod spdy;
 mod spec;
 mod status;
 mod volumes;
