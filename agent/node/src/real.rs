@@ -12,6 +12,8 @@ use tokio_util::sync::CancellationToken;
 use crate::testing::{TestApi, condition};
 use crate::{Config, Node, Server};
 
+mod streams;
+
 pub const IMAGE: &str = "localhost/busybox:1";
 
 pub struct RealBox {

@@ -124,7 +124,7 @@ fn failure(message: &str) -> Bytes {
 
 /// Copies until the runtime has closed all outputs, which it does when the command ends.
 async fn relay(session: Session, remote: Remote) {
-    let Session { stdin, resize, stdout, stderr, error, connection } = session;
+    let Session { stdin, resize, stdout, stderr, error, gone } = session;
     let inputs = [(stdin, remote.stdin), (resize, remote.resize)];
     let mut tasks = Vec::new();
     let mut outputs = vec![(remote.stdout, stdout), (remote.stderr, stderr)];
@@ -155,7 +155,12 @@ async fn relay(session: Session, remote: Remote) {
         }
         to.finish().await;
     });
-    let (status, _) = tokio::join!(status, futures::future::join_all(copies));
+    let all = async { tokio::join!(status, futures::future::join_all(copies)).0 };
+    // A client that went away ends the command's streams, and with them a command that reads or writes.
+    let status = tokio::select! {
+        status = all => status,
+        () = gone => Bytes::new(),
+    };
     if !status.is_empty() {
         error.send(status).await;
     }
@@ -163,7 +168,7 @@ async fn relay(session: Session, remote: Remote) {
     for task in tasks {
         task.abort();
     }
-    drop((remote.connection, connection));
+    drop(remote.connection);
 }
 
 async fn input(mut from: mpsc::Receiver<Bytes>, to: &crate::spdy::StreamSender) {

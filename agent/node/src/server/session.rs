@@ -1,6 +1,8 @@
 //! What a client of exec or attach has on its side of the connection, whatever the transport: input, resizes, outputs.
 
 use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use tokio::sync::mpsc;
 
 use super::websocket::WebSocketSender;
@@ -48,8 +50,8 @@ pub(super) struct Session {
     pub stdout: Sink,
     pub stderr: Sink,
     pub error: Sink,
-    /// Held so that the connection stays open.
-    pub connection: Option<Connection>,
+    /// Done when the client has gone away.
+    pub gone: BoxFuture<'static, ()>,
 }
 
 /// Which streams a request asks for.
@@ -76,7 +78,7 @@ pub(super) async fn from_spdy(mut connection: Connection, wanted: Wanted) -> Opt
         stdout: Sink::Nowhere,
         stderr: Sink::Nowhere,
         error: Sink::Nowhere,
-        connection: None,
+        gone: futures::future::pending().boxed(),
     };
     for _ in 0..wanted.streams() {
         let stream = connection.accept().await?;
@@ -91,6 +93,6 @@ pub(super) async fn from_spdy(mut connection: Connection, wanted: Wanted) -> Opt
             other => tracing::debug!(kind = other, "a stream of unknown type"),
         }
     }
-    session.connection = Some(connection);
+    session.gone = async move { while connection.accept().await.is_some() {} }.boxed();
     Some(session)
 }

@@ -3,7 +3,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use futures::stream::{SplitSink, SplitStream};
-use futures::{SinkExt, StreamExt};
+use futures::{FutureExt, SinkExt, StreamExt};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
@@ -51,7 +51,7 @@ pub(super) async fn session(upgraded: Upgraded, wanted: Wanted) -> Session {
     let (resize_sender, resize) = mpsc::channel(MESSAGES_MAX);
     let pongs = sender.downgrade();
     tokio::spawn(write(sink, outgoing));
-    tokio::spawn(read(stream, stdin_sender, resize_sender, pongs));
+    let reading = tokio::spawn(read(stream, stdin_sender, resize_sender, pongs));
     let channel = |number: u8| Sink::Channel { sender: WebSocketSender(sender.clone()), number };
     Session {
         stdin: wanted.stdin.then_some(stdin),
@@ -59,7 +59,7 @@ pub(super) async fn session(upgraded: Upgraded, wanted: Wanted) -> Session {
         stdout: if wanted.stdout { channel(STDOUT) } else { Sink::Nowhere },
         stderr: if wanted.stderr { channel(STDERR) } else { Sink::Nowhere },
         error: channel(ERROR),
-        connection: None,
+        gone: reading.map(drop).boxed(),
     }
 }
 

@@ -60,7 +60,7 @@ pub fn decode(buffer: &mut BytesMut) -> Result<Option<Frame>, FrameError> {
 }
 
 fn control(kind: u16, fin: bool, mut payload: Bytes) -> Result<Frame, FrameError> {
-    let mut number = |payload: &mut Bytes| match payload.len() {
+    let number = |payload: &mut Bytes| match payload.len() {
         0..4 => Err(FrameError::Short),
         _ => Ok(payload.get_u32() & !CONTROL),
     };
