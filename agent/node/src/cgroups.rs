@@ -97,7 +97,9 @@ impl Cgroups {
         let mut dir = self.root.clone();
         for part in path.trim_matches('/').split('/') {
             let available = fs::read_to_string(dir.join("cgroup.controllers"))?;
-            for controller in available.split_whitespace().filter(|c| matches!(*c, "cpu" | "memory" | "pids" | "io" | "cpuset")) {
+            for controller in
+                available.split_whitespace().filter(|c| matches!(*c, "cpu" | "memory" | "pids" | "io" | "cpuset"))
+            {
                 // A controller that cannot be delegated here limits nothing below, which runc then reports.
                 let _ = fs::write(dir.join("cgroup.subtree_control"), format!("+{controller}"));
             }

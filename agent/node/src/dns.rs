@@ -53,7 +53,11 @@ pub fn config(spec: &PodSpec, namespace: &str, servers: &[IpAddr], domain: &str,
 fn cluster_first(namespace: &str, servers: &[IpAddr], domain: &str, host: DnsConfig) -> DnsConfig {
     let mut searches = vec![format!("{namespace}.svc.{domain}"), format!("svc.{domain}"), domain.to_owned()];
     append(&mut searches, host.searches.iter());
-    DnsConfig { servers: servers.iter().map(IpAddr::to_string).collect(), searches, options: vec!["ndots:5".to_owned()] }
+    DnsConfig {
+        servers: servers.iter().map(IpAddr::to_string).collect(),
+        searches,
+        options: vec!["ndots:5".to_owned()],
+    }
 }
 
 fn append<'a>(list: &mut Vec<String>, more: impl Iterator<Item = &'a String>) {
@@ -75,9 +79,10 @@ fn bounded(mut config: DnsConfig) -> DnsConfig {
 
 /// The pod's hosts file.
 pub fn hosts(spec: &PodSpec, ips: &[IpAddr], hostname: &str, domain: &str, namespace: &str) -> String {
-    let mut text = "# Kubernetes-managed hosts file.\n127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n\
+    let mut text =
+        "# Kubernetes-managed hosts file.\n127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n\
                     fe00::0\tip6-localnet\nfe00::0\tip6-mcastprefix\nfe00::1\tip6-allnodes\nfe00::2\tip6-allrouters\n"
-        .to_owned();
+            .to_owned();
     let subdomain = spec.subdomain.as_deref().filter(|subdomain| !subdomain.is_empty());
     for ip in ips {
         let _ = match subdomain {

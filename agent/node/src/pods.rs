@@ -142,7 +142,8 @@ impl Pods {
         let is_new = pod.status.as_ref().is_none_or(|status| status.start_time.is_none());
         let signals = Signals::default();
         if is_new && pod.metadata.deletion_timestamp.is_none() {
-            let active = all.iter().filter(|other| self.workers.contains_key(other.metadata.uid.as_deref().unwrap_or("")));
+            let active =
+                all.iter().filter(|other| self.workers.contains_key(other.metadata.uid.as_deref().unwrap_or("")));
             let active: Vec<_> = active.filter(|other| !is_terminal(other)).cloned().collect();
             if let Err(ended) = admission::admit(&self.context, pod, &active) {
                 tracing::info!(uid, reason = ended.reason, "pod refused");

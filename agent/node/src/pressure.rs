@@ -87,7 +87,9 @@ pub async fn run(
         if full || Instant::now() >= images_at {
             images_at = Instant::now() + IMAGE_CHECK;
             let settings = context.config.image_gc;
-            if let Err(error) = gc::run(&*context.runtime, &mut seen, settings, &context.config.sandbox_image, disk).await {
+            if let Err(error) =
+                gc::run(&*context.runtime, &mut seen, settings, &context.config.sandbox_image, disk).await
+            {
                 tracing::debug!(%error, "images not cleaned up, will retry");
             }
         }

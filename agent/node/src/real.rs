@@ -54,8 +54,7 @@ impl RealBox {
     async fn restart(&mut self) {
         self.shutdown.cancel();
         self.shutdown = CancellationToken::new();
-        let node =
-            Node::build(self.config.clone(), self.api.client(), Arc::clone(&self.runtime), &self.shutdown);
+        let node = Node::build(self.config.clone(), self.api.client(), Arc::clone(&self.runtime), &self.shutdown);
         self.server = node.server();
         tokio::spawn(node.run(self.shutdown.clone()));
     }
@@ -191,7 +190,8 @@ async fn pods_run_on_containerd() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn volumes_environment_and_limits_reach_the_container() {
     let test = RealBox::new(2).await;
-    let object = |kind: &str, data: Value| json!({"apiVersion": "v1", "kind": kind, "metadata": {"name": "c"}, "data": data});
+    let object =
+        |kind: &str, data: Value| json!({"apiVersion": "v1", "kind": kind, "metadata": {"name": "c"}, "data": data});
     test.api.put("/api/v1/namespaces/default/configmaps/c", object("ConfigMap", json!({"k": "from map"})));
     test.api.put("/api/v1/namespaces/default/secrets/c", object("Secret", json!({"s": "c2VjcmV0"})));
     let script = "echo $A; echo $IP; cat /map/k; echo; cat /secret/s; echo; cat /token/token; echo; cat /etc/resolv.conf; \
@@ -246,8 +246,7 @@ async fn a_container_out_of_memory_is_told_and_restarts() {
     let path = test.api.pod("one", spec);
     let killed = |pod: Option<&Value>| {
         let status = &pod.unwrap()["status"]["containerStatuses"][0];
-        status["restartCount"].as_i64() > Some(0)
-            && status["lastState"]["terminated"]["exitCode"].as_i64().is_some()
+        status["restartCount"].as_i64() > Some(0) && status["lastState"]["terminated"]["exitCode"].as_i64().is_some()
     };
     let pod = test.api.wait(&path, "never killed", killed).await.unwrap();
     eprintln!("{}", pod["status"]["containerStatuses"][0]["lastState"]);

@@ -221,7 +221,9 @@ mod tests {
 
     #[test]
     fn quality_of_service_follows_upstream() {
-        let of = |resources: serde_json::Value| Qos::of(&spec(json!({"containers": [{"name": "a", "resources": resources}]})));
+        let of = |resources: serde_json::Value| {
+            Qos::of(&spec(json!({"containers": [{"name": "a", "resources": resources}]})))
+        };
         assert_eq!(of(json!({})), Qos::BestEffort);
         assert_eq!(of(json!({"requests": {"cpu": "1"}})), Qos::Burstable);
         assert_eq!(of(json!({"limits": {"cpu": "1", "memory": "1Gi"}})), Qos::Guaranteed);

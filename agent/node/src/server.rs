@@ -79,7 +79,9 @@ struct Query(Vec<(String, String)>);
 impl Query {
     fn parse(text: &str) -> Self {
         let pairs = text.split('&').filter(|pair| !pair.is_empty());
-        Self(pairs.map(|pair| pair.split_once('=').unwrap_or((pair, ""))).map(|(k, v)| (decode(k), decode(v))).collect())
+        Self(
+            pairs.map(|pair| pair.split_once('=').unwrap_or((pair, ""))).map(|(k, v)| (decode(k), decode(v))).collect(),
+        )
     }
 
     fn get(&self, name: &str) -> Option<&str> {
@@ -153,7 +155,8 @@ impl Server {
     }
 
     fn pods(&self) -> Response<Body> {
-        let pods: Vec<_> = self.informer.list().iter().map(|pod| serde_json::to_value(&**pod).unwrap_or_default()).collect();
+        let pods: Vec<_> =
+            self.informer.list().iter().map(|pod| serde_json::to_value(&**pod).unwrap_or_default()).collect();
         json(&json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": pods}))
     }
 
@@ -174,8 +177,8 @@ impl Server {
         check_container(&pod, name)?;
         let observed = self.observe(&pod).await?;
         let container = observed.running().find(|container| container.name == name).cloned();
-        let container =
-            container.ok_or_else(|| Refusal::BadRequest(format!("container \"{name}\" in pod \"{pod_name}\" is not running")))?;
+        let container = container
+            .ok_or_else(|| Refusal::BadRequest(format!("container \"{name}\" in pod \"{pod_name}\" is not running")))?;
         Ok((pod, container))
     }
 }

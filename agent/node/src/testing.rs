@@ -143,7 +143,11 @@ impl TestApi {
         };
         match tokio::time::timeout(Duration::from_secs(10), found).await {
             Ok(found) => found,
-            Err(_) => panic!("{what}: {:#}\nevents: {:#?}", self.get(path).unwrap_or_default()["status"]["containerStatuses"], self.events()),
+            Err(_) => panic!(
+                "{what}: {:#}\nevents: {:#?}",
+                self.get(path).unwrap_or_default()["status"]["containerStatuses"],
+                self.events()
+            ),
         }
     }
 

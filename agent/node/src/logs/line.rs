@@ -56,7 +56,9 @@ mod tests {
         assert_eq!((line.stream, line.partial, line.text()), (Stream::Stderr, true, "half a line"));
         let empty = parse(b"2026-01-02T03:04:05.123456789Z stdout F \n").unwrap();
         assert_eq!(empty.content, b"");
-        for bad in [&b""[..], b"x", b"2026-01-02T03:04:05Z other F x", b"t stdout F x", b"2026-01-02T03:04:05Z stdout X x"] {
+        for bad in
+            [&b""[..], b"x", b"2026-01-02T03:04:05Z other F x", b"t stdout F x", b"2026-01-02T03:04:05Z stdout X x"]
+        {
             assert_eq!(parse(bad), None);
         }
     }

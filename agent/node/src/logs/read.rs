@@ -135,7 +135,8 @@ impl Reader {
         for text in whole.split_inclusive(|byte| *byte == b'\n') {
             let Some(line) = parse(text) else { continue };
             let wanted = options.stream.is_none_or(|stream| stream == line.stream);
-            let early = options.since.is_some_and(|since| line.time.parse::<Timestamp>().is_ok_and(|time| time < since));
+            let early =
+                options.since.is_some_and(|since| line.time.parse::<Timestamp>().is_ok_and(|time| time < since));
             if !wanted || early {
                 continue;
             }

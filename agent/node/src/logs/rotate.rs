@@ -44,7 +44,8 @@ pub async fn run(context: std::sync::Arc<Context>, shutdown: CancellationToken) 
 }
 
 fn too_large(root: &Path, bytes_max: u64) -> Vec<std::path::PathBuf> {
-    let entries = |dir: &Path| fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()).collect::<Vec<_>>();
+    let entries =
+        |dir: &Path| fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()).collect::<Vec<_>>();
     let logs = entries(root).into_iter().flat_map(|pod| entries(&pod)).flat_map(|container| entries(&container));
     logs.filter(|file| file.extension().is_some_and(|kind| kind == "log"))
         .filter(|file| fs::metadata(file).is_ok_and(|meta| meta.len() > bytes_max))
@@ -67,4 +68,3 @@ pub async fn rotate(runtime: &dyn Runtime, id: &str, path: &Path, files_max: u32
     }
     Ok(())
 }
-

@@ -33,7 +33,8 @@ impl Exits {
             shared.owners.insert(id.clone(), uid.to_owned());
         }
         let done = observed.containers.iter().filter(|container| container.state != State::Running).map(|c| &c.id);
-        let done: Vec<String> = done.chain(observed.sandboxes.iter().filter(|s| !s.ready).map(|s| &s.id)).cloned().collect();
+        let done: Vec<String> =
+            done.chain(observed.sandboxes.iter().filter(|s| !s.ready).map(|s| &s.id)).cloned().collect();
         for id in done {
             shared.ended.remove(&id);
         }

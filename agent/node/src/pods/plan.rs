@@ -61,7 +61,9 @@ impl Backoff {
 pub enum SandboxPlan {
     Keep(String),
     /// Make a new one; all containers of the old ones are stopped first.
-    Create { attempt: u32 },
+    Create {
+        attempt: u32,
+    },
     /// None is needed: the pod has done its work.
     Unneeded,
 }

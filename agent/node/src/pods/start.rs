@@ -60,8 +60,8 @@ impl Starter<'_> {
                 false => sandbox.map(|sandbox| sandbox.ips.clone()).unwrap_or_default(),
             },
             allocatable: Amounts {
-                cpu_milli: Some(self.context.machine.cpus * 1000 - config.reserved_cpu_milli),
-                memory_bytes: Some(self.context.machine.memory_bytes - config.reserved_memory_bytes),
+                cpu_milli: Some((self.context.machine.cpus * 1000).saturating_sub(config.reserved_cpu_milli)),
+                memory_bytes: Some(self.context.machine.memory_bytes.saturating_sub(config.reserved_memory_bytes)),
             },
         }
     }
@@ -121,7 +121,8 @@ impl Starter<'_> {
         }
         let config = self.container_config(spec, start, sandbox, volumes, &image).await;
         let config = config.map_err(|message| self.failed(spec, "CreateContainerConfigError", message))?;
-        let made = self.context.runtime.create_container(&sandbox.id, config, self.sandbox_config(sandbox.attempt)).await;
+        let made =
+            self.context.runtime.create_container(&sandbox.id, config, self.sandbox_config(sandbox.attempt)).await;
         let id = made.map_err(|error| self.failed(spec, "CreateContainerError", error.to_string()))?;
         let name = Some(spec.name.as_str());
         self.context.event(self.pod, name, EventKind::Normal, "Created", format!("Created container: {}", spec.name));
@@ -186,7 +187,12 @@ impl Starter<'_> {
         }))
     }
 
-    fn volume_mounts(&self, spec: &Spec, volumes: &Volumes, env: &[(String, String)]) -> Result<Vec<ReadyMount>, String> {
+    fn volume_mounts(
+        &self,
+        spec: &Spec,
+        volumes: &Volumes,
+        env: &[(String, String)],
+    ) -> Result<Vec<ReadyMount>, String> {
         let lookup = |name: &str| env.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
         let mut mounts = Vec::new();
         for mount in spec.volume_mounts.iter().flatten() {
@@ -273,7 +279,9 @@ fn check_non_root(pod: &PodSpec, container: &Spec, image: &pb::Image) -> Result<
     match (user, &image.uid, image.username.as_str()) {
         (Some(0), _, _) => Err("container's runAsUser breaks non-root policy".to_owned()),
         (Some(_), _, _) => Ok(()),
-        (None, Some(uid), _) if uid.value == 0 => Err("container has runAsNonRoot and image will run as root".to_owned()),
+        (None, Some(uid), _) if uid.value == 0 => {
+            Err("container has runAsNonRoot and image will run as root".to_owned())
+        }
         (None, Some(_), _) => Ok(()),
         (None, None, "") => Err("container has runAsNonRoot and image will run as root".to_owned()),
         (None, None, name) => Err(format!(

@@ -20,8 +20,12 @@ impl Box {
     fn new() -> Self {
         let runtime = FakeRuntime::default();
         runtime.add_image("img:1");
-        let test =
-            Self { api: TestApi::default(), runtime, dir: tempfile::tempdir().unwrap(), shutdown: CancellationToken::new() };
+        let test = Self {
+            api: TestApi::default(),
+            runtime,
+            dir: tempfile::tempdir().unwrap(),
+            shutdown: CancellationToken::new(),
+        };
         test.start();
         test
     }
@@ -50,7 +54,7 @@ fn one() -> Value {
     json!({"containers": [{"name": "app", "image": "img:1"}], "terminationGracePeriodSeconds": 1})
 }
 
-fn waiting_reason<'a>(pod: Option<&'a Value>) -> Option<&'a str> {
+fn waiting_reason(pod: Option<&Value>) -> Option<&str> {
     pod?["status"]["containerStatuses"][0]["state"]["waiting"]["reason"].as_str()
 }
 
@@ -69,7 +73,9 @@ async fn a_pod_runs_and_is_deleted() {
     let uid = pod["metadata"]["uid"].as_str().unwrap();
     assert!(!test.dir.path().join("pods").join(uid).exists());
     let events = test.api.events();
-    for expected in ["Created: Created container: app", "Started: Started container app", "Killing: Stopping container app"] {
+    for expected in
+        ["Created: Created container: app", "Started: Started container app", "Killing: Stopping container app"]
+    {
         assert!(events.iter().any(|event| event == expected), "{expected} in {events:#?}");
     }
 }
@@ -103,7 +109,9 @@ async fn a_restarted_agent_leaves_containers_alone() {
     assert_eq!(test.api.writes(), before);
     // It is still looked after.
     test.runtime.exit("app", 1);
-    test.api.wait(&path, "never restarted", |pod| pod.unwrap()["status"]["containerStatuses"][0]["restartCount"] == 1).await;
+    test.api
+        .wait(&path, "never restarted", |pod| pod.unwrap()["status"]["containerStatuses"][0]["restartCount"] == 1)
+        .await;
 }
 
 #[tokio::test]
@@ -115,7 +123,9 @@ async fn a_crashing_container_backs_off() {
     let status = &pod["status"]["containerStatuses"][0];
     assert_eq!(status["restartCount"], 1);
     assert_eq!(status["lastState"]["terminated"]["exitCode"], 3);
-    assert!(test.api.events().iter().any(|event| event.starts_with("BackOff: Back-off restarting failed container app")));
+    assert!(
+        test.api.events().iter().any(|event| event.starts_with("BackOff: Back-off restarting failed container app"))
+    );
 }
 
 #[tokio::test]
@@ -183,9 +193,14 @@ async fn a_failing_liveness_probe_restarts_the_container() {
     let mut spec = one();
     spec["containers"][0]["livenessProbe"] = json!({"exec": {"command": ["x"]}, "failureThreshold": 1});
     let path = test.api.pod("web", spec);
-    test.api.wait(&path, "never restarted", |pod| pod.unwrap()["status"]["containerStatuses"][0]["restartCount"] == 1).await;
+    test.api
+        .wait(&path, "never restarted", |pod| pod.unwrap()["status"]["containerStatuses"][0]["restartCount"] == 1)
+        .await;
     let events = test.api.events();
-    assert!(events.iter().any(|e| e == "Killing: Container app failed liveness probe, will be restarted"), "{events:#?}");
+    assert!(
+        events.iter().any(|e| e == "Killing: Container app failed liveness probe, will be restarted"),
+        "{events:#?}"
+    );
 }
 
 #[tokio::test]

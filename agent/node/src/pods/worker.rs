@@ -174,11 +174,9 @@ impl Worker {
             self.retry = None;
         }
         loop {
-            let sooner = match (next, self.volumes.from_objects) {
-                (Some(next), true) => Some(next.min(*refresh)),
-                (None, true) => Some(*refresh),
-                (next, false) => next,
-            };
+            let token = self.volumes.refresh_at.map(|at| Instant::now() + until(at));
+            let objects = self.volumes.from_objects.then_some(*refresh);
+            let sooner = [token, objects].into_iter().fold(next, soonest);
             let slept = async {
                 match sooner {
                     Some(at) => tokio::time::sleep_until(at).await,
@@ -194,9 +192,23 @@ impl Worker {
                 return;
             }
             *refresh = Instant::now() + REFRESH;
-            if let Err(error) = self.ensure_volumes(pod, &Observed::default()).await {
-                tracing::debug!(uid = self.uid, error = chain(&error), "volumes not refreshed, will retry");
+            self.refresh_volumes(pod).await;
+        }
+    }
+
+    /// A failure leaves the volumes as they are, until the next time.
+    async fn refresh_volumes(&mut self, pod: &Arc<Pod>) {
+        let observed = match self.observe().await {
+            Ok(observed) => observed,
+            Err(error) => {
+                tracing::debug!(uid = self.uid, %error, "volumes not refreshed, will retry");
+                return;
             }
+        };
+        if let Err(error) = self.ensure_volumes(pod, &observed).await {
+            tracing::debug!(uid = self.uid, error = chain(&error), "volumes not refreshed, will retry");
+            self.volumes.from_objects = true;
+            self.volumes.refresh_at = None;
         }
     }
 
@@ -230,14 +242,16 @@ impl Worker {
             observed = self.observe().await?;
             self.look(pod, &observed);
             self.publish(pod, &observed, Timestamp::now()).await?;
-            stop::old_containers(&self.context, &observed).await;
+            stop::leftovers(&self.context, &observed).await;
+        } else if self.volumes.paths.is_empty() && observed.running().next().is_some() {
+            // Adopted: from now on its volumes are kept up to date again.
+            self.refresh_volumes(pod).await;
         }
         self.probes.sync(&self.context, pod, &observed, &self.signals.wake);
         let wait_ns = plan.backing_off.values().min().map(|until| until - now_ns);
         let backoff = wait_ns.map(|ns| Instant::now() + Duration::from_nanos(u64::try_from(ns).unwrap_or(0)));
         let lag = self.exits.lagging(&observed).then(|| Instant::now() + EXIT_LAG);
-        let token = self.volumes.refresh_at.map(|at| Instant::now() + until(at));
-        Ok([backoff, lag, token].into_iter().fold(next, soonest))
+        Ok([backoff, lag].into_iter().fold(next, soonest))
     }
 
     /// The first look after a start of the agent: what ran before goes on as it was.

@@ -153,10 +153,11 @@ async fn request(
 ) -> Result<Response<Incoming>, BoxError> {
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     tokio::spawn(connection);
-    let path = action.path.as_deref().filter(|path| path.starts_with('/')).map_or_else(
-        || format!("/{}", action.path.as_deref().unwrap_or_default()),
-        str::to_owned,
-    );
+    let path = action
+        .path
+        .as_deref()
+        .filter(|path| path.starts_with('/'))
+        .map_or_else(|| format!("/{}", action.path.as_deref().unwrap_or_default()), str::to_owned);
     let mut request = Request::get(path);
     let has = |name: &str| action.http_headers.iter().flatten().any(|h| h.name.eq_ignore_ascii_case(name));
     let default_host = SocketAddr::new(ip, port).to_string();

@@ -99,7 +99,10 @@ async fn check_websocket(server: &Server) {
     let all = channels(websocket(server, FAIL, "v4.channel.k8s.io").await).await;
     assert_eq!((all[1].as_slice(), all[2].as_slice()), (b"out\n".as_slice(), b"err\n".as_slice()));
     let status: Value = serde_json::from_slice(&all[3]).unwrap();
-    assert_eq!((&status["reason"], &status["details"]["causes"][0]["message"]), (&json!("NonZeroExitCode"), &json!("7")));
+    assert_eq!(
+        (&status["reason"], &status["details"]["causes"][0]["message"]),
+        (&json!("NonZeroExitCode"), &json!("7"))
+    );
 
     let mut socket = websocket(server, CAT, "v5.channel.k8s.io").await;
     socket.send(Message::Binary(Bytes::from_static(b"\0hello"))).await.unwrap();
@@ -178,10 +181,13 @@ async fn carry(socket: WebSocketStream<TokioIo<hyper::upgrade::Upgraded>>, io: t
 async fn clients_reach_containers() {
     let test = RealBox::new(4).await;
     let script = "echo first; echo second; exec /bin/busybox nc -ll -p 8080 -e /bin/busybox cat";
-    let path = test.api.pod("one", json!({
-        "terminationGracePeriodSeconds": 1,
-        "containers": [{"name": "app", "image": IMAGE, "command": ["/bin/sh", "-c", script]}],
-    }));
+    let path = test.api.pod(
+        "one",
+        json!({
+            "terminationGracePeriodSeconds": 1,
+            "containers": [{"name": "app", "image": IMAGE, "command": ["/bin/sh", "-c", script]}],
+        }),
+    );
     test.api.wait_ready(&path).await;
     let server = test.server.clone();
     let checks = async {
@@ -192,13 +198,18 @@ async fn clients_reach_containers() {
         assert_eq!(text(&server, &format!("{logs}?tailLines=1")).await, "second\n");
         assert!(text(&server, "/containerLogs/default/one/other").await.contains("is not valid for pod one"));
         let previous = text(&server, &format!("{logs}?previous=true")).await;
-        assert!(previous.contains("previous terminated container \\\"app\\\" in pod \\\"one\\\" not found"), "{previous}");
+        assert!(
+            previous.contains("previous terminated container \\\"app\\\" in pod \\\"one\\\" not found"),
+            "{previous}"
+        );
         check_websocket(&server).await;
         check_spdy(&server).await;
         check_port_forward(&server).await;
         let summary: Value = serde_json::from_str(&text(&server, "/stats/summary").await).unwrap();
         assert_eq!(summary["pods"][0]["podRef"]["name"], "one");
-        assert!(text(&server, "/metrics/resource").await.contains("container_memory_working_set_bytes{container=\"app\""));
+        assert!(
+            text(&server, "/metrics/resource").await.contains("container_memory_working_set_bytes{container=\"app\"")
+        );
     };
     tokio::time::timeout(std::time::Duration::from_secs(30), checks).await.expect("the checks end in time");
     test.stop().await;

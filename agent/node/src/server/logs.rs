@@ -9,6 +9,7 @@ use http::{Response, header};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
 use tokio::sync::mpsc;
 
 use super::{Body, BoxError, Query, Refusal, Server, check_container};
@@ -35,12 +36,13 @@ impl Server {
         let observed = self.observe(&pod).await?;
         let container = match query.is_set("previous") {
             true => {
-                let ended = observed.containers.iter().filter(|c| c.name == name && c.state != State::Running);
-                let newest = observed.container(name);
                 let missing = || {
-                    Refusal::BadRequest(format!("previous terminated container \"{name}\" in pod \"{pod_name}\" not found"))
+                    Refusal::BadRequest(format!(
+                        "previous terminated container \"{name}\" in pod \"{pod_name}\" not found"
+                    ))
                 };
-                ended.into_iter().find(|c| newest.is_none_or(|n| n.id != c.id) || c.attempt > 0).ok_or_else(missing)?
+                let id = last_ended(&pod, name).ok_or_else(missing)?;
+                observed.containers.iter().find(|container| container.id == id).ok_or_else(missing)?
             }
             false => {
                 let waiting = || {
@@ -61,13 +63,17 @@ impl Server {
     }
 }
 
+/// The container that ended last, by the pod's status: not the current one, unless that waits to start again.
+fn last_ended(pod: &Pod, name: &str) -> Option<String> {
+    let status = pod.status.as_ref()?;
+    let all = status.container_statuses.iter().flatten().chain(status.init_container_statuses.iter().flatten());
+    let last = all.into_iter().find(|status| status.name == name)?.last_state.clone()?;
+    let id = last.terminated?.container_id?;
+    Some(id.trim_start_matches("containerd://").to_owned())
+}
+
 /// Notes when the container has ended, until nobody reads any more.
-async fn watch_end(
-    server: Server,
-    id: String,
-    ended: Arc<AtomicBool>,
-    sender: mpsc::Sender<std::io::Result<Bytes>>,
-) {
+async fn watch_end(server: Server, id: String, ended: Arc<AtomicBool>, sender: mpsc::Sender<std::io::Result<Bytes>>) {
     loop {
         tokio::select! {
             () = tokio::time::sleep(ENDED_POLL) => {}

@@ -52,7 +52,8 @@ async fn serve(agreed: Agreed, pid: u32) -> Result<(), BoxError> {
     let mut half_open: HashMap<String, Stream> = HashMap::new();
     while let Some(stream) = connection.accept().await {
         // Very old clients send no identifier; theirs come as an error stream and the data stream two numbers later.
-        let first = if stream.header("streamtype") == Some("error") { stream.id() } else { stream.id().saturating_sub(2) };
+        let first =
+            if stream.header("streamtype") == Some("error") { stream.id() } else { stream.id().saturating_sub(2) };
         let key = stream.header("requestid").map_or_else(|| first.to_string(), str::to_owned);
         match half_open.remove(&key) {
             Some(other) => {

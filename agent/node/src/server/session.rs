@@ -18,7 +18,10 @@ pub(super) const RESIZE: u8 = 4;
 /// Where output goes.
 #[derive(Clone)]
 pub(super) enum Sink {
-    Channel { sender: WebSocketSender, number: u8 },
+    Channel {
+        sender: WebSocketSender,
+        number: u8,
+    },
     Stream(StreamSender),
     /// The client does not want it.
     Nowhere,

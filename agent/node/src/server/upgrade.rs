@@ -24,7 +24,11 @@ const SPDY_PROTOCOL: &str = "x-stream-protocol-version";
 
 fn list(headers: &HeaderMap, name: &str) -> Vec<String> {
     let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).map(|item| item.trim().to_owned()).filter(|item| !item.is_empty()).collect()
+    values
+        .flat_map(|value| value.split(','))
+        .map(|item| item.trim().to_owned())
+        .filter(|item| !item.is_empty())
+        .collect()
 }
 
 /// Chooses among the protocols we speak (best first) and makes the answer.
@@ -69,7 +73,9 @@ fn set(response: &mut Response<Body>, name: &'static str, value: &str) -> Result
 fn choose(offered: &[String], ours: &[&str]) -> Result<String, Refusal> {
     let best = ours.iter().find(|protocol| offered.iter().any(|offer| offer == *protocol));
     let refused = || {
-        Refusal::BadRequest(format!("unable to negotiate protocol: client supports {offered:?}, server accepts {ours:?}"))
+        Refusal::BadRequest(format!(
+            "unable to negotiate protocol: client supports {offered:?}, server accepts {ours:?}"
+        ))
     };
     best.map(|protocol| (*protocol).to_owned()).ok_or_else(refused)
 }

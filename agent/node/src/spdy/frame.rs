@@ -10,15 +10,36 @@ const PAYLOAD_BYTES_MAX: usize = 1 << 20;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Frame {
-    Data { stream: u32, fin: bool, data: Bytes },
+    Data {
+        stream: u32,
+        fin: bool,
+        data: Bytes,
+    },
     /// A new stream; the block is still compressed.
-    SynStream { stream: u32, fin: bool, block: Bytes },
-    SynReply { stream: u32, fin: bool, block: Bytes },
-    Reset { stream: u32, status: u32 },
-    Ping { id: u32 },
+    SynStream {
+        stream: u32,
+        fin: bool,
+        block: Bytes,
+    },
+    SynReply {
+        stream: u32,
+        fin: bool,
+        block: Bytes,
+    },
+    Reset {
+        stream: u32,
+        status: u32,
+    },
+    Ping {
+        id: u32,
+    },
     GoAway,
     /// More headers for a stream; nobody sends them, but their block belongs to the compression.
-    Headers { stream: u32, fin: bool, block: Bytes },
+    Headers {
+        stream: u32,
+        fin: bool,
+        block: Bytes,
+    },
     /// SETTINGS, WINDOW_UPDATE and unknown types: of no consequence here.
     Other,
 }

@@ -20,7 +20,6 @@ pub fn diff(old: &Value, new: &Value, owned: &[&str]) -> Option<Value> {
     (!patch.is_empty()).then_some(Value::Object(patch))
 }
 
-
 /// Objects are merged by the server, so that what is gone must be named.
 fn replacement(old: Option<&Value>, new: &Value) -> Value {
     match (old, new) {

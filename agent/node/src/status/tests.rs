@@ -66,12 +66,15 @@ fn a_pod_comes_up() {
         ],
     );
     let running = observed(vec![container("app", State::Running, 0)]);
-    let ready = Known { ready: BTreeSet::from(["app".into()]), started: BTreeSet::from(["app".into()]), ..Known::default() };
+    let ready =
+        Known { ready: BTreeSet::from(["app".into()]), started: BTreeSet::from(["app".into()]), ..Known::default() };
     check(
         &pod,
         &running,
         &ready,
-        expect!["Running; app running; PodReadyToStartContainers=True; Initialized=True; ContainersReady=True; Ready=True"],
+        expect![
+            "Running; app running; PodReadyToStartContainers=True; Initialized=True; ContainersReady=True; Ready=True"
+        ],
     );
 }
 

@@ -19,7 +19,10 @@ fn below(dir: &Path) -> Vec<PathBuf> {
 
 /// The kernel writes blanks, tabs, newlines and backslashes in octal.
 fn unescape(text: &str) -> String {
-    ["\\040", "\\011", "\\012", "\\134"].iter().zip([" ", "\t", "\n", "\\"]).fold(text.to_owned(), |t, (from, to)| t.replace(from, to))
+    ["\\040", "\\011", "\\012", "\\134"]
+        .iter()
+        .zip([" ", "\t", "\n", "\\"])
+        .fold(text.to_owned(), |t, (from, to)| t.replace(from, to))
 }
 
 pub fn is_mounted(dir: &Path) -> bool {

@@ -153,10 +153,8 @@ fn a_sidecar_must_have_started_before_the_rest() {
     let mut memory = nothing();
     memory.started.insert("side-0".into());
     check(&pod, &now, &memory, expect!["keep s0; start Main app 0"]);
-    let both = observed(vec![
-        container("side", "s0", 0, State::Exited, 1),
-        container("app", "s0", 0, State::Running, 0),
-    ]);
+    let both =
+        observed(vec![container("side", "s0", 0, State::Exited, 1), container("app", "s0", 0, State::Running, 0)]);
     check(&pod, &both, &memory, expect!["keep s0; start Sidecar side 1"]);
 }
 
