@@ -158,7 +158,8 @@ async fn an_image_that_cannot_be_pulled_is_told() {
     let test = Box::new();
     test.runtime.fail_pull("bad:1", "no such host");
     let path = test.api.pod("web", json!({"containers": [{"name": "app", "image": "bad:1"}]}));
-    test.api.wait(&path, "no error", |pod| waiting_reason(pod) == Some("ErrImagePull")).await;
+    let told = |pod: Option<&Value>| matches!(waiting_reason(pod), Some("ErrImagePull" | "ImagePullBackOff"));
+    test.api.wait(&path, "no error", told).await;
     assert!(test.api.events().iter().any(|event| event == "Failed: Error: ErrImagePull"));
     test.api.delete(&path, 1);
     test.api.wait(&path, "never deleted", |pod| pod.is_none()).await;

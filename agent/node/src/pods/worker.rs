@@ -239,11 +239,16 @@ impl Worker {
         if !plan.is_empty() {
             let retry_at = self.apply(pod, &spec, &plan, &observed).await?;
             next = soonest(next, retry_at);
+            let before = std::mem::take(&mut observed);
             observed = self.observe().await?;
+            if ended_since(&before, &observed) {
+                // Ended before anybody knew whose it was, so that no event will wake us.
+                next = Some(Instant::now());
+            }
             self.look(pod, &observed);
             self.publish(pod, &observed, Timestamp::now()).await?;
             stop::leftovers(&self.context, &observed).await;
-        } else if self.volumes.paths.is_empty() && observed.running().next().is_some() {
+        } else if spec.volumes.is_some() && self.volumes.paths.is_empty() && observed.running().next().is_some() {
             // Adopted: from now on its volumes are kept up to date again.
             self.refresh_volumes(pod).await;
         }
@@ -523,6 +528,13 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub fn is_terminal(pod: &Pod) -> bool {
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
     matches!(phase, Some("Succeeded" | "Failed"))
+}
+
+fn ended_since(before: &Observed, after: &Observed) -> bool {
+    let ended = |observed: &Observed| -> BTreeSet<String> {
+        observed.containers.iter().filter(|c| c.state == State::Exited).map(|c| c.id.clone()).collect()
+    };
+    !ended(after).is_subset(&ended(before))
 }
 
 fn soonest(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
