@@ -178,5 +178,7 @@ async fn containerd_keeps_the_contract() {
     let client = supervisor.client();
     supervisor.stop().await;
     assert!(client.version().await.is_err());
-    let _ = std::fs::remove_dir("/sys/fs/cgroup/skiff-cri-test");
+    for hierarchy in std::fs::read_dir("/sys/fs/cgroup").unwrap().flatten() {
+        let _ = std::fs::remove_dir(hierarchy.path().join("skiff-cri-test"));
+    }
 }

@@ -32,7 +32,7 @@ impl Box {
 
     fn start(&self) {
         let mut config = Config::new("box", self.dir.path());
-        config.cgroup_parent = format!("/skiff-test-{}", self.dir.path().file_name().unwrap().to_string_lossy());
+        config.cgroup_parent = cgroup(&self.dir);
         config.node_ips = vec!["192.0.2.1".parse().unwrap()];
         let runtime: Arc<dyn Runtime> = Arc::new(self.runtime.clone());
         let node = Node::build(config, self.api.client(), runtime, &self.shutdown);
@@ -47,7 +47,22 @@ impl Box {
 impl Drop for Box {
     fn drop(&mut self) {
         self.shutdown.cancel();
+        let name = cgroup(&self.dir);
+        for hierarchy in std::fs::read_dir("/sys/fs/cgroup").unwrap().flatten() {
+            remove_tree(&hierarchy.path().join(name.trim_start_matches('/')));
+        }
     }
+}
+
+fn cgroup(dir: &tempfile::TempDir) -> String {
+    format!("/skiff-test-{}", dir.path().file_name().unwrap().to_string_lossy())
+}
+
+fn remove_tree(dir: &std::path::Path) {
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten().filter(|entry| entry.path().is_dir()) {
+        remove_tree(&entry.path());
+    }
+    let _ = std::fs::remove_dir(dir);
 }
 
 fn one() -> Value {
@@ -218,4 +233,18 @@ async fn missing_configuration_is_told_and_heals() {
     test.api.wait_ready(&path).await;
     let env = &test.runtime.containers()[0].config.envs;
     assert!(env.iter().any(|var| var.key == "A" && var.value == "v"));
+}
+
+#[tokio::test]
+async fn a_pod_costs_little_memory() {
+    let test = Box::new();
+    let config = Config::new("box", test.dir.path());
+    let runtime: Arc<dyn Runtime> = Arc::new(test.runtime.clone());
+    let machine = crate::machine::Machine::default();
+    let context = Arc::new(crate::context::Context::new(config, test.api.client(), runtime, machine));
+    let pod = super::worker::Desired::Pod(Arc::default());
+    let (_sender, desired) = tokio::sync::watch::channel(pod);
+    let worker = super::worker::Worker::new(context, Default::default(), desired, Default::default());
+    let bytes = size_of_val(&worker.run());
+    assert!(bytes < 40 << 10, "a worker's task has {bytes} bytes");
 }
