@@ -137,7 +137,7 @@ async fn service_endpoint<S: Store>(
     let endpoints = api.read(kind, namespace, name).await?.unwrap_or_default();
     let ports = meta::items(meta::at(&service, &["spec", "ports"]));
     let wanted = match port {
-        Some(port) => ports.iter().find(|p| p["name"] == port || p["port"].to_string() == port),
+        Some(port) => ports.iter().find(|p| p["name"] == port || p["port"].as_u64() == port.parse().ok()),
         None => ports.first(),
     };
     let port_name = wanted.and_then(|p| p.get("name")).cloned().unwrap_or_default();

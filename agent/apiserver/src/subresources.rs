@@ -53,6 +53,9 @@ async fn read_value(call: Call, api_version: &str, kind: &str) -> Result<Value, 
         .map_err(|error| ApiError::bad_request(format!("the body is not valid JSON: {error}")))
 }
 
+/// From the current document to the wanted one.
+type Change = Box<dyn Fn(&Value) -> Result<Value, ApiError> + Send + Sync>;
+
 async fn scale_handler<S: Store>(api: &Api<S>, call: Call) -> Result<Response<Body>, ApiError> {
     let target = call.target.clone();
     let (kind, namespace, name) = (target.kind, target.namespace(), target.name()?);
@@ -61,7 +64,7 @@ async fn scale_handler<S: Store>(api: &Api<S>, call: Call) -> Result<Response<Bo
         return Ok(body::json(StatusCode::OK, &scale::read(kind, &object)));
     }
     let effect = effect(&call.query)?;
-    let change: Box<dyn Fn(&Value) -> Result<Value, ApiError> + Send + Sync> = if target.verb == Verb::Patch {
+    let change: Change = if target.verb == Verb::Patch {
         let patch = Patch::read(call.request, &call.query).await?;
         Box::new(move |current: &Value| patch.apply_loosely(kind, current))
     } else {

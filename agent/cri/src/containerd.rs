@@ -296,7 +296,7 @@ impl Runtime for Containerd {
     fn list_container_stats(&self, labels: HashMap<String, String>) -> BoxFuture<'_, Result<Vec<pb::ContainerStats>>> {
         async {
             // ContainerStatsFilter numbers its fields differently from ContainerFilter.
-            let filter = Some(pb::runtime::ContainerStatsFilter { label_selector: labels });
+            let filter = Some(pb::stats::ContainerStatsFilter { label_selector: labels });
             let request = pb::ListContainerStatsRequest { filter };
             let answer: pb::ListContainerStatsResponse = self.unary(runtime!("ListContainerStats"), request).await?;
             Ok(answer.stats)

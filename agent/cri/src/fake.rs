@@ -16,6 +16,8 @@ use crate::runtime::{Error, Event, EventStream, Result, Runtime};
 /// Events a slow reader may lag behind before it is told `Event::Lost`.
 const EVENTS_MAX: usize = 256;
 const SIGTERM_EXIT: i32 = 143;
+/// Makes an image's identifier of its name.
+const ID_SUFFIX: &str = "@fake";
 
 /// A container as a test sees it.
 #[derive(Clone, Debug)]
@@ -234,6 +236,7 @@ impl State {
             return Err(missing("sandbox", sandbox));
         }
         let image = config.image.clone().unwrap_or_default().image;
+        let image = image.trim_end_matches(ID_SUFFIX).to_owned();
         if !self.images.contains(&image) {
             return Err(missing("image", &image));
         }
@@ -244,7 +247,7 @@ impl State {
             state: pb::ContainerState::Created as i32,
             created_at,
             image: config.image.clone(),
-            image_ref: format!("{image}@fake"),
+            image_ref: format!("{image}{ID_SUFFIX}"),
             labels: config.labels.clone(),
             annotations: config.annotations.clone(),
             mounts: config.mounts.clone(),
@@ -439,7 +442,7 @@ impl Runtime for FakeRuntime {
     }
 
     fn image_status<'a>(&'a self, image: &'a str) -> BoxFuture<'a, Result<Option<pb::Image>>> {
-        ready(Ok(self.lock().images.contains(image).then(|| fake_image(image))))
+        ready(Ok(self.lock().images.contains(plain(image)).then(|| fake_image(plain(image)))))
     }
 
     fn pull_image<'a>(&'a self, image: &'a str, _auth: Option<pb::AuthConfig>) -> BoxFuture<'a, Result<String>> {
@@ -449,11 +452,11 @@ impl Runtime for FakeRuntime {
             return ready(Err(failed(message)));
         }
         state.images.insert(image.to_owned());
-        ready(Ok(format!("{image}@fake")))
+        ready(Ok(format!("{image}{ID_SUFFIX}")))
     }
 
     fn remove_image<'a>(&'a self, image: &'a str) -> BoxFuture<'a, Result<()>> {
-        self.lock().images.remove(image);
+        self.lock().images.remove(plain(image));
         ready(Ok(()))
     }
 
@@ -481,6 +484,10 @@ impl Runtime for FakeRuntime {
     }
 }
 
+fn plain(image: &str) -> &str {
+    image.trim_end_matches(ID_SUFFIX)
+}
+
 fn fake_image(name: &str) -> pb::Image {
-    pb::Image { id: format!("{name}@fake"), repo_tags: vec![name.to_owned()], size: 1, ..Default::default() }
+    pb::Image { id: format!("{name}{ID_SUFFIX}"), repo_tags: vec![name.to_owned()], size: 1, ..Default::default() }
 }

@@ -13,6 +13,6 @@ mod tests;
 
 pub use containerd::Containerd;
 pub use fake::{FakeContainer, FakeRuntime};
-pub use pause::{PAUSE_IMAGE, pause_archive};
+pub use pause::{PAUSE_IMAGE, files_archive, pause_archive};
 pub use runtime::{Error, Event, EventStream, Result, Runtime};
 pub use supervise::{Config, SuperviseError, Supervisor};

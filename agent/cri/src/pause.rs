@@ -133,7 +133,13 @@ pub fn pause_archive() -> Vec<u8> {
 
 pub(crate) fn archive(arch: Arch) -> Vec<u8> {
     let layer = tar(&[("pause", 0o755, &elf(arch))]);
-    image_archive(PAUSE_IMAGE, arch, &layer, "[\"/pause\"]")
+    image_archive(PAUSE_IMAGE, arch, &layer, r#"["/pause"]"#)
+}
+
+/// An OCI archive of an image for this machine that holds just these files (path, mode, content) and runs
+/// `entrypoint`, a JSON list.
+pub fn files_archive(name: &str, files: &[(&str, u32, &[u8])], entrypoint: &str) -> Vec<u8> {
+    image_archive(name, Arch::native(), &tar(files), entrypoint)
 }
 
 /// An OCI archive of one image with one uncompressed layer.

@@ -4,6 +4,7 @@
 pub mod events;
 pub mod image;
 pub mod runtime;
+pub mod stats;
 
 pub use image::{
     AuthConfig, FilesystemIdentifier, FilesystemUsage, Image, ImageFilter, ImageFsInfoRequest, ImageFsInfoResponse,
@@ -11,16 +12,18 @@ pub use image::{
     PullImageResponse, RemoveImageRequest,
 };
 pub use runtime::{
-    AttachRequest, Capability, Container, ContainerAttributes, ContainerConfig, ContainerFilter, ContainerId,
-    ContainerMetadata, ContainerState, ContainerStats, ContainerStatsResponse, ContainerStatus, ContainerStatusRequest,
-    ContainerStatusResponse, CpuUsage, CreateContainerRequest, CreateContainerResponse, Device, DnsConfig, Empty,
-    ExecRequest, ExecSyncRequest, ExecSyncResponse, Int64Value, KeyValue, LinuxContainerConfig,
-    LinuxContainerResources, LinuxContainerSecurityContext, LinuxPodSandboxConfig, LinuxSandboxSecurityContext,
-    ListContainerStatsRequest, ListContainerStatsResponse, ListContainersRequest, ListContainersResponse,
-    ListPodSandboxRequest, ListPodSandboxResponse, MemoryUsage, Mount, MountPropagation, NamespaceMode,
+    Capability, Container, ContainerConfig, ContainerFilter, ContainerId, ContainerMetadata, ContainerState,
+    ContainerStatus, ContainerStatusRequest, ContainerStatusResponse, CreateContainerRequest, CreateContainerResponse,
+    Device, DnsConfig, Empty, Int64Value, KeyValue, LinuxContainerConfig, LinuxContainerResources,
+    LinuxContainerSecurityContext, LinuxPodSandboxConfig, LinuxSandboxSecurityContext, ListContainersRequest,
+    ListContainersResponse, ListPodSandboxRequest, ListPodSandboxResponse, Mount, MountPropagation, NamespaceMode,
     NamespaceOption, PodIp, PodSandbox, PodSandboxConfig, PodSandboxFilter, PodSandboxMetadata,
     PodSandboxNetworkStatus, PodSandboxState, PodSandboxStatus, PodSandboxStatusRequest, PodSandboxStatusResponse,
     PortMapping, Protocol, RunPodSandboxRequest, RuntimeCondition, RuntimeStatus, SandboxId, SecurityProfile,
     SecurityProfileType, StatusRequest, StatusResponse, StopContainerRequest, UInt64Value,
-    UpdateContainerResourcesRequest, Url, VersionRequest, VersionResponse,
+    UpdateContainerResourcesRequest, VersionRequest, VersionResponse,
+};
+pub use stats::{
+    AttachRequest, ContainerAttributes, ContainerStats, ContainerStatsResponse, CpuUsage, ExecRequest, ExecSyncRequest,
+    ExecSyncResponse, ListContainerStatsRequest, ListContainerStatsResponse, MemoryUsage, Url,
 };

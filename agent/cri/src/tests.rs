@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 
-use crate::pause::{Arch, image_archive, tar};
-use crate::{Config, Event, FakeRuntime, Runtime, Supervisor, pb};
+use crate::{Config, Event, FakeRuntime, Runtime, Supervisor, files_archive, pb};
 
 const IMAGE: &str = "localhost/busybox:1";
 const WAIT: Duration = Duration::from_secs(20);
@@ -159,9 +158,8 @@ async fn containerd_keeps_the_contract() {
     let supervisor = Supervisor::start(config.clone()).await.unwrap();
     let client = supervisor.client();
     let busybox = std::fs::read("/bin/busybox").unwrap();
-    let layer = tar(&[("bin/busybox", 0o755, &busybox)]);
     let archive = dir.path().join("busybox.tar");
-    std::fs::write(&archive, image_archive(IMAGE, Arch::native(), &layer, "[\"/bin/busybox\"]")).unwrap();
+    std::fs::write(&archive, files_archive(IMAGE, &[("bin/busybox", 0o755, &busybox)], r#"["/bin/busybox"]"#)).unwrap();
     client.import_images(&archive).await.unwrap();
     while client.image_status(IMAGE).await.unwrap().is_none() {
         tokio::task::yield_now().await;
@@ -180,5 +178,7 @@ async fn containerd_keeps_the_contract() {
     let client = supervisor.client();
     supervisor.stop().await;
     assert!(client.version().await.is_err());
-    let _ = std::fs::remove_dir("/sys/fs/cgroup/skiff-cri-test");
+    for hierarchy in std::fs::read_dir("/sys/fs/cgroup").unwrap().flatten() {
+        let _ = std::fs::remove_dir(hierarchy.path().join("skiff-cri-test"));
+    }
 }

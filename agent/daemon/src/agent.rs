@@ -202,7 +202,7 @@ async fn start_node(
 }
 
 /// The node of this process, as the API calls it.
-struct InProcessNode(skiff_node::Server);
+struct InProcessNode(skiff_node::NodeApi);
 
 impl skiff_apiserver::NodeService for InProcessNode {
     fn call(

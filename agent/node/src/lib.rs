@@ -19,10 +19,16 @@ mod registration;
 mod resources;
 mod server;
 mod spec;
+mod stats;
 mod status;
 mod streaming;
 mod volumes;
 
+#[cfg(test)]
+mod real;
+#[cfg(test)]
+mod testing;
+
 pub use config::{Config, Eviction, ImageGc};
-pub use node::Node;
+pub use node::{Node, NodeApi};
 pub use server::{Body, Server};

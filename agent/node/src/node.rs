@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+use http::{Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, Full};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::runtime::watcher;
@@ -13,14 +16,41 @@ use crate::config::Config;
 use crate::context::Context;
 use crate::machine::Machine;
 use crate::pods::{Evictor, Pods};
-use crate::server::Server;
+use crate::server::{Body, Server};
+use crate::stats::Statistics;
 use crate::{logs, pressure, registration};
 
 /// The node agent, built but not running.
 pub struct Node {
     context: Arc<Context>,
     informer: Informer<Pod>,
-    server: Server,
+    server: NodeApi,
+}
+
+/// The kubelet's paths: streams of pods, and statistics.
+#[derive(Clone)]
+pub struct NodeApi {
+    streams: Server,
+    statistics: Statistics,
+}
+
+impl NodeApi {
+    /// `None`: the path is not one of a node.
+    pub async fn handle(&self, request: Request<Body>) -> Option<Response<Body>> {
+        let (content_type, answer) = match request.uri().path() {
+            "/healthz" => ("text/plain", Ok("ok".to_owned())),
+            "/stats/summary" => ("application/json", self.statistics.summary().await.map(|s| s.to_string())),
+            "/metrics/resource" => ("text/plain; version=0.0.4", self.statistics.resource_metrics().await),
+            _ => return self.streams.handle(request).await,
+        };
+        let (code, text) = match answer {
+            Ok(text) => (StatusCode::OK, text),
+            Err(error) => (StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
+        };
+        let body = Full::new(Bytes::from(text)).map_err(|never| match never {}).boxed();
+        let response = Response::builder().status(code).header(header::CONTENT_TYPE, content_type).body(body);
+        Some(response.expect("made of valid parts"))
+    }
 }
 
 impl Node {
@@ -35,13 +65,16 @@ impl Node {
         let api: Api<Pod> = Api::all(context.client.clone());
         let selector = watcher::Config::default().fields(&format!("spec.nodeName={}", context.config.node_name));
         let informer = Informer::spawn(api, selector, shutdown.clone());
-        let server =
-            Server { runtime: Arc::clone(&context.runtime), logs_dir: context.config.data_dir.join("logs/pods") };
+        let logs_dir = context.config.data_dir.join("logs/pods");
+        let server = NodeApi {
+            streams: Server { runtime: Arc::clone(&context.runtime), logs_dir },
+            statistics: Statistics { context: Arc::clone(&context) },
+        };
         Self { context, informer, server }
     }
 
     /// The node's API for the API server. Clones answer the same.
-    pub fn server(&self) -> Server {
+    pub fn server(&self) -> NodeApi {
         self.server.clone()
     }
 

@@ -44,12 +44,13 @@ pub enum ObjectError {
 }
 
 type Key = (ObjectKind, String, String);
+type Kept = HashMap<Key, (Instant, Arc<Data>)>;
 
 /// Reads objects through the API. Clones share what they remember.
 #[derive(Clone)]
 pub struct Objects {
     client: kube::Client,
-    kept: Arc<Mutex<HashMap<Key, (Instant, Option<Arc<Data>>)>>>,
+    kept: Arc<Mutex<Kept>>,
 }
 
 impl Objects {
@@ -57,16 +58,11 @@ impl Objects {
         Self { client, kept: Arc::default() }
     }
 
-    /// The object's data, or an error if it does not exist.
-    pub async fn get(&self, kind: ObjectKind, namespace: &str, name: &str) -> Result<Arc<Data>, ObjectError> {
-        let found = self.find(kind, namespace, name).await?;
-        found.ok_or_else(|| ObjectError::Missing { kind, name: name.to_owned() })
-    }
-
+    /// The object's data; `None` if it does not exist.
     pub async fn find(&self, kind: ObjectKind, namespace: &str, name: &str) -> Result<Option<Arc<Data>>, ObjectError> {
         let key = (kind, namespace.to_owned(), name.to_owned());
         if let Some(kept) = self.kept(&key) {
-            return Ok(kept);
+            return Ok(Some(kept));
         }
         let read = match kind {
             ObjectKind::ConfigMap => self.config_map(namespace, name).await,
@@ -76,18 +72,18 @@ impl Objects {
             .map_err(|source| ObjectError::Read { kind, name: name.to_owned(), source: Box::new(source) })?
             .map(Arc::new);
         // What does not exist is asked for again at once: it is usually on its way.
-        if data.is_some() {
-            self.keep(key, data.clone());
+        if let Some(data) = &data {
+            self.keep(key, Arc::clone(data));
         }
         Ok(data)
     }
 
-    fn kept(&self, key: &Key) -> Option<Option<Arc<Data>>> {
+    fn kept(&self, key: &Key) -> Option<Arc<Data>> {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.get(key).filter(|(when, _)| when.elapsed() < FRESH).map(|(_, data)| data.clone())
+        kept.get(key).filter(|(when, _)| when.elapsed() < FRESH).map(|(_, data)| Arc::clone(data))
     }
 
-    fn keep(&self, key: Key, data: Option<Arc<Data>>) {
+    fn keep(&self, key: Key, data: Arc<Data>) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.retain(|_, (when, _)| when.elapsed() < FRESH);
         if kept.len() < KEPT_MAX {

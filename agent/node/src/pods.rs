@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
 use crate::names;
-use crate::status::Ended;
+use crate::status::{Ended, OUR_CONDITIONS};
 
 mod admission;
 pub mod drain;
@@ -259,10 +259,9 @@ fn only_status_differs(old: &Pod, new: &Pod) -> bool {
         && old.metadata.deletion_timestamp == new.metadata.deletion_timestamp
         && old.metadata.deletion_grace_period_seconds == new.metadata.deletion_grace_period_seconds;
     let foreign = |pod: &Pod| {
-        let status = pod.status.clone().unwrap_or_default();
-        let conditions = status.conditions.into_iter().flatten();
-        let gates: Vec<_> = conditions.filter(|c| c.reason.is_none()).map(|c| (c.type_, c.status)).collect();
-        (gates, status.phase)
+        let conditions = pod.status.iter().flat_map(|status| status.conditions.clone()).flatten();
+        let others = conditions.filter(|condition| !OUR_CONDITIONS.contains(&condition.type_.as_str()));
+        (others.map(|condition| (condition.type_, condition.status)).collect::<Vec<_>>(), is_terminal(pod))
     };
     same_meta && old.spec == new.spec && foreign(old) == foreign(new)
 }

@@ -18,6 +18,7 @@ use crate::pods::observe::{Container, Observed};
 use crate::pods::plan::Unhealthy;
 
 pub mod check;
+mod tls;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {

@@ -32,9 +32,14 @@ pub async fn run(context: Arc<Context>, mut pressure: PressureWatch, shutdown: C
     let mut delay = RETRY_MIN;
     loop {
         let wait = match ensure(&context, pressure.now()).await {
-            Ok(()) => {
+            Ok(true) => {
                 delay = RETRY_MIN;
                 CHECK
+            }
+            // The runtime or its network usually becomes ready in a moment.
+            Ok(false) => {
+                delay = (delay * 2).min(RETRY_MAX);
+                delay
             }
             Err(error) => {
                 tracing::debug!(error = chain(&error), "node not registered, will retry");
@@ -51,8 +56,8 @@ pub async fn run(context: Arc<Context>, mut pressure: PressureWatch, shutdown: C
     lease.abort();
 }
 
-/// Makes the node's object say what is true now.
-async fn ensure(context: &Context, pressure: Pressure) -> kube::Result<()> {
+/// Makes the node's object say what is true now. Answers whether the node is ready.
+async fn ensure(context: &Context, pressure: Pressure) -> kube::Result<bool> {
     let api: Api<Node> = Api::all(context.client.clone());
     let name = &context.config.node_name;
     let runtime = render::RuntimeFacts::observe(&*context.runtime).await;
@@ -76,7 +81,7 @@ async fn ensure(context: &Context, pressure: Pressure) -> kube::Result<()> {
         api.patch_status(name, &PatchParams::default(), &Patch::Merge(body)).await?;
         tracing::info!(node = name, "node status written");
     }
-    Ok(())
+    Ok(runtime.is_ready())
 }
 
 async fn ensure_labels(context: &Context, api: &Api<Node>, node: &Node) -> kube::Result<()> {

@@ -18,6 +18,8 @@ use crate::resources::{Qos, containers, init_containers, is_restartable_init};
 mod conditions;
 pub mod patch;
 
+pub use conditions::OURS as OUR_CONDITIONS;
+
 /// Why a container does not run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Waiting {

@@ -125,8 +125,46 @@ mod tests {
             state = "/run/box/containerd"
             oom_score = 0
             disabled_plugins = ["io.containerd.internal.v1.opt", "io.containerd.internal.v1.restart", "io.containerd.internal.v1.tracing", "io.containerd.snapshotter.v1.aufs", "io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.devmapper", "io.containerd.snapshotter.v1.zfs", "io.containerd.tracing.processor.v1.otlp", "io.containerd.snapshotter.v1.native"]
+
+            [cgroup]
+            path = "/skiff/containerd"
+
+            [debug]
+            level = "warn"
+
+            [grpc]
+            address = "/run/box/containerd/containerd.sock"
+
+            [plugins."io.containerd.monitor.v1.cgroups"]
+            no_prometheus = true
+
+            [plugins."io.containerd.grpc.v1.cri"]
+            sandbox_image = "localhost/skiff/pause:1"
+            restrict_oom_score_adj = true
+            max_concurrent_downloads = 3
+            enable_unprivileged_ports = true
+            enable_unprivileged_icmp = true
+            stream_server_address = "127.0.0.1"
+            stream_server_port = "0"
+
+            [plugins."io.containerd.grpc.v1.cri".cni]
+            bin_dir = "/usr/lib/cni"
+            conf_dir = "/run/box/cni/net.d"
+
+            [plugins."io.containerd.grpc.v1.cri".containerd]
+            snapshotter = "overlayfs"
+            default_runtime_name = "runc"
+            discard_unpacked_layers = true
+
+            [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+            runtime_type = "io.containerd.runc.v2"
+
+            [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
+            BinaryName = "runc"
+            Root = "/run/box/containerd/runc"
+            SystemdCgroup = false
         "##]]
-        .assert_eq(&render(&config(), OomScores::Restricted).split_inclusive('\n').take(6).collect::<String>());
+        .assert_eq(&render(&config(), OomScores::Restricted));
     }
 
     #[test]

@@ -68,3 +68,31 @@ pub async fn rotate(runtime: &dyn Runtime, id: &str, path: &Path, files_max: u32
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use skiff_cri::{FakeRuntime, pb};
+
+    #[tokio::test]
+    async fn a_rotation_keeps_a_bounded_number_of_files() {
+        let runtime = FakeRuntime::default();
+        runtime.add_image("i");
+        let sandbox = runtime.run_pod_sandbox(Default::default()).await.unwrap();
+        let image = Some(pb::ImageSpec { image: "i".into(), ..Default::default() });
+        let config = pb::ContainerConfig { image, ..Default::default() };
+        let id = runtime.create_container(&sandbox, config, Default::default()).await.unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("0.log");
+        for old in ["20260101-000000", "20260101-000001"] {
+            fs::write(dir.path().join(format!("0.log.{old}")), "old").unwrap();
+        }
+        fs::write(&path, "new").unwrap();
+        assert_eq!(too_large(dir.path().parent().unwrap(), 1 << 40), Vec::<std::path::PathBuf>::new());
+        rotate(&runtime, &id, &path, 2).await.unwrap();
+        let left = files(&path);
+        assert_eq!(left.len(), 2);
+        assert!(left[0].ends_with("0.log.20260101-000001"));
+        assert_eq!(fs::read_to_string(&left[1]).unwrap(), "new");
+    }
+}

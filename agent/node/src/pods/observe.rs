@@ -85,10 +85,6 @@ impl Observed {
     pub fn running(&self) -> impl Iterator<Item = &Container> {
         self.containers.iter().filter(|container| container.state == State::Running)
     }
-
-    pub fn is_empty(&self) -> bool {
-        self.sandboxes.is_empty() && self.containers.is_empty()
-    }
 }
 
 /// Statuses that cannot change any more as long as the state is the same.

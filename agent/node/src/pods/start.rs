@@ -60,8 +60,8 @@ impl Starter<'_> {
                 false => sandbox.map(|sandbox| sandbox.ips.clone()).unwrap_or_default(),
             },
             allocatable: Amounts {
-                cpu_milli: Some(self.context.machine.cpus * 1000 - config.reserved_cpu_milli),
-                memory_bytes: Some(self.context.machine.memory_bytes - config.reserved_memory_bytes),
+                cpu_milli: Some((self.context.machine.cpus * 1000).saturating_sub(config.reserved_cpu_milli)),
+                memory_bytes: Some(self.context.machine.memory_bytes.saturating_sub(config.reserved_memory_bytes)),
             },
         }
     }

@@ -126,8 +126,9 @@ pub async fn orphan(context: &Arc<Context>, uid: &str) -> skiff_cri::Result<()> 
     remove(context, uid, &observed).await
 }
 
-/// Keeps one dead container of each name for `kubectl logs --previous`, besides the newest.
-pub async fn old_containers(context: &Context, observed: &Observed) {
+/// Keeps one dead container of each name for `kubectl logs --previous`, besides the newest, and no sandbox without a
+/// container besides the newest.
+pub async fn leftovers(context: &Context, observed: &Observed) {
     let mut seen: HashMap<&str, usize> = HashMap::new();
     for container in &observed.containers {
         let count = seen.entry(container.name.as_str()).or_default();
@@ -139,6 +140,12 @@ pub async fn old_containers(context: &Context, observed: &Observed) {
                 continue;
             }
             crate::logs::remove_attempt(context, container);
+        }
+    }
+    let is_empty = |id: &str| observed.containers.iter().all(|container| container.sandbox != id);
+    for sandbox in observed.sandboxes.iter().skip(1).filter(|sandbox| !sandbox.ready && is_empty(&sandbox.id)) {
+        if let Err(error) = context.runtime.remove_pod_sandbox(&sandbox.id).await {
+            tracing::debug!(%error, sandbox = sandbox.id, "old sandbox not removed, will retry");
         }
     }
 }

@@ -1,1 +1,250 @@
 //! Workers on the in-memory runtime and a small API.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use skiff_cri::{FakeRuntime, Runtime};
+use tokio_util::sync::CancellationToken;
+
+use crate::testing::{TestApi, condition};
+use crate::{Config, Node};
+
+struct Box {
+    api: TestApi,
+    runtime: FakeRuntime,
+    dir: tempfile::TempDir,
+    shutdown: CancellationToken,
+}
+
+impl Box {
+    fn new() -> Self {
+        let runtime = FakeRuntime::default();
+        runtime.add_image("img:1");
+        let test = Self {
+            api: TestApi::default(),
+            runtime,
+            dir: tempfile::tempdir().unwrap(),
+            shutdown: CancellationToken::new(),
+        };
+        test.start();
+        test
+    }
+
+    fn start(&self) {
+        let mut config = Config::new("box", self.dir.path());
+        config.cgroup_parent = cgroup(&self.dir);
+        config.node_ips = vec!["192.0.2.1".parse().unwrap()];
+        let runtime: Arc<dyn Runtime> = Arc::new(self.runtime.clone());
+        let node = Node::build(config, self.api.client(), runtime, &self.shutdown);
+        tokio::spawn(node.run(self.shutdown.clone()));
+    }
+
+    fn calls(&self, call: &str) -> usize {
+        self.runtime.calls().iter().filter(|made| *made == call).count()
+    }
+}
+
+impl Drop for Box {
+    fn drop(&mut self) {
+        self.shutdown.cancel();
+        let name = cgroup(&self.dir);
+        for hierarchy in std::fs::read_dir("/sys/fs/cgroup").unwrap().flatten() {
+            remove_tree(&hierarchy.path().join(name.trim_start_matches('/')));
+        }
+    }
+}
+
+fn cgroup(dir: &tempfile::TempDir) -> String {
+    format!("/skiff-test-{}", dir.path().file_name().unwrap().to_string_lossy())
+}
+
+fn remove_tree(dir: &std::path::Path) {
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten().filter(|entry| entry.path().is_dir()) {
+        remove_tree(&entry.path());
+    }
+    let _ = std::fs::remove_dir(dir);
+}
+
+fn one() -> Value {
+    json!({"containers": [{"name": "app", "image": "img:1"}], "terminationGracePeriodSeconds": 1})
+}
+
+fn waiting_reason(pod: Option<&Value>) -> Option<&str> {
+    pod?["status"]["containerStatuses"][0]["state"]["waiting"]["reason"].as_str()
+}
+
+#[tokio::test]
+async fn a_pod_runs_and_is_deleted() {
+    let test = Box::new();
+    let path = test.api.pod("web", one());
+    let pod = test.api.wait_ready(&path).await;
+    assert_eq!(pod["status"]["phase"], "Running");
+    assert_eq!(pod["status"]["hostIP"], "192.0.2.1");
+    assert!(pod["status"]["podIP"].as_str().unwrap().starts_with("10.0.0."));
+    assert_eq!(pod["status"]["qosClass"], "BestEffort");
+    test.api.delete(&path, 1);
+    test.api.wait(&path, "never deleted", |pod| pod.is_none()).await;
+    assert!(test.runtime.containers().is_empty());
+    let uid = pod["metadata"]["uid"].as_str().unwrap();
+    assert!(!test.dir.path().join("pods").join(uid).exists());
+    let events = test.api.events();
+    for expected in
+        ["Created: Created container: app", "Started: Started container app", "Killing: Stopping container app"]
+    {
+        assert!(events.iter().any(|event| event == expected), "{expected} in {events:#?}");
+    }
+}
+
+#[tokio::test]
+async fn the_node_registers_and_then_writes_nothing() {
+    let test = Box::new();
+    let path = "/api/v1/nodes/box";
+    let node = test.api.wait(path, "node not ready", |node| condition(node, "Ready") == Some("True")).await.unwrap();
+    assert_eq!(node["metadata"]["labels"]["kubernetes.io/os"], "linux");
+    assert_eq!(node["status"]["addresses"][0]["address"], "192.0.2.1");
+    let pod = test.api.pod("web", one());
+    test.api.wait_ready(&pod).await;
+    let before = test.api.writes();
+    test.runtime.containers();
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    assert_eq!(test.api.writes(), before);
+}
+
+#[tokio::test]
+async fn a_restarted_agent_leaves_containers_alone() {
+    let mut test = Box::new();
+    let path = test.api.pod("web", one());
+    test.api.wait_ready(&path).await;
+    test.shutdown.cancel();
+    test.shutdown = CancellationToken::new();
+    let before = test.api.writes();
+    test.start();
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    assert_eq!(test.calls("start app"), 1);
+    assert_eq!(test.api.writes(), before);
+    // It is still looked after.
+    test.runtime.exit("app", 1);
+    test.api
+        .wait(&path, "never restarted", |pod| pod.unwrap()["status"]["containerStatuses"][0]["restartCount"] == 1)
+        .await;
+}
+
+#[tokio::test]
+async fn a_crashing_container_backs_off() {
+    let test = Box::new();
+    test.runtime.exit_at_start("app", 3);
+    let path = test.api.pod("web", one());
+    let pod = test.api.wait(&path, "no back-off", |pod| waiting_reason(pod) == Some("CrashLoopBackOff")).await.unwrap();
+    let status = &pod["status"]["containerStatuses"][0];
+    assert_eq!(status["restartCount"], 1);
+    assert_eq!(status["lastState"]["terminated"]["exitCode"], 3);
+    assert!(
+        test.api.events().iter().any(|event| event.starts_with("BackOff: Back-off restarting failed container app"))
+    );
+}
+
+#[tokio::test]
+async fn a_job_pod_ends() {
+    let test = Box::new();
+    test.runtime.exit_at_start("app", 0);
+    let mut spec = one();
+    spec["restartPolicy"] = json!("Never");
+    let path = test.api.pod("job", spec);
+    let done = |pod: Option<&Value>| pod.unwrap()["status"]["phase"] == "Succeeded";
+    let pod = test.api.wait(&path, "never done", done).await.unwrap();
+    assert_eq!(pod["status"]["containerStatuses"][0]["state"]["terminated"]["reason"], "Completed");
+    assert_eq!(condition(Some(&pod), "Ready"), Some("False"));
+}
+
+#[tokio::test]
+async fn init_containers_run_first() {
+    let test = Box::new();
+    test.runtime.exit_at_start("setup", 0);
+    let mut spec = one();
+    spec["initContainers"] = json!([{"name": "setup", "image": "img:1"}]);
+    let path = test.api.pod("web", spec);
+    test.api.wait_ready(&path).await;
+    let starts: Vec<_> = test.runtime.calls().into_iter().filter(|call| call.starts_with("start")).collect();
+    assert_eq!(starts, ["start setup", "start app"]);
+}
+
+#[tokio::test]
+async fn an_image_that_cannot_be_pulled_is_told() {
+    let test = Box::new();
+    test.runtime.fail_pull("bad:1", "no such host");
+    let path = test.api.pod("web", json!({"containers": [{"name": "app", "image": "bad:1"}]}));
+    let told = |pod: Option<&Value>| matches!(waiting_reason(pod), Some("ErrImagePull" | "ImagePullBackOff"));
+    test.api.wait(&path, "no error", told).await;
+    assert!(test.api.events().iter().any(|event| event == "Failed: Error: ErrImagePull"));
+    test.api.delete(&path, 1);
+    test.api.wait(&path, "never deleted", |pod| pod.is_none()).await;
+}
+
+#[tokio::test]
+async fn a_dead_sandbox_is_replaced() {
+    let test = Box::new();
+    let path = test.api.pod("web", one());
+    test.api.wait_ready(&path).await;
+    let sandboxes = test.runtime.list_pod_sandboxes(Default::default()).await.unwrap();
+    test.runtime.kill_sandbox(&sandboxes[0].id);
+    test.api.wait(&path, "never back", |pod| pod.unwrap()["status"]["containerStatuses"][0]["restartCount"] == 1).await;
+    assert_eq!(test.calls("run sandbox"), 2);
+}
+
+#[tokio::test]
+async fn what_the_api_does_not_know_is_removed() {
+    let test = Box::new();
+    let path = test.api.pod("web", one());
+    test.api.wait_ready(&path).await;
+    test.api.delete(&path, 0);
+    while !test.runtime.containers().is_empty() {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_failing_liveness_probe_restarts_the_container() {
+    let test = Box::new();
+    test.runtime.on_exec(|_, _| skiff_cri::pb::ExecSyncResponse { exit_code: 1, ..Default::default() });
+    let mut spec = one();
+    spec["containers"][0]["livenessProbe"] = json!({"exec": {"command": ["x"]}, "failureThreshold": 1});
+    let path = test.api.pod("web", spec);
+    test.api
+        .wait(&path, "never restarted", |pod| pod.unwrap()["status"]["containerStatuses"][0]["restartCount"] == 1)
+        .await;
+    let events = test.api.events();
+    assert!(
+        events.iter().any(|e| e == "Killing: Container app failed liveness probe, will be restarted"),
+        "{events:#?}"
+    );
+}
+
+#[tokio::test]
+async fn missing_configuration_is_told_and_heals() {
+    let test = Box::new();
+    let mut spec = one();
+    spec["containers"][0]["env"] = json!([{"name": "A", "valueFrom": {"configMapKeyRef": {"name": "c", "key": "k"}}}]);
+    let path = test.api.pod("web", spec);
+    let pod = test.api.wait(&path, "no error", |pod| waiting_reason(pod) == Some("CreateContainerConfigError")).await;
+    let message = &pod.unwrap()["status"]["containerStatuses"][0]["state"]["waiting"]["message"];
+    assert_eq!(message, "configmap \"c\" not found");
+    let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}, "data": {"k": "v"}});
+    test.api.put("/api/v1/namespaces/default/configmaps/c", map);
+    test.api.wait_ready(&path).await;
+    let env = &test.runtime.containers()[0].config.envs;
+    assert!(env.iter().any(|var| var.key == "A" && var.value == "v"));
+}
+
+#[tokio::test]
+async fn a_pod_costs_little_memory() {
+    let test = Box::new();
+    let config = Config::new("box", test.dir.path());
+    let runtime: Arc<dyn Runtime> = Arc::new(test.runtime.clone());
+    let machine = crate::machine::Machine::default();
+    let context = Arc::new(crate::context::Context::new(config, test.api.client(), runtime, machine));
+    let pod = super::worker::Desired::Pod(Arc::default());
+    let (_sender, desired) = tokio::sync::watch::channel(pod);
+    let worker = super::worker::Worker::new(context, Default::default(), desired, Default::default());
+    let bytes = size_of_val(&worker.run());
+    assert!(bytes < 40 << 10, "a worker's task has {bytes} bytes");
+}

@@ -82,7 +82,9 @@ pub struct Worker {
     tokens: Tokens,
     volumes: Volumes,
     published: Published,
+    /// The delay of the last retry, as long as failures go on.
     retry: Option<Duration>,
+    failing: bool,
     adopted: bool,
 }
 
@@ -105,6 +107,7 @@ impl Worker {
             volumes: Volumes::default(),
             published: Published::default(),
             retry: None,
+            failing: false,
             adopted: false,
         }
     }
@@ -114,11 +117,12 @@ impl Worker {
         let mut refresh = Instant::now() + REFRESH;
         loop {
             let desired = self.desired.borrow_and_update().clone();
+            self.failing = false;
             if let Some(grace) = desired.ending() {
                 match self.end(&desired, grace).await {
                     Ok(true) => return,
                     Ok(false) => continue,
-                    Err(error) => self.failed(&*error),
+                    Err(error) => self.failed(&*error).await,
                 }
             } else {
                 let mut watched = self.desired.clone();
@@ -133,22 +137,26 @@ impl Worker {
                 };
                 match synced {
                     Ok(next) => self.wait(&pod, next, &mut refresh).await,
-                    Err(error) => self.failed(&*error),
+                    Err(error) => self.failed(&*error).await,
                 }
-            }
-            if let Some(delay) = self.retry {
-                let _ = tokio::time::timeout(delay, self.woken()).await;
             }
         }
     }
 
-    fn failed(&mut self, error: &(dyn std::error::Error + 'static)) {
+    async fn failed(&mut self, error: &(dyn std::error::Error + Send + Sync + 'static)) {
         tracing::warn!(uid = self.uid, error = chain(error), "pod not in its wanted state, will retry");
-        self.retry_later();
+        let until = self.retry_later();
+        let _ = tokio::time::timeout_at(until, self.woken()).await;
     }
 
+    /// Each round of failures doubles the delay, once.
     fn retry_later(&mut self) -> Instant {
-        let delay = self.retry.map_or(RETRY_MIN, |delay| (delay * 2).min(RETRY_MAX));
+        let delay = match self.retry {
+            Some(delay) if self.failing => delay,
+            Some(delay) => (delay * 2).min(RETRY_MAX),
+            None => RETRY_MIN,
+        };
+        self.failing = true;
         self.retry = Some(delay);
         Instant::now() + delay
     }
@@ -162,13 +170,13 @@ impl Worker {
 
     /// Waits for a change or `next`; refreshes volumes meanwhile without looking at anything else.
     async fn wait(&mut self, pod: &Arc<Pod>, next: Option<Instant>, refresh: &mut Instant) {
-        self.retry = None;
+        if !self.failing {
+            self.retry = None;
+        }
         loop {
-            let sooner = match (next, self.volumes.from_objects) {
-                (Some(next), true) => Some(next.min(*refresh)),
-                (None, true) => Some(*refresh),
-                (next, false) => next,
-            };
+            let token = self.volumes.refresh_at.map(|at| Instant::now() + until(at));
+            let objects = self.volumes.from_objects.then_some(*refresh);
+            let sooner = [token, objects].into_iter().fold(next, soonest);
             let slept = async {
                 match sooner {
                     Some(at) => tokio::time::sleep_until(at).await,
@@ -184,9 +192,23 @@ impl Worker {
                 return;
             }
             *refresh = Instant::now() + REFRESH;
-            if let Err(error) = self.ensure_volumes(pod, &Observed::default()).await {
-                tracing::debug!(uid = self.uid, error = chain(&error), "volumes not refreshed, will retry");
+            self.refresh_volumes(pod).await;
+        }
+    }
+
+    /// A failure leaves the volumes as they are, until the next time.
+    async fn refresh_volumes(&mut self, pod: &Arc<Pod>) {
+        let observed = match self.observe().await {
+            Ok(observed) => observed,
+            Err(error) => {
+                tracing::debug!(uid = self.uid, %error, "volumes not refreshed, will retry");
+                return;
             }
+        };
+        if let Err(error) = self.ensure_volumes(pod, &observed).await {
+            tracing::debug!(uid = self.uid, error = chain(&error), "volumes not refreshed, will retry");
+            self.volumes.from_objects = true;
+            self.volumes.refresh_at = None;
         }
     }
 
@@ -217,17 +239,24 @@ impl Worker {
         if !plan.is_empty() {
             let retry_at = self.apply(pod, &spec, &plan, &observed).await?;
             next = soonest(next, retry_at);
+            let before = std::mem::take(&mut observed);
             observed = self.observe().await?;
+            if ended_since(&before, &observed) {
+                // Ended before anybody knew whose it was, so that no event will wake us.
+                next = Some(Instant::now());
+            }
             self.look(pod, &observed);
             self.publish(pod, &observed, Timestamp::now()).await?;
-            stop::old_containers(&self.context, &observed).await;
+            stop::leftovers(&self.context, &observed).await;
+        } else if spec.volumes.is_some() && self.volumes.paths.is_empty() && observed.running().next().is_some() {
+            // Adopted: from now on its volumes are kept up to date again.
+            self.refresh_volumes(pod).await;
         }
         self.probes.sync(&self.context, pod, &observed, &self.signals.wake);
         let wait_ns = plan.backing_off.values().min().map(|until| until - now_ns);
         let backoff = wait_ns.map(|ns| Instant::now() + Duration::from_nanos(u64::try_from(ns).unwrap_or(0)));
         let lag = self.exits.lagging(&observed).then(|| Instant::now() + EXIT_LAG);
-        let token = self.volumes.refresh_at.map(|at| Instant::now() + until(at));
-        Ok([backoff, lag, token].into_iter().fold(next, soonest))
+        Ok([backoff, lag].into_iter().fold(next, soonest))
     }
 
     /// The first look after a start of the agent: what ran before goes on as it was.
@@ -505,6 +534,13 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub fn is_terminal(pod: &Pod) -> bool {
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
     matches!(phase, Some("Succeeded" | "Failed"))
+}
+
+fn ended_since(before: &Observed, after: &Observed) -> bool {
+    let ended = |observed: &Observed| -> BTreeSet<String> {
+        observed.containers.iter().filter(|c| c.state == State::Exited).map(|c| c.id.clone()).collect()
+    };
+    !ended(after).is_subset(&ended(before))
 }
 
 fn soonest(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {

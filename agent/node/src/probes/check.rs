@@ -11,9 +11,10 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use k8s_openapi::api::core::v1::{Container as Spec, ExecAction, GRPCAction, HTTPGetAction, Probe};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
-use super::seconds;
+use super::{seconds, tls};
 use crate::context::Context;
 
 /// More of an answer is of no use for a message.
@@ -128,16 +129,21 @@ async fn connect(host: Option<&str>, ip: IpAddr, port: u16) -> Result<TcpStream,
 
 pub async fn http_get(action: &HTTPGetAction, spec: &Spec, ip: IpAddr) -> Answer {
     let Some(port) = port(&action.port, spec) else { return Answer::bad("the port is unknown") };
-    if action.scheme.as_deref() == Some("HTTPS") {
-        // Certificates are not checked by upstream either: that the port answers is what can be told.
-        return tcp(action.host.as_deref(), &IntOrString::Int(i32::from(port)), spec, ip).await;
-    }
-    let url = format!("http://{}{}", SocketAddr::new(ip, port), action.path.as_deref().unwrap_or("/"));
+    let https = action.scheme.as_deref() == Some("HTTPS");
+    let scheme = if https { "https" } else { "http" };
+    let url = format!("{scheme}://{}{}", SocketAddr::new(ip, port), action.path.as_deref().unwrap_or("/"));
     let stream = match connect(action.host.as_deref(), ip, port).await {
         Ok(stream) => stream,
         Err(message) => return Answer::bad(format!("Get \"{url}\": {message}")),
     };
-    match request(stream, action, ip, port).await {
+    let asked = match https {
+        true => match tls::connect(stream, ip).await {
+            Ok(stream) => request(stream, action, ip, port).await,
+            Err(error) => Err(error.into()),
+        },
+        false => request(stream, action, ip, port).await,
+    };
+    match asked {
         Ok(response) => judge(response).await,
         Err(error) => Answer::bad(format!("Get \"{url}\": {error}")),
     }
@@ -146,7 +152,7 @@ pub async fn http_get(action: &HTTPGetAction, spec: &Spec, ip: IpAddr) -> Answer
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 async fn request(
-    stream: TcpStream,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     action: &HTTPGetAction,
     ip: IpAddr,
     port: u16,

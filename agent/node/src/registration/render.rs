@@ -24,6 +24,10 @@ pub(super) struct RuntimeFacts {
 }
 
 impl RuntimeFacts {
+    pub(super) fn is_ready(&self) -> bool {
+        self.trouble.is_none()
+    }
+
     pub(super) async fn observe(runtime: &dyn Runtime) -> Self {
         let mut facts = Self::default();
         match futures::try_join!(runtime.version(), runtime.status(), runtime.list_images()) {
@@ -91,7 +95,7 @@ pub(super) fn status(context: &Context, runtime: &RuntimeFacts) -> Value {
     let hostname = json!({"type": "Hostname", "address": config.node_name});
     let disk = Disk::observe(&config.data_dir).unwrap_or_default();
     let amounts = |cpu_milli: u64, memory_bytes: u64| {
-        let cpu = if cpu_milli % 1000 == 0 { (cpu_milli / 1000).to_string() } else { format!("{cpu_milli}m") };
+        let cpu = if cpu_milli.is_multiple_of(1000) { (cpu_milli / 1000).to_string() } else { format!("{cpu_milli}m") };
         json!({
             "cpu": cpu,
             "memory": format!("{}Ki", memory_bytes / 1024),

@@ -119,10 +119,8 @@ impl Database {
             return Err(damaged("it is missing or empty, though snapshots of it exist".to_owned()));
         }
         let mut connection = open_connection(&path, config.size_bytes_max).map_err(failed)?;
-        if exists {
-            if let Some(what) = integrity_problem(&connection).map_err(failed)? {
-                return Err(damaged(what));
-            }
+        if exists && let Some(what) = integrity_problem(&connection).map_err(failed)? {
+            return Err(damaged(what));
         }
         let format = migrate(&mut connection).map_err(failed)?;
         if format > FORMAT {
