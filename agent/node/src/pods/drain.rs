@@ -15,7 +15,7 @@ use crate::context::Context;
 const DRAIN_MAX: Duration = Duration::from_secs(2);
 const POLL: Duration = Duration::from_millis(20);
 /// From the endpoint's change to the kernel's tables: one nft transaction, also on a busy small board.
-const SETTLE: Duration = Duration::from_millis(300);
+const SETTLE: Duration = Duration::from_millis(700);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Traffic {

@@ -1,0 +1,58 @@
+//! An idle box: what it costs to do nothing, empty and with 20 pods.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use skiff_tests::running_box::RunningBox;
+use skiff_tests::wait;
+
+use super::process::{self, Usage};
+use super::{Bench, Figure, deployment, import_image};
+
+/// What happens right after a change is not idleness.
+const SETTLE: Duration = Duration::from_secs(15);
+const MEBIBYTE: f64 = 1_048_576.0;
+
+pub fn run(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
+    let running = bench.start_box()?;
+    import_image(&running)?;
+    let mut figures = watch(bench, &running, "empty")?;
+    running.apply(&deployment(20))?;
+    wait::until("20 pods are ready", Duration::from_secs(120), || {
+        let ready = running.kubectl(&["get", "deployment", "bench", "-o", "jsonpath={.status.readyReplicas}"])?;
+        anyhow::ensure!(ready == "20", "{ready}");
+        Ok(())
+    })?;
+    figures.extend(watch(bench, &running, "20 pods")?);
+    Ok(figures)
+}
+
+fn watch(bench: &Bench, running: &RunningBox, when: &str) -> anyhow::Result<Vec<Figure>> {
+    std::thread::sleep(SETTLE);
+    let agent = running.agent_pid().context("the agent runs")?;
+    let containerd = process::containerd(running.data_dir()).context("containerd runs")?;
+    let observe = || Ok::<_, anyhow::Error>((process::usage(agent)?, process::usage(containerd)?));
+    let before = observe()?;
+    std::thread::sleep(Duration::from_secs(bench.seconds));
+    let after = observe()?;
+    let hour = 3600.0 / bench.seconds as f64;
+    let of = |name: &str, before: Usage, after: Usage, goals: [Option<&'static str>; 3]| {
+        let figure = |what: &str, unit, value: f64, goal: Option<&'static str>| {
+            let figure = Figure::new(format!("{when}: {name} {what}"), unit, vec![value]);
+            match goal {
+                Some(goal) => figure.goal(goal),
+                None => figure,
+            }
+        };
+        vec![
+            figure("RSS", "MiB", after.rss_bytes as f64 / MEBIBYTE, goals[0]),
+            figure("PSS", "MiB", after.pss_bytes as f64 / MEBIBYTE, None),
+            figure("CPU", "%", (after.cpu_seconds - before.cpu_seconds) / bench.seconds as f64 * 100.0, goals[1]),
+            figure("written", "KiB/h", (after.written_bytes - before.written_bytes) as f64 / 1024.0 * hour, goals[2]),
+        ]
+    };
+    let goals = [Some("≤ 32 MiB"), Some("≤ 0.3 %"), Some("≤ 213 KiB/h (5 MB a day)")];
+    let mut figures = of("agent", before.0, after.0, goals);
+    figures.extend(of("containerd", before.1, after.1, [None, None, None]));
+    Ok(figures)
+}
