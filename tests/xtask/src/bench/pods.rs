@@ -42,7 +42,9 @@ pub fn run(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
     };
     let peer = podman(&["load", "-q", "-i", &archive.to_string_lossy()]).and_then(|loaded| {
         let image = loaded.trim().rsplit(": ").next().unwrap_or(IMAGE).to_owned();
-        repeat(bench.runs, || podman(&["run", "--rm", "--network=none", "--entrypoint=/bin/true", &image]).map(drop))
+        repeat(bench.runs, || {
+            podman(&["run", "--rm", "--network=none", "--ulimit=host", "--entrypoint=/bin/true", &image]).map(drop)
+        })
     });
     match peer {
         Ok(values) => figures.push(Figure::new("peer: podman run --network=none", "s", values)),
