@@ -56,6 +56,8 @@ pub fn web(name: &str, page: &str) -> Image {
     let mut image = busybox(name);
     image.files.push(("www/index.html".to_owned(), page.to_owned()));
     image.entrypoint = ["/bin/httpd", "-f", "-v", "-p", "80", "-h", "/www"].map(str::to_owned).to_vec();
+    // As the first process of a container it does not hear SIGTERM, and it has nothing to finish.
+    image.stop_signal = Some("SIGKILL".to_owned());
     image
 }
 

@@ -86,6 +86,16 @@ spec: {{type: ExternalName, externalName: sticky.{}.svc.cluster.local}}
     let names = inside(&format!("nslookup headless.{}.svc.cluster.local", place.namespace))?;
     ensure!(names.matches("10.101.0.").count() >= 2, "{names}");
     ensure!(inside("curl -sf -m 5 http://outside/")?.contains("echo-"), "an alias inside the cluster is followed");
+    let dns = place.shared.running.kubectl(&[
+        "get",
+        "service",
+        "-n",
+        "kube-system",
+        "kube-dns",
+        "-o",
+        "jsonpath={.spec.clusterIP}",
+    ])?;
+    ensure!(dns == "10.151.0.10" && inside("cat /etc/resolv.conf")?.contains(&dns), "{dns}");
     let absent = inside("nslookup absent.default.svc.cluster.local 2>&1 || true")?;
     ensure!(absent.contains("NXDOMAIN") || absent.contains("can't find"), "{absent}");
     Ok(())

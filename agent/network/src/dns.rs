@@ -18,12 +18,14 @@ use crate::Config;
 
 mod answer;
 mod forward;
+mod publish;
 mod records;
 #[cfg(test)]
 mod tests;
 
 use answer::Answerer;
 use forward::Upstream;
+pub(crate) use publish::ensure as publish;
 use records::Records;
 
 const PORT: u16 = 53;

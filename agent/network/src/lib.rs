@@ -98,6 +98,9 @@ pub async fn run(
 ) {
     let slices: Informer<EndpointSlice> =
         Informer::spawn(Api::all(client.clone()), watcher::Config::default(), shutdown.clone());
+    if let Err(error) = dns::publish(&config, &client).await {
+        tracing::warn!(%error, "the Service of cluster DNS was not made");
+    }
     services.synced().await;
     pods.synced().await;
     slices.synced().await;
