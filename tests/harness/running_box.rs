@@ -60,7 +60,7 @@ impl RunningBox {
         format!(
             "[node]\nname = \"box-{n}\"\n[api]\nlisten = \"0.0.0.0:{}\"\n[network]\npod_cidr = \"10.{}.0.0/24\"\n\
              service_cidr = \"10.{}.0.0/16\"\nnode_ports = \"{}\"\nbridge = \"sktest{n}\"\ntable = \"sktest{n}\"\n\
-             [runtime]\ncgroup_parent = \"sktest{n}\"\nsupervisor = \"child\"\n",
+             [runtime]\ncgroup_parent = \"sktest{n}\"\n",
             16_000 + u16::from(n),
             100 + n,
             150 + n,

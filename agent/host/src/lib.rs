@@ -1,7 +1,6 @@
 //! Every touch of the operating system that more than one crate needs, or that tests want to replace: commands,
-//! interfaces and addresses, kernel settings, nftables, capabilities, systemd.
+//! interfaces and addresses, kernel settings, nftables, mounts, control groups, processes.
 
-pub mod capabilities;
 pub mod cgroups;
 pub mod command;
 pub mod links;
@@ -9,7 +8,6 @@ pub mod mounts;
 pub mod nft;
 pub mod processes;
 pub mod sysctl;
-pub mod systemd;
 
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,5 @@
 //! What is parsed of the kernel's tables, and programs that fail.
 
-use crate::capabilities::effective;
 use crate::command::{self, CommandError};
 use crate::links::default_interface;
 
@@ -12,12 +11,6 @@ fn the_default_route_names_the_interface() {
     assert_eq!(default_interface(routes).as_deref(), Some("eth0"));
     assert_eq!(default_interface(""), None);
     assert_eq!(default_interface("garbage\nmore"), None);
-}
-
-#[test]
-fn capabilities_are_read_as_bits() {
-    assert_eq!(effective("Name:\tx\nCapEff:\t0000000001000000\n"), 1 << 24);
-    assert_eq!(effective("nothing"), 0);
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-pub use values::{Cidr, DnsName, InterfaceName, LogLevel, NodeName, PortRange, Supervisor};
+pub use values::{Cidr, DnsName, InterfaceName, LogLevel, NodeName, PortRange};
 
 /// The version of the format; raised when a key changes its meaning.
 pub const VERSION: u32 = 1;
@@ -83,7 +83,6 @@ pub struct Runtime {
     pub containerd: PathBuf,
     pub cni_bin_dir: PathBuf,
     pub cgroup_parent: InterfaceName,
-    pub supervisor: Supervisor,
     pub log_file_mebibytes_max: u32,
     pub log_files_max: u32,
 }
@@ -148,7 +147,6 @@ impl Default for Runtime {
             containerd: PathBuf::from("/usr/bin/containerd"),
             cni_bin_dir: PathBuf::from("/usr/lib/cni"),
             cgroup_parent: InterfaceName::constant("skiff"),
-            supervisor: Supervisor::Auto,
             log_file_mebibytes_max: 10,
             log_files_max: 5,
         }

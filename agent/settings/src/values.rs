@@ -167,13 +167,3 @@ impl LogLevel {
         }
     }
 }
-
-/// Who keeps containerd running.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Supervisor {
-    /// A systemd unit where systemd is PID 1, else a child process.
-    Auto,
-    Child,
-    Systemd,
-}
