@@ -119,7 +119,7 @@ pub fn kubectl(dir: &Path) -> anyhow::Result<PathBuf> {
         if done.ok { Ok(()) } else { bail!("apt-get {}: {}{}", arguments.join(" "), done.stdout, done.stderr) }
     };
     apt_get(&["update", "-q"])?;
-    apt_get(&["download", "-q", "kubernetes-client"])?;
+    apt_get(&["download", "-q", "kubectl/trixie"])?;
     let package =
         std::fs::read_dir(dir)?.flatten().map(|e| e.path()).find(|p| p.extension().is_some_and(|e| e == "deb"));
     let package = package.context("apt downloaded no package")?;
