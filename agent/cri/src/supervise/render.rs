@@ -79,6 +79,7 @@ pub fn render(config: &Config, oom: OomScores) -> String {
          sandbox_image = {sandbox}\n\
          restrict_oom_score_adj = {restricted}\n\
          max_concurrent_downloads = {downloads}\n\
+         netns_mounts_under_state_dir = true\n\
          enable_unprivileged_ports = true\nenable_unprivileged_icmp = true\n\
          stream_server_address = \"127.0.0.1\"\nstream_server_port = \"0\"\n\n\
          [plugins.\"io.containerd.grpc.v1.cri\".cni]\nbin_dir = {bin}\nconf_dir = {conf}\n\n\
@@ -142,6 +143,7 @@ mod tests {
             sandbox_image = "localhost/skiff/pause:1"
             restrict_oom_score_adj = true
             max_concurrent_downloads = 3
+            netns_mounts_under_state_dir = true
             enable_unprivileged_ports = true
             enable_unprivileged_icmp = true
             stream_server_address = "127.0.0.1"

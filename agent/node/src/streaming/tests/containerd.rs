@@ -173,6 +173,9 @@ async fn containerd_runs_what_clients_ask_for() {
     client.stop_pod_sandbox(&sandbox).await.unwrap();
     client.remove_pod_sandbox(&sandbox).await.unwrap();
     supervisor.stop().await;
+    for hierarchy in std::fs::read_dir("/sys/fs/cgroup").unwrap().flatten() {
+        let _ = std::fs::remove_dir(hierarchy.path().join("skiff-streaming-test"));
+    }
     let _ = std::fs::remove_dir("/sys/fs/cgroup/skiff-streaming-test");
     checked.unwrap();
 }
