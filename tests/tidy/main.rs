@@ -31,6 +31,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("controllers", 2),
     ("node", 2),
     ("network", 2),
+    ("ingress", 2),
     ("daemon", 3),
 ];
 
