@@ -9,3 +9,6 @@ mod annotations;
 pub mod certificates;
 pub mod challenges;
 pub mod config;
+pub mod control;
+pub mod proxy;
+pub mod table;

@@ -1,0 +1,296 @@
+//! The proxy: a process of its own that serves clients. It starts as root with its listening sockets given to it, gives
+//! up every privilege, and is told what to serve over its control socket. It goes on without the agent.
+
+mod answers;
+mod auth;
+mod balance;
+mod body;
+mod certificates;
+mod compress;
+mod connection;
+mod control;
+mod forward;
+mod handle;
+mod io;
+mod limits;
+mod metrics;
+mod proxy_protocol;
+mod request;
+mod routes;
+mod tunnel;
+mod upstream;
+
+#[cfg(test)]
+mod tests;
+
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::unistd::{Gid, Uid, setgid, setgroups, setuid};
+use rustls::ServerConfig;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::mpsc;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::ProxyConfig;
+use connection::Entry;
+use handle::Shared;
+use limits::Networks;
+use routes::Routes;
+
+pub(crate) use limits::is_network;
+
+/// `nobody`: no file is its own, and without the right to be traced no other process of that name can look in.
+const UNPRIVILEGED: u32 = 65534;
+/// After a failed accept, such as for want of descriptors.
+const ACCEPT_RETRY: Duration = Duration::from_millis(50);
+/// TLS 1.3 session tickets sent to a client: it opens few connections that could use more.
+const TICKETS: usize = 1;
+
+#[derive(Debug, thiserror::Error)]
+pub enum ProxyError {
+    #[error("the listening sockets did not arrive")]
+    Sockets(#[source] nix::Error),
+    #[error("{received} listening sockets arrived instead of {expected}")]
+    SocketCount { received: usize, expected: usize },
+    #[error("cannot control it at {path}")]
+    Control {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("cannot give up privileges")]
+    Privileges(#[source] nix::Error),
+    #[error("cannot start")]
+    Start(#[from] std::io::Error),
+    #[error("TLS cannot be set up")]
+    Tls(#[from] rustls::Error),
+}
+
+/// Listening sockets in the order of the configuration.
+pub(crate) struct Sockets {
+    http: Vec<TcpListener>,
+    https: Vec<TcpListener>,
+    metrics: Option<TcpListener>,
+}
+
+impl Sockets {
+    pub(crate) fn new(config: &ProxyConfig, files: Vec<OwnedFd>) -> Result<Self, ProxyError> {
+        let expected = config.http.len() + config.https.len() + usize::from(config.metrics.is_some());
+        if files.len() != expected {
+            return Err(ProxyError::SocketCount { received: files.len(), expected });
+        }
+        let mut listeners = files.into_iter().map(TcpListener::from);
+        let http = listeners.by_ref().take(config.http.len()).collect();
+        let https = listeners.by_ref().take(config.https.len()).collect();
+        Ok(Self { http, https, metrics: listeners.next() })
+    }
+
+    fn all(&self) -> impl Iterator<Item = &TcpListener> {
+        self.http.iter().chain(&self.https).chain(&self.metrics)
+    }
+}
+
+/// Runs until it is told to stop. Standard input is a socket that the listening sockets come through.
+pub fn run(control: &Path, config: ProxyConfig) -> Result<(), ProxyError> {
+    let files = crate::control::receive_sockets(std::io::stdin().as_raw_fd()).map_err(ProxyError::Sockets)?;
+    let sockets = Sockets::new(&config, files)?;
+    let listener = bind_control(control).map_err(|source| ProxyError::Control { path: control.to_owned(), source })?;
+    // Before privileges are given up: afterwards the file cannot be looked at.
+    let build = crate::control::build_id();
+    give_up_privileges().map_err(ProxyError::Privileges)?;
+    serve(config, sockets, listener, build)
+}
+
+/// Replaces the socket of a predecessor at once.
+fn bind_control(path: &Path) -> std::io::Result<UnixListener> {
+    use std::os::unix::fs::PermissionsExt;
+    let new = path.with_extension("new");
+    let _ = std::fs::remove_file(&new);
+    let listener = UnixListener::bind(&new)?;
+    std::fs::set_permissions(&new, std::fs::Permissions::from_mode(0o600))?;
+    std::fs::rename(&new, path)?;
+    Ok(listener)
+}
+
+fn give_up_privileges() -> nix::Result<()> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+    nix::sys::prctl::set_no_new_privs()?;
+    setgroups(&[])?;
+    setgid(Gid::from_raw(UNPRIVILEGED))?;
+    setuid(Uid::from_raw(UNPRIVILEGED))?;
+    // The change of user allows it again, so this comes last.
+    nix::sys::prctl::set_dumpable(false)
+}
+
+/// A thread that serves its share of the connections.
+struct Worker {
+    connections: Arc<AtomicUsize>,
+    accepted: mpsc::UnboundedSender<Accepted>,
+}
+
+struct Accepted {
+    stream: TcpStream,
+    peer: SocketAddr,
+    entry: Entry,
+}
+
+/// Everything of a running proxy.
+pub(crate) struct Proxy {
+    shared: Arc<Shared>,
+    workers: Vec<Worker>,
+    drain: CancellationToken,
+    sockets: Sockets,
+    build: String,
+    store: std::sync::Mutex<certificates::Store>,
+}
+
+fn serve(config: ProxyConfig, sockets: Sockets, control: UnixListener, build: String) -> Result<(), ProxyError> {
+    let proxy = Proxy::build(config, sockets, build)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        proxy.accept_all()?;
+        control::serve(proxy, control).await?;
+        Ok(())
+    })
+}
+
+impl Proxy {
+    pub(crate) fn build(config: ProxyConfig, sockets: Sockets, build: String) -> Result<Arc<Self>, ProxyError> {
+        let routes: Arc<ArcSwap<Routes>> = Arc::default();
+        let threads = match config.threads {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            threads => threads,
+        };
+        let shared = Arc::new(Shared {
+            routes,
+            trusted: Networks::parse(&config.trusted_proxies),
+            config,
+            metrics: metrics::Metrics::default(),
+            connections: AtomicUsize::new(0),
+            draining: false.into(),
+            end: CancellationToken::new(),
+        });
+        let drain = CancellationToken::new();
+        let workers = (0..threads).map(|n| Worker::start(n, &shared, &drain)).collect::<Result<_, _>>()?;
+        Ok(Arc::new(Self { shared, workers, drain, sockets, build, store: std::sync::Mutex::default() }))
+    }
+
+    fn accept_all(self: &Arc<Self>) -> Result<(), ProxyError> {
+        let tls = Entry::Tls(TlsAcceptor::from(Arc::new(self.tls()?)));
+        let of = |list: &[TcpListener], entry: &Entry| -> std::io::Result<()> {
+            for listener in list {
+                let listener = listener.try_clone()?;
+                listener.set_nonblocking(true)?;
+                tokio::spawn(Arc::clone(self).accept(AsyncFd::register(listener)?, entry.clone()));
+            }
+            Ok(())
+        };
+        of(&self.sockets.http, &Entry::Plain)?;
+        of(&self.sockets.https, &tls)?;
+        if let Some(listener) = &self.sockets.metrics {
+            let listener = listener.try_clone()?;
+            listener.set_nonblocking(true)?;
+            tokio::spawn(control::serve_metrics(Arc::clone(self), tokio::net::TcpListener::from_std(listener)?));
+        }
+        Ok(())
+    }
+
+    fn tls(&self) -> Result<ServerConfig, ProxyError> {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let resolver = certificates::Resolver(Arc::clone(&self.shared.routes));
+        let versions = [&rustls::version::TLS13, &rustls::version::TLS12];
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(&versions)?
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(resolver));
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec(), certificates::ACME_TLS.to_vec()];
+        config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new()?;
+        config.send_tls13_tickets = TICKETS;
+        Ok(config)
+    }
+
+    async fn accept(self: Arc<Self>, listener: AsyncFd<TcpListener>, entry: Entry) {
+        loop {
+            let accepted = tokio::select! {
+                accepted = accept_one(&listener) => accepted,
+                () = self.drain.cancelled() => return,
+            };
+            match accepted {
+                Ok((stream, peer)) => self.give(Accepted { stream, peer, entry: entry.clone() }),
+                Err(error) if error.kind() == std::io::ErrorKind::ConnectionAborted => {}
+                Err(error) => {
+                    tracing::warn!(%error, "a connection was not accepted");
+                    tokio::time::sleep(ACCEPT_RETRY).await;
+                }
+            }
+        }
+    }
+
+    /// To the worker with the fewest connections.
+    fn give(&self, accepted: Accepted) {
+        if self.shared.connections.load(Ordering::Relaxed) >= self.shared.config.connections_max as usize {
+            self.shared.metrics.refused_connections.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        let least = self.workers.iter().min_by_key(|w| w.connections.load(Ordering::Relaxed));
+        if let Some(worker) = least {
+            worker.connections.fetch_add(1, Ordering::Relaxed);
+            self.shared.connections.fetch_add(1, Ordering::Relaxed);
+            let _ = worker.accepted.send(accepted);
+        }
+    }
+}
+
+async fn accept_one(listener: &AsyncFd<TcpListener>) -> std::io::Result<(TcpStream, SocketAddr)> {
+    loop {
+        let mut ready = listener.readable().await?;
+        if let Ok(accepted) = ready.try_io(|listener| listener.get_ref().accept()) {
+            let (stream, peer) = accepted?;
+            stream.set_nonblocking(true)?;
+            return Ok((stream, peer));
+        }
+    }
+}
+
+/// Counts a connection as long as it lives.
+struct Counted(Arc<Shared>, Arc<AtomicUsize>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Ordering::Relaxed);
+        self.1.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Worker {
+    fn start(number: usize, shared: &Arc<Shared>, drain: &CancellationToken) -> std::io::Result<Self> {
+        let (sender, mut receiver) = mpsc::unbounded_channel::<Accepted>();
+        let connections = Arc::new(AtomicUsize::new(0));
+        let (shared, drain, own) = (Arc::clone(shared), drain.clone(), Arc::clone(&connections));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        std::thread::Builder::new().name(format!("proxy-{number}")).spawn(move || {
+            runtime.block_on(async move {
+                while let Some(Accepted { stream, peer, entry }) = receiver.recv().await {
+                    let counted = Counted(Arc::clone(&shared), Arc::clone(&own));
+                    let Ok(stream) = tokio::net::TcpStream::from_std(stream) else { continue };
+                    let (shared, drain) = (Arc::clone(&shared), drain.clone());
+                    tokio::spawn(async move {
+                        connection::serve(shared, entry, stream, peer, drain).await;
+                        drop(counted);
+                    });
+                }
+            });
+        })?;
+        Ok(Self { connections, accepted: sender })
+    }
+}

@@ -1,0 +1,167 @@
+//! A client's stream, watched: when it moved last and whether it blocks.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// Seconds on a clock that only goes forward; never zero.
+pub fn seconds() -> u32 {
+    use std::sync::OnceLock;
+    use std::time::Instant;
+    static START: OnceLock<Instant> = OnceLock::new();
+    u32::try_from(START.get_or_init(Instant::now).elapsed().as_secs()).unwrap_or(u32::MAX - 1) + 1
+}
+
+/// What the watchman of a connection looks at.
+#[derive(Debug, Default)]
+pub struct Activity {
+    /// Since when the client takes nothing of what is written; zero: it does.
+    blocked_since: AtomicU32,
+    /// Since when no request is under way; zero: there is one.
+    idle_since: AtomicU32,
+    active: AtomicUsize,
+    last_moved: AtomicU32,
+}
+
+impl Activity {
+    pub fn new() -> Arc<Self> {
+        let activity = Self::default();
+        activity.idle_since.store(seconds(), Ordering::Relaxed);
+        activity.last_moved.store(seconds(), Ordering::Relaxed);
+        Arc::new(activity)
+    }
+
+    pub fn begin(&self) {
+        self.active.fetch_add(1, Ordering::Relaxed);
+        self.idle_since.store(0, Ordering::Relaxed);
+    }
+
+    pub fn end(&self) {
+        if self.active.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.idle_since.store(seconds(), Ordering::Relaxed);
+        }
+    }
+
+    fn since(moment: &AtomicU32) -> u32 {
+        match moment.load(Ordering::Relaxed) {
+            0 => 0,
+            since => seconds().saturating_sub(since),
+        }
+    }
+
+    pub fn is_idle(&self) -> bool {
+        self.idle_since.load(Ordering::Relaxed) != 0
+    }
+
+    pub fn idle_seconds(&self) -> u32 {
+        Self::since(&self.idle_since)
+    }
+
+    pub fn blocked_seconds(&self) -> u32 {
+        Self::since(&self.blocked_since)
+    }
+
+    pub fn still_seconds(&self) -> u32 {
+        Self::since(&self.last_moved)
+    }
+}
+
+/// Records in `activity` what happens on `stream`.
+#[derive(Debug)]
+pub struct Watched<S> {
+    stream: S,
+    activity: Arc<Activity>,
+}
+
+impl<S> Watched<S> {
+    pub fn new(stream: S, activity: Arc<Activity>) -> Self {
+        Self { stream, activity }
+    }
+
+    fn written(&self, polled: Poll<std::io::Result<usize>>) -> Poll<std::io::Result<usize>> {
+        let blocked = &self.activity.blocked_since;
+        match &polled {
+            Poll::Pending if blocked.load(Ordering::Relaxed) == 0 => blocked.store(seconds(), Ordering::Relaxed),
+            Poll::Pending => {}
+            Poll::Ready(_) if blocked.load(Ordering::Relaxed) != 0 => blocked.store(0, Ordering::Relaxed),
+            Poll::Ready(_) => {}
+        }
+        polled
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<std::io::Result<usize>> {
+        let polled = Pin::new(&mut self.stream).poll_write(cx, data);
+        self.written(polled)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[std::io::IoSlice<'_>],
+    ) -> Poll<std::io::Result<usize>> {
+        let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, parts);
+        self.written(polled)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+/// Records movement, for tunnels, which have no requests.
+#[derive(Debug)]
+pub struct Moving<S> {
+    pub stream: S,
+    pub activity: Arc<Activity>,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Moving<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if polled.is_ready() {
+            self.activity.last_moved.store(seconds(), Ordering::Relaxed);
+        }
+        polled
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Moving<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, data)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,264 @@
+//! What a request has to be like to be passed on (RFC 9110, 9112, 9113), and what is changed on it.
+//!
+//! The parser below has refused what is malformed; here is refused what two programs might read in two ways.
+
+use std::net::{IpAddr, SocketAddr};
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, Uri, Version, request};
+
+use super::limits::Networks;
+
+/// Who asks, as far as we believe it.
+#[derive(Clone, Copy, Debug)]
+pub struct Client {
+    pub address: IpAddr,
+    /// The other end of the connection: a trusted proxy or the client itself.
+    pub peer: SocketAddr,
+    pub secure: bool,
+}
+
+/// A request that is not passed on: the status and one sentence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refusal(pub http::StatusCode, pub &'static str);
+
+const fn bad(reason: &'static str) -> Refusal {
+    Refusal(http::StatusCode::BAD_REQUEST, reason)
+}
+
+/// The host a request is for, in lower case, without port. RFC 9112, 3.2: one Host, and a valid one.
+pub fn host(parts: &request::Parts) -> Result<Box<str>, Refusal> {
+    let mut values = parts.headers.get_all(header::HOST).iter();
+    let from_header = values.next();
+    if values.next().is_some() {
+        return Err(bad("the request has more than one Host"));
+    }
+    let from_header = match from_header {
+        Some(value) => Some(value.to_str().map_err(|_| bad("the Host is not valid"))?),
+        None => None,
+    };
+    let from_target = parts.uri.authority().map(http::uri::Authority::as_str);
+    let name = match (from_target, from_header) {
+        (Some(target), Some(header)) if !target.eq_ignore_ascii_case(header) => {
+            return Err(bad("the Host and the request's target name two hosts"));
+        }
+        (Some(name), _) | (None, Some(name)) => name,
+        (None, None) if parts.version == Version::HTTP_10 => "",
+        (None, None) => return Err(bad("the request has no Host")),
+    };
+    without_port(name).ok_or(bad("the Host is not valid"))
+}
+
+fn without_port(authority: &str) -> Option<Box<str>> {
+    let (name, port) = match authority.strip_prefix('[') {
+        Some(rest) => {
+            let (address, port) = rest.split_once(']')?;
+            address.parse::<std::net::Ipv6Addr>().ok()?;
+            (address, port)
+        }
+        None => authority.split_at(authority.find(':').unwrap_or(authority.len())),
+    };
+    let port_is_good = match port.strip_prefix(':') {
+        Some(digits) => digits.len() <= 5 && digits.bytes().all(|b| b.is_ascii_digit()),
+        None => port.is_empty(),
+    };
+    let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b':');
+    if !port_is_good || name.len() > 253 || !name.bytes().all(good) {
+        return None;
+    }
+    let name = name.strip_suffix('.').unwrap_or(name);
+    Some(name.to_ascii_lowercase().into())
+}
+
+/// Refuses what is read in two ways.
+pub fn check(parts: &request::Parts) -> Result<(), Refusal> {
+    let headers = &parts.headers;
+    let length = headers.contains_key(header::CONTENT_LENGTH);
+    if let Some(coding) = headers.get(header::TRANSFER_ENCODING) {
+        let mut all = headers.get_all(header::TRANSFER_ENCODING).iter();
+        all.next();
+        if length {
+            return Err(bad("the request has both Content-Length and Transfer-Encoding"));
+        }
+        if all.next().is_some() || !coding.as_bytes().eq_ignore_ascii_case(b"chunked") {
+            return Err(Refusal(http::StatusCode::NOT_IMPLEMENTED, "the only known Transfer-Encoding is chunked"));
+        }
+    }
+    if length {
+        let mut all = headers.get_all(header::CONTENT_LENGTH).iter();
+        let digits = |v: &HeaderValue| !v.is_empty() && v.as_bytes().iter().all(u8::is_ascii_digit);
+        if !all.next().is_some_and(digits) || all.next().is_some() {
+            return Err(bad("the Content-Length is not one number"));
+        }
+    }
+    if parts.method == Method::CONNECT {
+        return Err(Refusal(http::StatusCode::METHOD_NOT_ALLOWED, "this server is no proxy for CONNECT"));
+    }
+    if parts.method == Method::TRACE {
+        return Err(Refusal(http::StatusCode::METHOD_NOT_ALLOWED, "TRACE is not allowed"));
+    }
+    if let Some(expect) = headers.get(header::EXPECT)
+        && !expect.as_bytes().eq_ignore_ascii_case(b"100-continue")
+    {
+        return Err(Refusal(http::StatusCode::EXPECTATION_FAILED, "the only known expectation is 100-continue"));
+    }
+    path(&parts.uri)
+}
+
+/// RFC 9112, 3.2: a path in origin form; an asterisk only for OPTIONS, which the parser sees to.
+fn path(uri: &Uri) -> Result<(), Refusal> {
+    let path = uri.path();
+    if uri.scheme().is_some_and(|s| s != &http::uri::Scheme::HTTP && s != &http::uri::Scheme::HTTPS) {
+        return Err(bad("the request's target is not of http or https"));
+    }
+    if !(path.starts_with('/') || path == "*") {
+        return Err(bad("the request's path does not start with a slash"));
+    }
+    if path.bytes().any(|b| b <= b' ' || b == 0x7f || b == b'\\' || b == b'#') {
+        return Err(bad("the request's path has characters that must be encoded"));
+    }
+    Ok(())
+}
+
+/// An upgrade to another protocol than HTTP, which is passed through. HTTP/2 is not: RFC 9113, 3.1.
+pub fn upgrade(parts: &request::Parts) -> Option<HeaderValue> {
+    let connection = parts.headers.get_all(header::CONNECTION).iter().filter_map(|v| v.to_str().ok());
+    let mut tokens = connection.flat_map(|v| v.split(',')).map(str::trim);
+    let protocol = parts.headers.get(header::UPGRADE)?;
+    let is_http = protocol.as_bytes().get(..2).is_some_and(|p| p.eq_ignore_ascii_case(b"h2"))
+        || protocol.as_bytes().get(..5).is_some_and(|p| p.eq_ignore_ascii_case(b"http/"));
+    (parts.version == Version::HTTP_11 && !is_http && tokens.any(|t| t.eq_ignore_ascii_case("upgrade")))
+        .then(|| protocol.clone())
+}
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
+/// CGI programs would take it for the setting `HTTP_PROXY`.
+const PROXY: HeaderName = HeaderName::from_static("proxy");
+
+/// Headers that must not vanish because a client names them in Connection.
+const NEVER_NOMINATED: [HeaderName; 7] = [
+    header::HOST,
+    header::CONTENT_LENGTH,
+    header::CONTENT_TYPE,
+    header::AUTHORIZATION,
+    header::COOKIE,
+    header::FORWARDED,
+    X_FORWARDED_FOR,
+];
+
+/// RFC 9110, 7.6.1: what is meant for one connection only.
+pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    if let Some(connection) = headers.remove(header::CONNECTION) {
+        let nominated: Vec<HeaderName> = connection
+            .to_str()
+            .unwrap_or_default()
+            .split(',')
+            .filter_map(|name| HeaderName::from_bytes(name.trim().as_bytes()).ok())
+            .filter(|name| !NEVER_NOMINATED.contains(name))
+            .collect();
+        for name in nominated {
+            headers.remove(name);
+        }
+    }
+    for name in [header::TRANSFER_ENCODING, header::UPGRADE, KEEP_ALIVE, PROXY_CONNECTION, HTTP2_SETTINGS] {
+        headers.remove(name);
+    }
+}
+
+pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
+const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+
+/// The client behind trusted proxies: the last address in `X-Forwarded-For` that is none of them.
+pub fn client(headers: &HeaderMap, peer: SocketAddr, secure: bool, trusted: &Networks) -> Client {
+    let direct = Client { address: peer.ip().to_canonical(), peer, secure };
+    if trusted.is_empty() || !trusted.contains(peer.ip()) {
+        return direct;
+    }
+    let listed = headers.get_all(X_FORWARDED_FOR).iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(','));
+    let listed: Vec<IpAddr> = listed.map_while(|text| text.trim().parse().ok()).collect();
+    let address = listed.iter().rev().find(|a| !trusted.contains(**a)).or(listed.first()).copied();
+    let proto = headers.get(X_FORWARDED_PROTO).map(|v| v.as_bytes().eq_ignore_ascii_case(b"https"));
+    Client { address: address.unwrap_or(direct.address), peer, secure: proto.unwrap_or(secure) }
+}
+
+/// Says who asked and how, for the application. What an untrusted client said about it is replaced.
+pub fn set_forwarded(headers: &mut HeaderMap, client: &Client, host: &HeaderValue, port: u16, is_trusted: bool) {
+    remove_lookalikes(headers);
+    let address = client.address.to_string();
+    let value = |text: &str| HeaderValue::from_str(text).ok();
+    let chain = match (is_trusted, headers.get(&X_FORWARDED_FOR).and_then(|v| v.to_str().ok())) {
+        (true, Some(before)) => value(&format!("{before}, {}", client.peer.ip().to_canonical())),
+        (true, None) | (false, _) => value(&address),
+    };
+    let proto = if client.secure { "https" } else { "http" };
+    if let Some(chain) = chain {
+        headers.insert(X_FORWARDED_FOR, chain);
+    }
+    if let Some(address) = value(&address) {
+        headers.insert(X_REAL_IP, address);
+    }
+    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(proto));
+    if !is_trusted || !headers.contains_key(&X_FORWARDED_HOST) {
+        headers.insert(X_FORWARDED_HOST, host.clone());
+    }
+    if !is_trusted || !headers.contains_key(&X_FORWARDED_PORT) {
+        headers.insert(X_FORWARDED_PORT, HeaderValue::from(port));
+    }
+    if let Some(forwarded) = forwarded(headers, client, host, proto, is_trusted) {
+        headers.insert(header::FORWARDED, forwarded);
+    }
+}
+
+/// RFC 7239.
+fn forwarded(
+    headers: &HeaderMap,
+    client: &Client,
+    host: &HeaderValue,
+    proto: &str,
+    is_trusted: bool,
+) -> Option<HeaderValue> {
+    let node = |address: IpAddr| match address {
+        IpAddr::V4(v4) => v4.to_string(),
+        IpAddr::V6(v6) => format!("\"[{v6}]\""),
+    };
+    let host = host.to_str().ok()?;
+    let before = headers.get(header::FORWARDED).and_then(|v| v.to_str().ok()).filter(|_| is_trusted);
+    let element = match before {
+        Some(before) => format!("{before}, for={}", node(client.peer.ip().to_canonical())),
+        None => format!("for={};host=\"{host}\";proto={proto}", node(client.address)),
+    };
+    HeaderValue::from_str(&element).ok()
+}
+
+/// CGI makes `X_Forwarded_For` and `X-Forwarded-For` one: a client must not get past us that way.
+fn remove_lookalikes(headers: &mut HeaderMap) {
+    headers.remove(PROXY);
+    if headers.keys().any(|name| name.as_str().contains('_')) {
+        let lookalikes: Vec<HeaderName> = headers.keys().filter(|name| is_lookalike(name.as_str())).cloned().collect();
+        for name in lookalikes {
+            headers.remove(name);
+        }
+    }
+}
+
+fn is_lookalike(name: &str) -> bool {
+    const OURS: [&str; 10] = [
+        "forwarded",
+        "x-forwarded-",
+        "x-real-ip",
+        "remote-",
+        "host",
+        "content-length",
+        "transfer-encoding",
+        "authorization",
+        "x-auth-",
+        "proxy",
+    ];
+    let plain = name.replace('_', "-");
+    name.contains('_') && OURS.iter().any(|ours| plain.starts_with(ours))
+}
