@@ -1,0 +1,3 @@
+//! placeholder
+mod plan;
+mod state;

@@ -1,0 +1,3 @@
+//! Certificates, on a real CA and a real API.
+
+pub(crate) mod support;
