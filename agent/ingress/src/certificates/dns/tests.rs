@@ -28,16 +28,15 @@ impl Knot {
         let dir = tempfile::tempdir().unwrap();
         let port = free_port();
         std::fs::write(dir.path().join("example.org.zone"), ZONE).unwrap();
+        std::fs::create_dir(dir.path().join("db")).unwrap();
         let path = dir.path().display();
         let secret = base64::Engine::encode(&base64::prelude::BASE64_STANDARD, SECRET);
+        let key = |name: &str, algorithm: &str| format!("- id: {name}\n  algorithm: {algorithm}\n  secret: {secret}\n");
+        let keys = key("k256", "hmac-sha256") + &key("k384", "hmac-sha384") + &key("k512", "hmac-sha512");
         let config = format!(
-            "server:\n  listen: 127.0.0.1@{port}\n  rundir: {path}\ndatabase:\n  storage: {path}/db\n\
-             log:\n- target: stderr\n  any: warning\n\
-             key:\n- {{id: k256, algorithm: hmac-sha256, secret: {secret}}}\n\
-             - {{id: k384, algorithm: hmac-sha384, secret: {secret}}}\n\
-             - {{id: k512, algorithm: hmac-sha512, secret: {secret}}}\n\
-             acl:\n- {{id: update, key: [k256, k384, k512], action: update}}\n\
-             zone:\n- {{domain: example.org, storage: {path}, file: example.org.zone, acl: update}}\n"
+            "server:\n  listen: 127.0.0.1@{port}\n  rundir: {path}\ndatabase:\n  storage: {path}/db\nkey:\n{keys}\
+             acl:\n- id: update\n  key: [k256, k384, k512]\n  action: update\n\
+             zone:\n- domain: example.org\n  storage: {path}\n  file: example.org.zone\n  acl: update\n"
         );
         std::fs::write(dir.path().join("knot.conf"), config).unwrap();
         let mut command = std::process::Command::new(PROGRAM);
@@ -45,7 +44,12 @@ impl Knot {
         let process = Process::start(command);
         let address = SocketAddr::from(([127, 0, 0, 1], port));
         wait_for("knotd", || std::net::TcpStream::connect(address).is_ok()).await;
-        Some(Self { address, _process: process, _dir: dir })
+        let knot = Self { address, _process: process, _dir: dir };
+        let loaded = Record { name: "loaded.example.org".to_owned(), value: "yes".to_owned() };
+        while !knot.shows(&loaded).await {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        Some(knot)
     }
 
     pub(crate) fn dns(&self, key: &str, algorithm: TsigAlgorithm) -> Dns {
@@ -66,6 +70,7 @@ $TTL 60
 ns A 127.0.0.1
 @ A 127.0.0.1
 * A 127.0.0.1
+loaded TXT yes
 ";
 
 fn record(value: &str) -> Record {

@@ -68,7 +68,7 @@ impl Server<'_> {
             code => Err(Error::Refused {
                 server: self.address,
                 zone: self.zone.to_owned(),
-                reason: refusal(code, answer.signature().and_then(|tsig| tsig.data.error)),
+                reason: refusal(code, tsig_error(&answer)),
             }),
         }
     }
@@ -147,6 +147,17 @@ fn sign(message: &mut Message, key: &TsigKey, now: Timestamp) -> Result<(), Erro
     let record = tsig::make_tsig_record(key_name, unsigned.set_mac(mac.as_ref().to_vec()));
     message.signature = Some(Box::new(record));
     Ok(())
+}
+
+/// The library puts the record in one place or the other, depending on its features.
+fn tsig_error(answer: &Message) -> Option<TsigError> {
+    let signed = answer.signature().and_then(|tsig| tsig.data.error);
+    signed.or_else(|| {
+        answer.additionals.iter().find_map(|record| match &record.data {
+            RData::TSIG(tsig) => tsig.error,
+            _ => None,
+        })
+    })
 }
 
 fn refusal(code: ResponseCode, error: Option<TsigError>) -> String {
