@@ -2,13 +2,19 @@
 
 mod accounts;
 mod ari;
+pub mod box_ca;
+mod controller;
 mod dns;
 mod explain;
 mod http;
 mod order;
 mod renewal;
+mod report;
 mod schedule;
 pub mod wanted;
 
 #[cfg(test)]
 mod tests;
+
+pub use controller::{ClassMatches, Controller, Inputs};
+pub use report::{CertificateReport, report};

@@ -239,7 +239,11 @@ impl Order {
         self.keep(state).await?;
         let names = self.wanted.names.join(", ");
         tracing::warn!(names, error = sentence, next, "no certificate, will retry");
-        let message = format!("no certificate for {names}: {sentence}; the next attempt is at {next}");
+        let what = match self.observed().certificate {
+            Certificate::Other => "no certificate for",
+            Certificate::Installed => "there is a certificate, but its order could not be ended, for",
+        };
+        let message = format!("{what} {names}: {sentence}; the next attempt is at {next}");
         self.event(EventKind::Warning, "CertificateFailed", &message).await;
         Ok(())
     }

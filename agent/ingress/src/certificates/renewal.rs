@@ -1,5 +1,7 @@
 //! When a certificate is to be renewed, from the certificate itself and what its CA suggests. Pure.
 
+use std::net::IpAddr;
+
 use aws_lc_rs::digest;
 use instant_acme::CertificateIdentifier;
 use jiff::{SignedDuration, Timestamp};
@@ -28,6 +30,8 @@ pub(crate) enum Unreadable {
 pub(crate) struct Leaf {
     /// Lower case, sorted.
     pub(crate) names: Vec<String>,
+    /// Sorted.
+    pub(crate) addresses: Vec<IpAddr>,
     pub(crate) not_before: Timestamp,
     pub(crate) not_after: Timestamp,
     pub(crate) serial: Vec<u8>,
@@ -55,6 +59,7 @@ impl Leaf {
             |t: x509_parser::time::ASN1Time| Timestamp::from_second(t.timestamp()).map_err(|_| Unreadable::Certificate);
         Ok(Self {
             names: names(&parsed),
+            addresses: addresses(&parsed),
             not_before: time(parsed.validity().not_before)?,
             not_after: time(parsed.validity().not_after)?,
             serial: parsed.raw_serial().to_vec(),
@@ -97,18 +102,29 @@ fn first(chain_pem: &[u8]) -> Result<CertificateDer<'static>, Unreadable> {
 }
 
 fn names(certificate: &X509Certificate<'_>) -> Vec<String> {
-    let alternatives = certificate.subject_alternative_name().ok().flatten();
-    let mut names: Vec<String> = alternatives
-        .iter()
-        .flat_map(|alternatives| &alternatives.value.general_names)
-        .filter_map(|name| match name {
-            GeneralName::DNSName(name) => Some(name.to_lowercase()),
-            _ => None,
-        })
-        .collect();
-    names.sort();
-    names.dedup();
-    names
+    alternatives(certificate, |name| match name {
+        GeneralName::DNSName(name) => Some(name.to_lowercase()),
+        _ => None,
+    })
+}
+
+fn addresses(certificate: &X509Certificate<'_>) -> Vec<IpAddr> {
+    alternatives(certificate, |name| match name {
+        GeneralName::IPAddress(bytes) => match bytes.len() {
+            4 => <[u8; 4]>::try_from(*bytes).ok().map(IpAddr::from),
+            _ => <[u8; 16]>::try_from(*bytes).ok().map(IpAddr::from),
+        },
+        _ => None,
+    })
+}
+
+fn alternatives<T: Ord>(certificate: &X509Certificate<'_>, of: impl Fn(&GeneralName<'_>) -> Option<T>) -> Vec<T> {
+    let extension = certificate.subject_alternative_name().ok().flatten();
+    let names = extension.iter().flat_map(|extension| &extension.value.general_names);
+    let mut found: Vec<T> = names.filter_map(of).collect();
+    found.sort();
+    found.dedup();
+    found
 }
 
 /// What a CA calls the certificate (RFC 9773, 4.1), if it is one that a CA can be asked about.

@@ -50,7 +50,7 @@ pub(crate) fn decide(
         (Some(why), None) => Decision::Order(why),
         (why, Some(order)) => {
             let waits = order.not_before.filter(|at| *at > now && order.names == wanted.names);
-            match waits.filter(|_| !is_installed(secret, order)) {
+            match waits {
                 Some(until) => Decision::Wait { until },
                 None => Decision::Order(why.unwrap_or(Why::Unfinished)),
             }

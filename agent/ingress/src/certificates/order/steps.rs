@@ -234,7 +234,12 @@ impl Order {
 
     async fn remove_records(&mut self) -> Result<(), Error> {
         let records = self.kept.as_ref().map(|kept| kept.state.records.clone()).unwrap_or_default();
-        dns::remove(self.context.acme.dns.as_ref(), &records).await?;
+        match dns::remove(self.context.acme.dns.as_ref(), &records).await {
+            Ok(()) => {}
+            // The settings that they were published with are gone; there is nobody to ask.
+            Err(dns::Error::NotConfigured) => tracing::warn!(?records, "records are left in DNS"),
+            Err(error) => return Err(error.into()),
+        }
         Ok(self.change(|state| state.records.clear()).await?)
     }
 

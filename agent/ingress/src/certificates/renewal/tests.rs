@@ -9,6 +9,7 @@ fn leaf(days: i64) -> Leaf {
     let not_before: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
     Leaf {
         names: vec!["example.org".to_owned()],
+        addresses: vec![],
         not_before,
         not_after: not_before + SignedDuration::from_hours(days * 24),
         serial: vec![1, 2, 3],
