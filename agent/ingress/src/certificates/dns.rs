@@ -94,4 +94,4 @@ pub(crate) async fn remove(dns: Option<&Dns>, records: &[Record]) -> Result<(), 
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

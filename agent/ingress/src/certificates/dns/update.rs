@@ -88,15 +88,21 @@ impl Server<'_> {
         Ok(())
     }
 
-    pub(super) async fn shows(&self, record: &Record) -> Result<bool, Error> {
+    async fn shows(&self, record: &Record) -> Result<bool, Error> {
+        Ok(self.values(&record.name).await?.contains(&record.value.clone().into_bytes()))
+    }
+
+    /// The values of the TXT records at a name.
+    pub(super) async fn values(&self, at: &str) -> Result<Vec<Vec<u8>>, Error> {
         let mut message = Message::query();
         message.metadata.recursion_desired = false;
-        message.add_query(Query::query(name(&record.name)?, RecordType::TXT));
+        message.add_query(Query::query(name(at)?, RecordType::TXT));
         let answer = self.exchange(&message).await?;
-        Ok(answer.answers.iter().any(|found| match &found.data {
-            RData::TXT(text) => text.txt_data.concat() == record.value.as_bytes(),
-            _ => false,
-        }))
+        let texts = answer.answers.iter().filter_map(|found| match &found.data {
+            RData::TXT(text) => Some(text.txt_data.concat()),
+            _ => None,
+        });
+        Ok(texts.collect())
     }
 
     async fn exchange(&self, message: &Message) -> Result<Message, Error> {
