@@ -229,3 +229,6 @@ fn secret(root: String, key: String) -> Secret {
     secret.data = Some(data.map(|(key, value)| (key.to_owned(), ByteString(value.into_bytes()))).into());
     secret
 }
+
+#[cfg(test)]
+mod tests;

@@ -76,3 +76,6 @@ fn sentence(wanted: &Wanted, decision: &Decision, not_after: Option<Timestamp>, 
         Decision::Wait { until } => format!("{usable}, the last order failed, the next is at {}", minute(*until)),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -83,3 +83,6 @@ pub(crate) fn data<'a>(secret: &'a Secret, key: &str) -> &'a [u8] {
 pub(crate) fn is_installed(secret: Option<&Secret>, order: &State) -> bool {
     secret.is_some_and(|secret| data(secret, "tls.key") == order.key_pem.as_bytes() && leaf(secret).is_ok())
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

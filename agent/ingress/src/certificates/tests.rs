@@ -5,4 +5,4 @@ mod crashing;
 mod orders;
 mod pebble;
 pub(crate) mod support;
-mod world;
+pub(crate) mod world;

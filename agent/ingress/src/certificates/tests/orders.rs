@@ -5,7 +5,11 @@ use serde_json::json;
 use super::crashing::{Crashing, Side};
 use super::pebble::Options;
 use super::world::World;
+use crate::certificates::accounts::Accounts;
 use crate::certificates::dns::tests::Knot;
+use crate::certificates::http::CaClient;
+use crate::certificates::order::state::State;
+use crate::certificates::schedule;
 use crate::config::{Challenge, ExternalAccount, Issuer, TsigAlgorithm};
 
 #[tokio::test]
@@ -200,10 +204,27 @@ async fn crash_everywhere(world: &World, check: impl AsyncFn()) {
                 assert!(writes >= 4, "only {writes} writes");
                 break;
             }
+            let kept = world.order(&name).await;
             let _running = world.run(&world.client);
             world.wait_done(&name, &hosts).await;
+            if let Some(kept) = kept {
+                gone_on_with(world, &name, &kept).await;
+            }
             check().await;
         }
     }
-    assert!(crashes > 10, "only {crashes} crashes");
+    assert!(crashes >= 10, "only {crashes} crashes");
+}
+
+/// The order that was kept is the one that the certificate came from.
+async fn gone_on_with(world: &World, name: &str, kept: &State) {
+    let secret = world.secrets().get(&format!("{name}-tls")).await.unwrap();
+    assert!(schedule::data(&secret, "tls.key") == kept.key_pem.as_bytes());
+    let Some(url) = kept.url.clone() else { return };
+    let issuer = &world.acme.issuers[0];
+    let client = CaClient::new(issuer.trust_root.as_deref()).unwrap();
+    let accounts = Accounts::new(world.client.clone(), &world.acme);
+    let account = accounts.existing(issuer, &client).await.unwrap().unwrap();
+    let mut order = account.order(url).await.unwrap();
+    assert_eq!(order.state().status, instant_acme::OrderStatus::Valid);
 }
