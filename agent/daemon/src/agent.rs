@@ -187,18 +187,37 @@ async fn start_node(
             drop(supervisor);
         }
     });
+    let client = api.client("system:serviceaccount:kube-system:network");
+    let all = kube::runtime::watcher::Config::default();
+    let slices = skiff_reconcile::Informer::spawn(KubeApi::all(client.clone()), all, shutdown.clone());
     tasks.spawn(skiff_network::run(
         plan.network(),
-        api.client("system:serviceaccount:kube-system:network"),
+        client,
         informers.services.clone(),
         informers.pods.clone(),
+        slices.clone(),
         shutdown.clone(),
     ));
+    if let Some(config) = plan.ingress()? {
+        let client = api.client("system:serviceaccount:kube-system:ingress");
+        tasks.spawn(skiff_ingress::run(config, client, informers.services.clone(), slices, shutdown.clone()));
+    } else {
+        stop_proxy(&plan.paths).await;
+    }
     let client = api.client(&format!("system:node:{}", plan.node_name));
     let node = skiff_node::Node::build(plan.node(), client, runtime, shutdown);
     api.connect_node(&plan.node_name, Arc::new(InProcessNode(node.server())));
     tasks.spawn(node.run(shutdown.clone()));
     Ok(())
+}
+
+/// Ends the ingress's proxy, if there is one.
+pub async fn stop_proxy(paths: &Paths) {
+    if let Ok(mut proxy) = skiff_ingress::Connection::open(&paths.ingress_control()).await {
+        if let Err(error) = proxy.stop().await {
+            tracing::warn!(%error, "the proxy was not stopped");
+        }
+    }
 }
 
 /// The node of this process, as the API calls it.

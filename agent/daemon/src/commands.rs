@@ -8,6 +8,8 @@ mod check;
 mod client;
 mod down;
 mod images;
+mod ingress;
+mod ingress_proxy;
 mod kubeconfig;
 mod status;
 mod up;
@@ -57,6 +59,14 @@ enum Command {
         after_help = "Examples:\n  skiff images import nginx.tar\n  skiff images list\n  skiff images remove docker.io/library/nginx:1"
     )]
     Images(images::Arguments),
+    /// Show routes, endpoints and certificates, and what is wrong with them
+    #[command(
+        after_help = "Examples:\n  skiff ingress\n  skiff ingress -o json\n  skiff ingress check cloud.example.org     before a certificate is ordered: DNS, ports, challenge"
+    )]
+    Ingress(ingress::Arguments),
+    /// Serve what the agent says: started by it
+    #[command(hide = true)]
+    IngressProxy(ingress_proxy::Arguments),
     /// Check a settings file
     #[command(after_help = "Examples:\n  skiff check /etc/skiff/skiff.toml")]
     Check {
@@ -80,6 +90,8 @@ pub fn run(command: CommandLine) -> anyhow::Result<()> {
         Command::Status(arguments) => status::run(&arguments),
         Command::Kubeconfig(arguments) => kubeconfig::run(&arguments),
         Command::Images(arguments) => images::run(&arguments),
+        Command::Ingress(arguments) => ingress::run(&arguments),
+        Command::IngressProxy(arguments) => ingress_proxy::run(&arguments),
         Command::Check { file } => check::run(&file),
         Command::Version => {
             println!("skiff {}\nKubernetes {}", env!("CARGO_PKG_VERSION"), skiff_apiserver::git_version());

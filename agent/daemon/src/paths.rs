@@ -62,6 +62,11 @@ impl Paths {
         self.below("node")
     }
 
+    /// Where the ingress's proxy is controlled.
+    pub fn ingress_control(&self) -> PathBuf {
+        self.below("run/ingress/control.sock")
+    }
+
     /// The settings that the running agent was started with.
     pub fn settings(&self) -> PathBuf {
         self.below("run/settings.toml")

@@ -1,9 +1,12 @@
 //! From settings to each crate's configuration: the one place where names and paths are given out.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 
 use anyhow::{Context, bail};
-use skiff_settings::Settings;
+use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
+use skiff_ingress::config as ingress;
+use skiff_settings::{AccessLog, AcmeDns, Challenge, Settings, TsigAlgorithm};
 
 use crate::paths::Paths;
 
@@ -144,6 +147,107 @@ impl Plan {
             ..skiff_node::Config::new(self.node_name.clone(), self.paths.node())
         }
     }
+}
+
+impl Plan {
+    /// `None`: the ingress is turned off.
+    pub fn ingress(&self) -> anyhow::Result<Option<skiff_ingress::config::Config>> {
+        let settings = &self.settings.ingress;
+        if !settings.enabled {
+            return Ok(None);
+        }
+        let access_log = match settings.access_log {
+            AccessLog::Off => ingress::AccessLog::Off,
+            AccessLog::Errors => ingress::AccessLog::Errors,
+            AccessLog::All => ingress::AccessLog::All,
+        };
+        let has_ipv6 = std::path::Path::new("/proc/net/if_inet6").exists();
+        let here = |list: &[SocketAddr]| list.iter().copied().filter(|a| a.is_ipv4() || has_ipv6).collect();
+        Ok(Some(ingress::Config {
+            node_name: self.node_name.clone(),
+            node_address: self.node_address,
+            class: settings.class.to_string(),
+            local_domain: settings.local_domain.to_string(),
+            cluster_domain: self.settings.network.cluster_domain.to_string(),
+            proxy: ingress::ProxyConfig {
+                http: here(&settings.http),
+                https: here(&settings.https),
+                metrics: settings.metrics,
+                trusted_proxies: settings.trusted_proxies.clone(),
+                proxy_protocol: settings.proxy_protocol,
+                access_log,
+                connections_max: settings.connections_max,
+                body_bytes_max: u64::from(settings.body_mebibytes_max) << 20,
+                threads: settings.threads.into(),
+            },
+            program: std::env::current_exe().context("this program's own file is not known")?,
+            proxy_arguments: ["ingress-proxy", "--log", self.settings.log.level.as_str()].map(str::to_owned).to_vec(),
+            control_socket: self.paths.ingress_control(),
+            acme: acme(&self.settings.acme)?,
+        }))
+    }
+}
+
+/// `None`: the owner has not agreed to a CA's terms.
+pub fn acme(settings: &skiff_settings::Acme) -> anyhow::Result<Option<ingress::Acme>> {
+    if !settings.agree_to_terms {
+        return Ok(None);
+    }
+    let issuer = |directory: &str, profile, trust_root, id: &Option<String>, file: &Option<PathBuf>| {
+        let external_account = match (id, file) {
+            (Some(key_id), Some(file)) => {
+                // As CAs hand it out: base64url, RFC 8555, 7.3.4.
+                let hmac_key = secret(file, &BASE64_URL_SAFE_NO_PAD)?;
+                Some(ingress::ExternalAccount { key_id: key_id.clone(), hmac_key })
+            }
+            (Some(_) | None, _) => None,
+        };
+        anyhow::Ok(ingress::Issuer { directory: directory.to_owned(), trust_root, external_account, profile })
+    };
+    let (id, file) = (&settings.account_key_id, &settings.account_hmac_key_file);
+    let mut issuers =
+        vec![issuer(&settings.directory, settings.profile.clone(), settings.trust_root.clone(), id, file)?];
+    if let Some(second) = &settings.fallback {
+        let (id, file) = (&second.account_key_id, &second.account_hmac_key_file);
+        issuers.push(issuer(&second.directory, second.profile.clone(), second.trust_root.clone(), id, file)?);
+    }
+    let challenge = match settings.challenge {
+        Challenge::Http01 => ingress::Challenge::Http01,
+        Challenge::TlsAlpn01 => ingress::Challenge::TlsAlpn01,
+        Challenge::Dns01 => ingress::Challenge::Dns01,
+    };
+    let dns = settings.dns.as_ref().map(dns).transpose()?;
+    Ok(Some(ingress::Acme { issuers, email: settings.email.clone(), challenge, dns }))
+}
+
+fn dns(settings: &AcmeDns) -> anyhow::Result<ingress::Dns> {
+    let propagation_seconds = settings.propagation_seconds.into();
+    match (&settings.hook, settings.server, &settings.zone) {
+        (Some(program), _, _) => Ok(ingress::Dns::Hook { program: program.clone(), propagation_seconds }),
+        (None, Some(server), Some(zone)) => {
+            let key = match (&settings.tsig_key, &settings.tsig_secret_file) {
+                (Some(name), Some(file)) => Some(ingress::TsigKey {
+                    name: name.to_string(),
+                    algorithm: match settings.tsig_algorithm {
+                        TsigAlgorithm::HmacSha256 => ingress::TsigAlgorithm::HmacSha256,
+                        TsigAlgorithm::HmacSha384 => ingress::TsigAlgorithm::HmacSha384,
+                        TsigAlgorithm::HmacSha512 => ingress::TsigAlgorithm::HmacSha512,
+                    },
+                    secret: secret(file, &BASE64_STANDARD)?,
+                }),
+                (Some(_) | None, _) => None,
+            };
+            Ok(ingress::Dns::Update { server, zone: zone.to_string(), key, propagation_seconds })
+        }
+        (None, _, _) => bail!("[acme.dns] needs a server with its zone, or a hook"),
+    }
+}
+
+/// A secret that is kept in a file of its own, so that the settings can be shown around.
+fn secret(file: &std::path::Path, encoding: &impl base64::Engine) -> anyhow::Result<Vec<u8>> {
+    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let secret = encoding.decode(text.trim());
+    secret.with_context(|| format!("{} does not hold a secret in base64", file.display()))
 }
 
 /// The machine's name as a node's name: lower case, as upstream's kubelet takes it.

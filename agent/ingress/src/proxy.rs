@@ -152,13 +152,14 @@ pub(crate) struct Proxy {
     sockets: Sockets,
     build: String,
     store: std::sync::Mutex<certificates::Store>,
+    /// Connections wait until there is something to serve.
+    accepts: std::sync::Once,
 }
 
 fn serve(config: ProxyConfig, sockets: Sockets, control: UnixListener, build: String) -> Result<(), ProxyError> {
     let proxy = Proxy::build(config, sockets, build)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        proxy.accept_all()?;
         control::serve(proxy, control).await?;
         Ok(())
     })
@@ -182,7 +183,15 @@ impl Proxy {
         });
         let drain = CancellationToken::new();
         let workers = (0..threads).map(|n| Worker::start(n, &shared, &drain)).collect::<Result<_, _>>()?;
-        Ok(Arc::new(Self { shared, workers, drain, sockets, build, store: std::sync::Mutex::default() }))
+        Ok(Arc::new(Self {
+            shared,
+            workers,
+            drain,
+            sockets,
+            build,
+            store: std::sync::Mutex::default(),
+            accepts: std::sync::Once::new(),
+        }))
     }
 
     fn accept_all(self: &Arc<Self>) -> Result<(), ProxyError> {
@@ -191,7 +200,9 @@ impl Proxy {
             for listener in list {
                 let listener = listener.try_clone()?;
                 listener.set_nonblocking(true)?;
-                tokio::spawn(Arc::clone(self).accept(AsyncFd::register(listener)?, entry.clone()));
+                // SAFETY: a listener owns its descriptor and keeps it for as long as it lives.
+                let listener = unsafe { AsyncFd::register(listener)? };
+                tokio::spawn(Arc::clone(self).accept(listener, entry.clone()));
             }
             Ok(())
         };

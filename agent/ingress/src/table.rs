@@ -63,7 +63,7 @@ pub struct Path {
     pub ingress: String,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum PathKind {
     Exact,
     /// Whole elements of the path.
@@ -79,7 +79,7 @@ pub struct Backend {
     pub endpoints: Vec<SocketAddr>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Protocol {
     Http1,
     /// HTTP/2 without TLS, as gRPC uses it.

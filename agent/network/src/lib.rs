@@ -13,8 +13,7 @@ use std::path::PathBuf;
 
 use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::runtime::watcher;
-use kube::{Api, Client};
+use kube::Client;
 use skiff_host::{command::CommandError, links, nft, sysctl};
 use skiff_reconcile::{Informer, Wake, drive};
 use tokio_util::sync::CancellationToken;
@@ -94,10 +93,9 @@ pub async fn run(
     client: Client,
     services: Informer<Service>,
     pods: Informer<Pod>,
+    slices: Informer<EndpointSlice>,
     shutdown: CancellationToken,
 ) {
-    let slices: Informer<EndpointSlice> =
-        Informer::spawn(Api::all(client.clone()), watcher::Config::default(), shutdown.clone());
     if let Err(error) = dns::publish(&config, &client).await {
         tracing::warn!(%error, "the Service of cluster DNS was not made");
     }

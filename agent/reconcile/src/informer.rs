@@ -120,6 +120,13 @@ pub struct Changes {
     generation: watch::Receiver<u64>,
 }
 
+impl From<watch::Receiver<u64>> for Changes {
+    /// Of something else than objects: whatever raises a number with each change.
+    fn from(generation: watch::Receiver<u64>) -> Self {
+        Self { generation }
+    }
+}
+
 impl Changes {
     /// Waits for a change since the last call; pending for ever once the informer is gone.
     pub async fn next(&mut self) {

@@ -3,6 +3,8 @@
 //! An unknown key, a wrong type or an impossible value is refused with file, line, key and what is allowed. Nothing is
 //! read here but the file itself: the agent works out what is left empty (host name, addresses).
 
+mod acme;
+mod ingress;
 mod values;
 
 #[cfg(test)]
@@ -14,6 +16,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+pub use acme::{Acme, AcmeDns, AcmeFallback, Challenge, TsigAlgorithm};
+pub use ingress::{AccessLog, Ingress};
 pub use values::{Cidr, DnsName, InterfaceName, LogLevel, NodeName, PortRange};
 
 /// The version of the format; raised when a key changes its meaning.
@@ -38,6 +42,8 @@ pub struct Settings {
     pub node: Node,
     pub api: Api,
     pub network: Network,
+    pub ingress: Ingress,
+    pub acme: Acme,
     pub runtime: Runtime,
     pub store: Store,
     pub log: Log,
@@ -107,6 +113,8 @@ impl Default for Settings {
             node: Node::default(),
             api: Api::default(),
             network: Network::default(),
+            ingress: Ingress::default(),
+            acme: Acme::default(),
             runtime: Runtime::default(),
             store: Store::default(),
             log: Log::default(),
@@ -204,9 +212,13 @@ impl Settings {
                 return Err(format!("{key}: a prefix of /{length} is not possible: allowed are /{low} to /{high}"));
             }
         }
-        let bounds: [(&str, u64, u64, u64); 6] = [
+        self.ingress.check()?;
+        self.acme.check()?;
+        let bounds: [(&str, u64, u64, u64); 8] = [
             ("node.max_pods", self.node.max_pods.into(), 1, 1000),
             ("network.mtu", network.mtu.into(), 576, 9216),
+            ("ingress.body_mebibytes_max", self.ingress.body_mebibytes_max.into(), 1, 1 << 24),
+            ("ingress.connections_max", self.ingress.connections_max.into(), 16, 1 << 20),
             ("runtime.log_file_mebibytes_max", self.runtime.log_file_mebibytes_max.into(), 1, 1024),
             ("runtime.log_files_max", self.runtime.log_files_max.into(), 2, 20),
             ("store.size_mebibytes_max", self.store.size_mebibytes_max.into(), 16, 16_384),

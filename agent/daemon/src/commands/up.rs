@@ -28,8 +28,7 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let settings = settings(arguments.config.as_ref())?;
-    let filter = EnvFilter::try_from_env("SKIFF_LOG").unwrap_or_else(|_| EnvFilter::new(settings.log.level.as_str()));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    start_log(settings.log.level.as_str());
     if !nix::unistd::geteuid().is_root() {
         anyhow::bail!("the agent sets up networks and containers: run it as root");
     }
@@ -43,6 +42,12 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     // Tasks that wait for a pod's program must not hold the process.
     runtime.shutdown_timeout(std::time::Duration::from_millis(500));
     result
+}
+
+/// To standard error, which the service manager keeps. `SKIFF_LOG` overrides the settings.
+pub fn start_log(level: &str) {
+    let filter = EnvFilter::try_from_env("SKIFF_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
 }
 
 pub fn settings(file: Option<&PathBuf>) -> anyhow::Result<Settings> {

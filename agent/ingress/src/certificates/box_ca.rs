@@ -149,6 +149,13 @@ impl BoxCa {
         authority.is_some() && authority == subject
     }
 
+    /// A secret of this box for one purpose, the same after every start, from which nothing follows about the key.
+    pub fn derive(&self, purpose: &str) -> String {
+        let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, &self.issuer.key().serialize_der());
+        let tag = aws_lc_rs::hmac::sign(&key, purpose.as_bytes());
+        tag.as_ref()[..16].iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
     pub fn root_pem(&self) -> &str {
         &self.root_pem
     }

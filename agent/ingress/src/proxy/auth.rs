@@ -185,7 +185,8 @@ fn decide(
     if response.status().is_success() {
         return Ok(());
     }
-    let wants_page = parts.headers.get(header::ACCEPT).and_then(|a| a.to_str().ok()).is_some_and(|a| a.contains("html"));
+    let wants_page =
+        parts.headers.get(header::ACCEPT).and_then(|a| a.to_str().ok()).is_some_and(|a| a.contains("html"));
     if let (StatusCode::UNAUTHORIZED, true, Some(sign_in)) = (response.status(), wants_page, &auth.sign_in) {
         return Err(answers::redirect(StatusCode::FOUND, sign_in));
     }

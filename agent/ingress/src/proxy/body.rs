@@ -165,8 +165,7 @@ impl BackendBody {
         idle: Duration,
     ) -> Self {
         let stall = Stall::new(idle);
-        let mut body =
-            Self { incoming, lease: Some(lease), metrics, stall, _active: active, _in_flight: in_flight };
+        let mut body = Self { incoming, lease: Some(lease), metrics, stall, _active: active, _in_flight: in_flight };
         body.release_at_end();
         body
     }

@@ -93,9 +93,7 @@ async fn converse(proxy: Arc<Proxy>, stream: UnixStream, ends: tokio::sync::mpsc
 
 async fn give_sockets(proxy: &Proxy, stream: &UnixStream) -> std::io::Result<()> {
     let files: Vec<_> = proxy.sockets.all().map(AsRawFd::as_raw_fd).collect();
-    stream
-        .async_io(Interest::WRITABLE, || send_sockets(stream.as_raw_fd(), &files).map_err(std::io::Error::from))
-        .await
+    stream.async_io(Interest::WRITABLE, || send_sockets(stream.as_raw_fd(), &files).map_err(std::io::Error::from)).await
 }
 
 fn answer(proxy: &Arc<Proxy>, request: Request) -> (Reply, After) {
@@ -112,16 +110,17 @@ fn answer(proxy: &Arc<Proxy>, request: Request) -> (Reply, After) {
         }
         Request::Certificates(list) => {
             let mut store = proxy.store.lock().unwrap_or_else(PoisonError::into_inner);
-            let refused: Vec<String> = list
-                .iter()
-                .filter_map(|c| store.insert(c).err().map(|error| format!("{}: {error}", c.id)))
-                .collect();
+            let refused: Vec<String> =
+                list.iter().filter_map(|c| store.insert(c).err().map(|error| format!("{}: {error}", c.id))).collect();
             let reply = if refused.is_empty() { Reply::Done } else { Reply::Refused(refused.join("; ")) };
             (reply, After::Continue)
         }
         Request::Table(table) => {
             apply(proxy, *table);
-            (Reply::Done, After::Continue)
+            let mut failed = None;
+            proxy.accepts.call_once(|| failed = proxy.accept_all().err());
+            let reply = failed.map_or(Reply::Done, |error| Reply::Refused(error.to_string()));
+            (reply, After::Continue)
         }
         Request::Status => (Reply::Status(status(proxy)), After::Continue),
         Request::Drain => (Reply::Done, After::Drain),
@@ -202,9 +201,8 @@ fn metrics_answer(proxy: &Proxy, path: &str) -> Response<Full<Bytes>> {
     };
     let mut answer = Response::new(Full::new(text.into()));
     *answer.status_mut() = status;
-    answer.headers_mut().insert(
-        http::header::CONTENT_TYPE,
-        http::HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"),
-    );
+    answer
+        .headers_mut()
+        .insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"));
     answer
 }

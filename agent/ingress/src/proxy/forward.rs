@@ -87,9 +87,10 @@ fn prepare(
         Some(authority) => HeaderValue::from_str(authority.as_str()).map_err(|_| invalid)?,
         None => parts.headers.get(header::HOST).cloned().unwrap_or_else(|| HeaderValue::from_static("")),
     };
-    let wants_trailers = parts.headers.get(header::TE).is_some_and(|te| {
-        te.to_str().is_ok_and(|te| te.split(',').any(|t| t.trim().eq_ignore_ascii_case("trailers")))
-    });
+    let wants_trailers = parts
+        .headers
+        .get(header::TE)
+        .is_some_and(|te| te.to_str().is_ok_and(|te| te.split(',').any(|t| t.trim().eq_ignore_ascii_case("trailers"))));
     let headers = &mut parts.headers;
     checks::strip_hop_by_hop(headers);
     headers.remove(header::TE);
@@ -202,7 +203,8 @@ async fn send(
             Err(failed) => failed,
         };
         let Failed { error, request: unsent, reused } = failed;
-        let client_failed = verdict.is_some_and(|v| v.broken.load(Ordering::Relaxed) || v.stalled.load(Ordering::Relaxed));
+        let client_failed =
+            verdict.is_some_and(|v| v.broken.load(Ordering::Relaxed) || v.stalled.load(Ordering::Relaxed));
         let too_large = verdict.is_some_and(|v| v.too_large.load(Ordering::Relaxed));
         if client_failed || too_large || matches!(error, SendError::ResponseTimeout) {
             return Err(error);
@@ -289,9 +291,8 @@ fn respond(
 }
 
 fn no_answer(error: &SendError, verdict: Option<&Verdict>) -> Answer {
-    let is = |flag: fn(&Verdict) -> &std::sync::atomic::AtomicBool| {
-        verdict.is_some_and(|v| flag(v).load(Ordering::Relaxed))
-    };
+    let is =
+        |flag: fn(&Verdict) -> &std::sync::atomic::AtomicBool| verdict.is_some_and(|v| flag(v).load(Ordering::Relaxed));
     if is(|v| &v.too_large) {
         return answers::error(StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than this application allows");
     }

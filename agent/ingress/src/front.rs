@@ -1,0 +1,296 @@
+//! The agent's side of the proxy: finds the one that runs or starts one, and tells it what to serve.
+//!
+//! The agent keeps the listening sockets too, so that connections wait in their queues when the proxy has to be started
+//! again. A proxy of another build or configuration is replaced: both serve until the old one has finished.
+
+use std::collections::HashSet;
+use std::io::{Error, ErrorKind, Result};
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, listen, setsockopt, socket, sockopt,
+};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Interest};
+use tokio::net::UnixStream;
+use tokio::sync::watch;
+
+use crate::config::Config;
+use crate::control::{self, Hello, LINE_BYTES_MAX, Reply, Request, Status};
+use crate::table::{Certificate, CertificateId, Table};
+
+/// Connections that wait until they are accepted; the kernel bounds it by `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;
+const START_MAX: Duration = Duration::from_secs(10);
+const START_POLL: Duration = Duration::from_millis(5);
+const ANSWER_MAX: Duration = Duration::from_secs(30);
+/// Certificates that are sent in one message.
+const CERTIFICATES_AT_ONCE: usize = 100;
+
+/// A conversation with a proxy.
+pub struct Connection {
+    stream: BufReader<UnixStream>,
+    hello: Hello,
+}
+
+impl Connection {
+    pub async fn open(path: &std::path::Path) -> Result<Self> {
+        let stream = BufReader::new(UnixStream::connect(path).await?);
+        let hello = Hello { build: String::new(), config: empty(), certificates: Vec::new(), process: 0 };
+        let mut connection = Self { stream, hello };
+        match connection.ask(&Request::Hello).await? {
+            Reply::Hello(hello) => connection.hello = *hello,
+            Reply::Done | Reply::Status(_) | Reply::Refused(_) => return Err(unexpected()),
+        }
+        Ok(connection)
+    }
+
+    async fn ask(&mut self, request: &Request) -> Result<Reply> {
+        let mut text = serde_json::to_vec(request)?;
+        text.push(b'\n');
+        let exchange = async {
+            self.stream.get_mut().write_all(&text).await?;
+            let mut line = Vec::new();
+            (&mut self.stream).take(LINE_BYTES_MAX as u64).read_until(b'\n', &mut line).await?;
+            if line.is_empty() {
+                return Err(ErrorKind::UnexpectedEof.into());
+            }
+            Ok(serde_json::from_slice(&line)?)
+        };
+        tokio::time::timeout(ANSWER_MAX, exchange).await.map_err(|_| Error::from(ErrorKind::TimedOut))?
+    }
+
+    async fn tell(&mut self, request: &Request) -> Result<()> {
+        match self.ask(request).await? {
+            Reply::Done => Ok(()),
+            Reply::Refused(why) => Err(Error::new(ErrorKind::InvalidData, why)),
+            Reply::Hello(_) | Reply::Status(_) => Err(unexpected()),
+        }
+    }
+
+    pub async fn status(&mut self) -> Result<Status> {
+        match self.ask(&Request::Status).await? {
+            Reply::Status(status) => Ok(status),
+            Reply::Done | Reply::Hello(_) | Reply::Refused(_) => Err(unexpected()),
+        }
+    }
+
+    pub async fn stop(&mut self) -> Result<()> {
+        self.tell(&Request::Stop).await
+    }
+
+    /// The process that answers.
+    pub fn process(&self) -> u32 {
+        self.hello.process
+    }
+
+    async fn sockets(&mut self) -> Result<Vec<OwnedFd>> {
+        let mut text = serde_json::to_vec(&Request::Sockets)?;
+        text.push(b'\n');
+        let stream = self.stream.get_mut();
+        stream.write_all(&text).await?;
+        let receive = stream.async_io(Interest::READABLE, || {
+            control::receive_sockets(stream.as_raw_fd()).map_err(std::io::Error::from)
+        });
+        tokio::time::timeout(ANSWER_MAX, receive).await.map_err(|_| Error::from(ErrorKind::TimedOut))?
+    }
+}
+
+fn empty() -> crate::config::ProxyConfig {
+    crate::config::ProxyConfig {
+        http: Vec::new(),
+        https: Vec::new(),
+        metrics: None,
+        trusted_proxies: Vec::new(),
+        proxy_protocol: false,
+        access_log: crate::config::AccessLog::Off,
+        connections_max: 0,
+        body_bytes_max: 0,
+        threads: 0,
+    }
+}
+
+fn unexpected() -> Error {
+    Error::new(ErrorKind::InvalidData, "the proxy gave another answer than was asked for")
+}
+
+/// What the proxy is to serve.
+pub struct Content<'a> {
+    pub table: &'a Table,
+    pub certificate: &'a (dyn Fn(&CertificateId) -> Option<Certificate> + Sync),
+}
+
+pub struct Front {
+    config: Config,
+    connection: Option<Connection>,
+    sockets: Vec<OwnedFd>,
+    has: HashSet<CertificateId>,
+    last: Option<Table>,
+    /// To be told to finish once its successor serves.
+    old: Option<Connection>,
+    /// Raised when the proxy has gone.
+    lost: watch::Sender<u64>,
+}
+
+impl Front {
+    pub fn new(config: Config) -> Self {
+        Self {
+            config,
+            connection: None,
+            sockets: Vec::new(),
+            has: HashSet::new(),
+            last: None,
+            old: None,
+            lost: watch::Sender::new(0),
+        }
+    }
+
+    /// Changes when the proxy has gone.
+    pub fn losses(&self) -> watch::Receiver<u64> {
+        self.lost.subscribe()
+    }
+
+    /// Makes the proxy serve this. A failure leaves what was served before.
+    pub async fn serve(&mut self, content: &Content<'_>) -> Result<()> {
+        let result = self.try_serve(content).await;
+        if result.is_err() {
+            // Whatever state the conversation is in: the next one starts anew.
+            self.connection = None;
+        }
+        result
+    }
+
+    async fn try_serve(&mut self, content: &Content<'_>) -> Result<()> {
+        if self.has_lost() || self.connection.is_none() {
+            self.connect().await?;
+        }
+        let connection = self.connection.as_mut().ok_or_else(unexpected)?;
+        if self.last.as_ref() != Some(content.table) {
+            let table = content.table;
+            let named =
+                table.certificates.values().chain(table.alpn_answers.values()).chain(&table.default_certificate);
+            let named: HashSet<CertificateId> = named.cloned().collect();
+            let missing: Vec<_> = named.difference(&self.has).filter_map(|id| (content.certificate)(id)).collect();
+            for part in missing.chunks(CERTIFICATES_AT_ONCE) {
+                connection.tell(&Request::Certificates(part.to_vec())).await?;
+            }
+            connection.tell(&Request::Table(Box::new(table.clone()))).await?;
+            self.has = named;
+            self.last = Some(table.clone());
+        }
+        if let Some(mut old) = self.old.take() {
+            tracing::info!(process = old.process(), "the old proxy finishes what it serves");
+            old.tell(&Request::Drain).await?;
+        }
+        Ok(())
+    }
+
+    fn has_lost(&self) -> bool {
+        self.connection.as_ref().is_some_and(|c| {
+            let mut byte = [0; 1];
+            matches!(c.stream.get_ref().try_read(&mut byte), Ok(0))
+        })
+    }
+
+    async fn connect(&mut self) -> Result<()> {
+        self.connection = None;
+        self.last = None;
+        self.has.clear();
+        if let Ok(mut running) = Connection::open(&self.config.control_socket).await {
+            if running.hello.config == self.config.proxy {
+                self.sockets = running.sockets().await?;
+            }
+            if running.hello.config == self.config.proxy && running.hello.build == control::build_id() {
+                tracing::info!(process = running.process(), "proxy adopted");
+                return self.adopt(running);
+            }
+            self.old = Some(running);
+        }
+        if self.sockets.len() != self.wanted_sockets() {
+            self.sockets = self.open_sockets()?;
+        }
+        self.start().await
+    }
+
+    fn wanted_sockets(&self) -> usize {
+        let proxy = &self.config.proxy;
+        proxy.http.len() + proxy.https.len() + usize::from(proxy.metrics.is_some())
+    }
+
+    fn adopt(&mut self, connection: Connection) -> Result<()> {
+        self.has = connection.hello.certificates.iter().cloned().collect();
+        self.connection = Some(connection);
+        let (path, lost) = (self.config.control_socket.clone(), self.lost.clone());
+        tokio::spawn(async move {
+            if let Ok(mut stream) = UnixStream::connect(&path).await {
+                let _ = stream.read_u8().await;
+            }
+            lost.send_modify(|count| *count += 1);
+        });
+        Ok(())
+    }
+
+    fn open_sockets(&self) -> Result<Vec<OwnedFd>> {
+        let proxy = &self.config.proxy;
+        // One that listens elsewhere holds none of these.
+        proxy.http.iter().chain(&proxy.https).chain(&proxy.metrics).map(|address| open_socket(*address)).collect()
+    }
+
+    async fn start(&mut self) -> Result<()> {
+        let config = serde_json::to_string(&self.config.proxy)?;
+        if let Some(dir) = self.config.control_socket.parent() {
+            std::fs::create_dir_all(dir)?;
+        }
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
+        let mut command = Command::new(&self.config.program);
+        command.args(&self.config.proxy_arguments);
+        command.arg("--control").arg(&self.config.control_socket).arg("--config").arg(config);
+        // A group of its own: Ctrl-C is for the agent.
+        command.stdin(Stdio::from(OwnedFd::from(theirs))).stdout(Stdio::null()).process_group(0);
+        let before = self.old.as_ref().map(Connection::process);
+        let mut child = tokio::process::Command::from(command).kill_on_drop(false).spawn()?;
+        control::send_sockets(ours.as_raw_fd(), &control::raw(&self.sockets))?;
+        let deadline = tokio::time::Instant::now() + START_MAX;
+        let connection = loop {
+            if let Ok(connection) = Connection::open(&self.config.control_socket).await
+                && Some(connection.process()) != before
+            {
+                break connection;
+            }
+            if let Some(status) = child.try_wait()? {
+                return Err(Error::other(format!("the proxy ended at its start: {status}")));
+            }
+            if tokio::time::Instant::now() > deadline {
+                let _ = child.start_kill();
+                return Err(Error::new(ErrorKind::TimedOut, "the proxy did not start in time"));
+            }
+            tokio::time::sleep(START_POLL).await;
+        };
+        tracing::info!(process = connection.process(), "proxy started");
+        // Waited for so that it does not stay a zombie.
+        tokio::spawn(async move {
+            let _ = child.wait().await;
+        });
+        self.adopt(connection)
+    }
+}
+
+/// A listening socket; one of IPv6 is for IPv6 only, so that both families can be listened to.
+fn open_socket(address: SocketAddr) -> Result<OwnedFd> {
+    let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let named = |error: nix::Error| {
+        let hint = if error == nix::Error::EADDRINUSE { ": does another program use the port?" } else { "" };
+        Error::other(format!("cannot listen on {address}: {}{hint}", error.desc()))
+    };
+    let file = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).map_err(named)?;
+    setsockopt(&file, sockopt::ReuseAddr, &true).map_err(named)?;
+    if address.is_ipv6() {
+        setsockopt(&file, sockopt::Ipv6V6Only, &true).map_err(named)?;
+    }
+    bind(file.as_raw_fd(), &SockaddrStorage::from(address)).map_err(named)?;
+    listen(&file, Backlog::new(BACKLOG).map_err(named)?).map_err(named)?;
+    Ok(file)
+}

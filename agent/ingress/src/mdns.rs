@@ -1,0 +1,119 @@
+//! Names of the home network: hosts below `.local` are announced by avahi, where it runs, with the box's address.
+//! <https://avahi.org/doxygen/html/> (`org.freedesktop.Avahi`).
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
+use skiff_reconcile::{BoxError, Informer, Next, Reconciler};
+use zbus::names::OwnedInterfaceName;
+use zbus::{Connection, Proxy};
+
+use crate::routes;
+
+const SERVICE: &str = "org.freedesktop.Avahi";
+const BUS: &str = "/run/dbus/system_bus_socket";
+/// Avahi may be started, or started again, at any time.
+const CHECK_INTERVAL: Duration = Duration::from_secs(300);
+/// Avahi's words for "every interface", "every protocol", and a record that does not claim the reverse name.
+const ANY: i32 = -1;
+const NO_REVERSE: u32 = 16;
+
+pub struct Announcer {
+    pub address: IpAddr,
+    /// Announced besides the hosts of Ingresses.
+    pub local_domain: String,
+    pub ingresses: Informer<Ingress>,
+    pub classes: Informer<IngressClass>,
+    pub announced: Option<Announced>,
+}
+
+/// Records live as long as the connection that made them.
+pub struct Announced {
+    names: BTreeSet<String>,
+    connection: Connection,
+    group: zbus::wire::OwnedObjectPath,
+}
+
+/// The names that mDNS is for: RFC 6762. A wildcard cannot be announced.
+pub fn names(hosts: impl Iterator<Item = String>, local_domain: &str) -> BTreeSet<String> {
+    let all = hosts.chain([local_domain.to_owned()]).map(|h| h.to_lowercase());
+    all.filter(|h| h.ends_with(".local") && !h.contains('*')).collect()
+}
+
+impl Announcer {
+    fn wanted(&self) -> BTreeSet<String> {
+        let classes = self.classes.list();
+        let ingresses = self.ingresses.list();
+        let ours = ingresses.iter().filter(|i| routes::is_ours(i, &classes));
+        let rules = ours.flat_map(|i| i.spec.iter().flat_map(|s| s.rules.iter().flatten()));
+        names(rules.filter_map(|r| r.host.clone()), &self.local_domain)
+    }
+
+    async fn announce(&self, names: BTreeSet<String>) -> zbus::Result<Announced> {
+        let connection = Connection::system().await?;
+        let server = interface(&connection, "/", "Server").await?;
+        let group: zbus::wire::OwnedObjectPath = server.call("EntryGroupNew", &()).await?;
+        let entries = interface(&connection, group.as_str(), "EntryGroup").await?;
+        for name in &names {
+            let address = self.address.to_string();
+            let added: zbus::Result<()> =
+                entries.call("AddAddress", &(ANY, ANY, NO_REVERSE, name.as_str(), address.as_str())).await;
+            if let Err(error) = added {
+                tracing::warn!(name, %error, "the name is not announced");
+            }
+        }
+        let () = entries.call("Commit", &()).await?;
+        tracing::info!(names = names.len(), "names announced by mDNS");
+        Ok(Announced { names, connection, group })
+    }
+
+    async fn is_current(&self, names: &BTreeSet<String>) -> bool {
+        let Some(announced) = &self.announced else { return false };
+        if announced.names != *names {
+            return false;
+        }
+        let state = async {
+            let entries = interface(&announced.connection, announced.group.as_str(), "EntryGroup").await?;
+            entries.call::<_, _, i32>("GetState", &()).await
+        };
+        state.await.is_ok()
+    }
+}
+
+async fn interface<'a>(connection: &Connection, path: &'a str, name: &str) -> zbus::Result<Proxy<'a>> {
+    let interface = OwnedInterfaceName::try_from(format!("{SERVICE}.{name}"))?;
+    Proxy::new(connection, SERVICE, path.to_owned(), interface).await
+}
+
+impl Reconciler for Announcer {
+    const NAME: &'static str = "mdns";
+
+    async fn reconcile(&mut self) -> Result<Next, BoxError> {
+        if !std::path::Path::new(BUS).exists() {
+            self.announced = None;
+            return Ok(Next::After(CHECK_INTERVAL));
+        }
+        let names = self.wanted();
+        if !self.is_current(&names).await {
+            // The old names go with their connection.
+            self.announced = None;
+            match self.announce(names).await {
+                Ok(announced) => self.announced = Some(announced),
+                Err(error) => tracing::debug!(%error, "avahi does not announce names"),
+            }
+        }
+        Ok(Next::After(CHECK_INTERVAL))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn only_what_mdns_is_for() {
+        let hosts = ["App.skiff.local", "*.skiff.local", "example.org", "local"].map(str::to_owned);
+        let names = super::names(hosts.into_iter(), "skiff.local");
+        assert_eq!(names.into_iter().collect::<Vec<_>>(), ["app.skiff.local", "skiff.local"]);
+    }
+}

@@ -1,0 +1,1 @@
+//! What Ingresses mean.
