@@ -99,25 +99,15 @@ pub fn lock(paths: &Paths) -> anyhow::Result<Flock<std::fs::File>> {
     }
 }
 
-/// What `skiff down` needs to find everything again.
+/// What `skiff down` and `skiff ingress` need to find everything again.
 fn write_settings(plan: &Plan) -> anyhow::Result<()> {
     let path = plan.paths.settings();
     let dir = path.parent().context("the settings are in a directory")?;
     std::fs::create_dir_all(dir)?;
-    let network = &plan.settings.network;
-    let text = format!(
-        "[node]\nname = \"{}\"\naddress = \"{}\"\n[api]\nlisten = \"{}\"\n[network]\npod_cidr = \"{}\"\n\
-         service_cidr = \"{}\"\nbridge = \"{}\"\ntable = \"{}\"\n[runtime]\ncontainerd = {:?}\ncgroup_parent = \"{}\"\n",
-        plan.node_name,
-        plan.node_address,
-        plan.settings.api.listen,
-        network.pod_cidr,
-        network.service_cidr,
-        network.bridge,
-        network.table,
-        plan.settings.runtime.containerd,
-        plan.settings.runtime.cgroup_parent,
-    );
+    let mut settings = plan.settings.clone();
+    settings.node.name = Some(skiff_settings::NodeName::try_from(plan.node_name.clone()).map_err(anyhow::Error::msg)?);
+    settings.node.address = Some(plan.node_address);
+    let text = settings.to_toml();
     if std::fs::read_to_string(&path).is_ok_and(|current| current == text) {
         return Ok(());
     }

@@ -3,11 +3,11 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::values::DnsName;
 
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Acme {
     /// Nothing is ordered before the owner has agreed.
@@ -25,7 +25,7 @@ pub struct Acme {
 }
 
 /// A second CA, for when the first does not answer or refuses.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct AcmeFallback {
     pub directory: String,
@@ -36,7 +36,7 @@ pub struct AcmeFallback {
 }
 
 /// How DNS challenges are answered: by a server that takes updates, or by a program.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct AcmeDns {
     pub server: Option<SocketAddr>,
@@ -50,7 +50,7 @@ pub struct AcmeDns {
     pub propagation_seconds: u16,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Challenge {
     #[serde(rename = "http-01")]
@@ -61,7 +61,7 @@ pub enum Challenge {
     Dns01,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TsigAlgorithm {
     #[default]

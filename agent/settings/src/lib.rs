@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 pub use acme::{Acme, AcmeDns, AcmeFallback, Challenge, TsigAlgorithm};
 pub use ingress::{AccessLog, Ingress};
@@ -35,7 +35,7 @@ pub enum SettingsError {
     Invalid { path: PathBuf, message: String },
 }
 
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
     pub version: u32,
@@ -49,7 +49,7 @@ pub struct Settings {
     pub log: Log,
 }
 
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Node {
     /// The host name if absent.
@@ -60,7 +60,7 @@ pub struct Node {
     pub max_pods: u32,
 }
 
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Api {
     pub listen: SocketAddr,
@@ -68,7 +68,7 @@ pub struct Api {
     pub names: Vec<DnsName>,
 }
 
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Network {
     pub pod_cidr: Cidr,
@@ -83,7 +83,7 @@ pub struct Network {
     pub upstream_dns: Vec<IpAddr>,
 }
 
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Runtime {
     pub containerd: PathBuf,
@@ -93,14 +93,14 @@ pub struct Runtime {
     pub log_files_max: u32,
 }
 
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Store {
     pub size_mebibytes_max: u32,
     pub snapshots_max: u32,
 }
 
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Log {
     pub level: LogLevel,
@@ -186,6 +186,11 @@ impl Settings {
         let settings: Self = toml::from_str(text).map_err(|error| invalid(error.to_string().trim_end().to_owned()))?;
         settings.check().map_err(invalid)?;
         Ok(settings)
+    }
+
+    /// The text of a file that means the same.
+    pub fn to_toml(&self) -> String {
+        toml::to_string(self).expect("settings are tables of plain values")
     }
 
     /// What no single value shows.

@@ -120,3 +120,53 @@ fn what_is_not_toml_is_named() {
         unclosed table, expected `]`"#]],
     );
 }
+
+#[test]
+fn settings_survive_being_written() {
+    let text = "[node]\nname = \"box\"\n[ingress]\nhttp = [\"127.0.0.1:8080\"]\n[acme]\nchallenge = \"dns-01\"\n\
+                [acme.dns]\nserver = \"127.0.0.1:53\"\nzone = \"example.org\"\n";
+    for settings in [Settings::default(), Settings::parse("x".as_ref(), text).unwrap()] {
+        assert_eq!(Settings::parse("x".as_ref(), &settings.to_toml()).unwrap(), settings);
+    }
+}
+
+#[test]
+fn bad_ingress_and_acme_settings() {
+    let error = |text: &str| Settings::parse("skiff.toml".as_ref(), text).unwrap_err().to_string();
+    let cases = [
+        "[ingress]\nhttp = [\"80\"]",
+        "[ingress]\nhttp = []\nhttps = []",
+        "[ingress]\ntrusted_proxies = [\"10.0.0.0/33\"]",
+        "[ingress]\nproxy_protocol = true",
+        "[ingress]\naccess_log = \"some\"",
+        "[ingress]\nconnections_max = 1",
+        "[acme]\ndirectory = \"http://ca\"",
+        "[acme]\nchallenge = \"http-02\"",
+        "[acme]\nchallenge = \"dns-01\"",
+        "[acme]\nemail = \"you\"",
+        "[acme]\naccount_key_id = \"kid\"",
+        "[acme.dns]\nhook = \"hook\"",
+        "[acme.dns]\nserver = \"127.0.0.1:53\"",
+        "[acme.dns]\nserver = \"127.0.0.1:53\"\nhook = \"/x\"",
+        "[acme.dns]\nserver = \"127.0.0.1:53\"\nzone = \"a.b\"\ntsig_key = \"k\"",
+        "[acme.fallback]\nprofile = \"x\"",
+    ];
+    let errors: Vec<String> = cases.iter().map(|c| error(c).lines().last().unwrap_or_default().to_owned()).collect();
+    expect_test::expect![[r#"
+        invalid socket address syntax
+        skiff.toml: ingress.http and ingress.https are both empty: set ingress.enabled = false instead
+        skiff.toml: ingress.trusted_proxies: "10.0.0.0/33" is not an address or a network such as "192.168.1.0/24"
+        skiff.toml: ingress.proxy_protocol = true has no effect: only what ingress.trusted_proxies names may say who its client is
+        unknown variant `some`, expected one of `off`, `errors`, `all`
+        skiff.toml: ingress.connections_max = 1 is out of range: allowed are 16 to 1048576
+        skiff.toml: acme.directory = "http://ca" is not the https:// address of a CA's directory
+        unknown variant `http-02`, expected one of `http-01`, `tls-alpn-01`, `dns-01`
+        skiff.toml: acme.challenge = "dns-01" needs [acme.dns] with a server or a hook
+        skiff.toml: acme.email is not one mail address
+        skiff.toml: acme.account_key_id and acme.account_hmac_key_file belong together
+        skiff.toml: acme.dns.hook is not an absolute path
+        skiff.toml: acme.dns.server needs acme.dns.zone
+        skiff.toml: [acme.dns] has both a server and a hook: keep one
+        skiff.toml: acme.dns.tsig_key and acme.dns.tsig_secret_file belong together
+        missing field `directory`"#]].assert_eq(&errors.join("\n"));
+}

@@ -4,11 +4,11 @@ use std::fmt;
 use std::net::Ipv4Addr;
 use std::str::FromStr;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// An IPv4 network: base address and prefix length.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Cidr {
     pub base: Ipv4Addr,
     pub prefix_len: u8,
@@ -59,9 +59,15 @@ impl fmt::Display for Cidr {
     }
 }
 
+impl From<Cidr> for String {
+    fn from(cidr: Cidr) -> Self {
+        cidr.to_string()
+    }
+}
+
 /// An inclusive range of ports, written `FIRST-LAST`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct PortRange {
     pub first: u16,
     pub last: u16,
@@ -78,11 +84,17 @@ impl TryFrom<String> for PortRange {
     }
 }
 
+impl From<PortRange> for String {
+    fn from(range: PortRange) -> Self {
+        format!("{}-{}", range.first, range.last)
+    }
+}
+
 macro_rules! name {
     ($(#[$doc:meta])* $name:ident, $is_valid:expr, $allowed:literal) => {
         $(#[$doc])*
-        #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-        #[serde(try_from = "String")]
+        #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+        #[serde(try_from = "String", into = "String")]
         pub struct $name(String);
 
         impl $name {
@@ -102,6 +114,12 @@ macro_rules! name {
             fn try_from(text: String) -> Result<Self, String> {
                 let is_valid: fn(&str) -> bool = $is_valid;
                 if is_valid(&text) { Ok(Self(text)) } else { Err(format!(concat!("\"{}\" is not ", $allowed), text)) }
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(name: $name) -> Self {
+                name.0
             }
         }
 
@@ -146,7 +164,7 @@ fn is_dns_name(text: &str) -> bool {
     text.len() <= 253 && text.split('.').all(label)
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogLevel {
     Error,

@@ -18,7 +18,7 @@ pub struct Arguments {
 }
 
 #[derive(Clone, Copy, ValueEnum)]
-enum Output {
+pub enum Output {
     Text,
     Json,
 }
@@ -62,6 +62,7 @@ async fn collect(paths: &Paths) -> anyhow::Result<Status> {
     let nodes = client.get("/api/v1/nodes").await?;
     let pods = client.get("/api/v1/pods").await?;
     let version = client.get("/version").await?;
+    let ingress = super::ingress::problems(&super::ingress::collect(paths).await?);
     let node = &nodes["items"][0];
     let pid = std::fs::read_to_string(paths.lock()).unwrap_or_default();
     let conditions = items(&node["status"]["conditions"]);
@@ -80,7 +81,7 @@ async fn collect(paths: &Paths) -> anyhow::Result<Status> {
         uptime_seconds: uptime(pid.trim()),
         agent_memory_bytes: resident(pid.trim()),
         pods: count(&pods, node),
-        problems: problems(conditions, &pods),
+        problems: problems(conditions, &pods).into_iter().chain(ingress).collect(),
     })
 }
 
