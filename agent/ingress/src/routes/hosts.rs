@@ -103,7 +103,10 @@ impl Builder<'_, '_> {
         let key = (host.to_owned(), kind, plain.to_owned());
         if let Some(owner) = self.hosts.taken.get(&key) {
             let shown = if host.is_empty() { "every host" } else { host };
-            let message = format!("{shown}{plain} is served by Ingress {owner}, which is older");
+            let message = match *owner == name {
+                true => format!("{shown}{plain} is named twice: the first counts"),
+                false => format!("{shown}{plain} is served by Ingress {owner}, which is older"),
+            };
             return self.say("HostConflict", message);
         }
         self.hosts.taken.insert(key, name.clone());
