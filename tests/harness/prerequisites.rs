@@ -41,8 +41,17 @@ pub const TESTS: &[Needed] = &[
 ];
 
 /// To run the benchmarks' peers.
-pub const BENCHMARKS: &[Needed] =
-    &[needed("/usr/bin/etcd", "etcd-server"), needed("/usr/bin/podman", "podman"), needed("/usr/bin/wrk", "wrk")];
+pub const BENCHMARKS: &[Needed] = &[
+    needed("/usr/bin/etcd", "etcd-server"),
+    needed("/usr/bin/podman", "podman"),
+    needed("/usr/bin/wrk", "wrk"),
+    needed("/usr/bin/h2load", "nghttp2-client"),
+    needed("/usr/bin/openssl", "openssl"),
+    needed("/usr/bin/curl", "curl"),
+    needed("/usr/sbin/nginx", "nginx-light"),
+    needed("/usr/sbin/haproxy", "haproxy"),
+    needed("/usr/bin/caddy", "caddy"),
+];
 
 /// Programs that distributions put in one of several places.
 fn is_there(program: &str) -> bool {

@@ -1,0 +1,1 @@
+//! The cases over HTTP/2.
