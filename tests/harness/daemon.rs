@@ -74,8 +74,3 @@ impl Drop for Daemon {
         }
     }
 }
-
-/// A port of the loopback address that was free a moment ago.
-pub fn free_port() -> anyhow::Result<u16> {
-    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
-}

@@ -1,16 +1,15 @@
 //! The corpus of ambiguous and malformed requests against the box's own ingress, beside other proxies.
 
 use std::fmt::Write;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context, ensure};
+use skiff_tests::addresses::{self, ANY, LOCALHOST};
+use skiff_tests::certificate::Certificate;
 use skiff_tests::smuggling::{self, HOST, Outcome, Recorder, Verdict, peers};
 use skiff_tests::wait;
 
 use crate::{Place, SOON};
-
-const ANY: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// The recorder as a Service without a selector, and its Ingress.
 fn manifest(address: IpAddr, port: u16) -> String {
@@ -47,16 +46,9 @@ spec:
     )
 }
 
-/// This machine's own address, as it would use it towards others. Nothing is sent.
-fn node_address() -> anyhow::Result<IpAddr> {
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
-    socket.connect("192.0.2.1:9").context("this machine has no route")?;
-    Ok(socket.local_addr()?.ip())
-}
-
 pub fn no_request_is_smuggled(place: &Place<'_>) -> anyhow::Result<()> {
     let recorder = Recorder::start(ANY)?;
-    place.apply(&manifest(node_address()?, recorder.port()))?;
+    place.apply(&manifest(addresses::own()?, recorder.port()))?;
     let http = SocketAddr::new(LOCALHOST, place.shared.running.http_port());
     wait::until("the ingress answers", SOON, || smuggling::answers(http, HOST))?;
     let ours = smuggling::run_corpus(http, HOST, &recorder);
@@ -72,7 +64,7 @@ pub fn no_request_is_smuggled(place: &Place<'_>) -> anyhow::Result<()> {
 
 /// What another proxy does, if it is installed.
 fn other(
-    start: impl Fn(u16, Option<peers::Certificate<'_>>) -> anyhow::Result<Option<peers::Peer>>,
+    start: impl Fn(u16, Option<&Certificate>) -> anyhow::Result<Option<peers::Peer>>,
 ) -> anyhow::Result<Option<Vec<Outcome>>> {
     let recorder = Recorder::start(LOCALHOST)?;
     let peer = start(recorder.port(), None)?;

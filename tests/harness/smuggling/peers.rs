@@ -5,7 +5,9 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use crate::daemon::{self, Daemon};
+use crate::addresses;
+use crate::certificate::Certificate;
+use crate::daemon::Daemon;
 
 use super::HOST;
 
@@ -23,15 +25,8 @@ pub struct Peer {
     _dir: tempfile::TempDir,
 }
 
-/// A certificate and its key, both PEM, for the peers' TLS.
-#[derive(Clone, Copy)]
-pub struct Certificate<'a> {
-    pub chain: &'a Path,
-    pub key: &'a Path,
-}
-
 /// nginx before a backend on this port of the loopback address, if it is installed.
-pub fn nginx(backend: u16, certificate: Option<Certificate<'_>>) -> anyhow::Result<Option<Peer>> {
+pub fn nginx(backend: u16, certificate: Option<&Certificate>) -> anyhow::Result<Option<Peer>> {
     let Some((http, https, dir)) = prepare(NGINX)? else { return Ok(None) };
     let at = dir.path().display();
     let tls = certificate.map_or_else(String::new, |c| {
@@ -61,13 +56,13 @@ pub fn nginx(backend: u16, certificate: Option<Certificate<'_>>) -> anyhow::Resu
 }
 
 /// HAProxy before a backend on this port of the loopback address, if it is installed.
-pub fn haproxy(backend: u16, certificate: Option<Certificate<'_>>) -> anyhow::Result<Option<Peer>> {
+pub fn haproxy(backend: u16, certificate: Option<&Certificate>) -> anyhow::Result<Option<Peer>> {
     let Some((http, https, dir)) = prepare(HAPROXY)? else { return Ok(None) };
     let tls = match certificate {
         None => String::new(),
         Some(c) => {
             let both = dir.path().join("both.pem");
-            std::fs::write(&both, [std::fs::read(c.chain)?, std::fs::read(c.key)?].concat())?;
+            std::fs::write(&both, [std::fs::read(&c.chain)?, std::fs::read(&c.key)?].concat())?;
             format!("  bind {https} ssl crt {} alpn h2,http/1.1\n", both.display())
         }
     };
@@ -92,7 +87,7 @@ fn prepare(program: &str) -> anyhow::Result<Option<(SocketAddr, SocketAddr, temp
     if !Path::new(program).exists() {
         return Ok(None);
     }
-    let (http, https) = (daemon::free_port()?, daemon::free_port()?);
+    let (http, https) = (addresses::free_port()?, addresses::free_port()?);
     let address = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     Ok(Some((address(http), address(https), tempfile::Builder::new().prefix("skiff-peer-").tempdir()?)))
 }

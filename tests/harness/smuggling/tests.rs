@@ -1,10 +1,10 @@
 //! The corpus against proxies that are known, and against one that forwards everything: it has to tell them apart.
 
-use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream};
+
+use crate::addresses::LOCALHOST;
 
 use super::{HOST, Outcome, Recorder, Verdict, peers, run_corpus, table};
-
-const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 fn lax(outcomes: &[Outcome]) -> usize {
     outcomes.iter().filter(|o| matches!(o.verdict, Verdict::TooLax(_))).count()
