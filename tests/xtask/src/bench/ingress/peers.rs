@@ -141,7 +141,7 @@ fn nginx(setting: &Setting<'_>, ports: &Ports, dir: &Path) -> String {
          http {{\n  access_log off;\n  client_body_temp_path {at}/body;\n  proxy_temp_path {at}/proxy;\n\
          fastcgi_temp_path {at}/fastcgi;\n  uwsgi_temp_path {at}/uwsgi;\n  scgi_temp_path {at}/scgi;\n\
          keepalive_requests 1000000;\n  proxy_max_temp_file_size 0;\n\
-         proxy_buffer_size 16k;\n  proxy_buffers 16 32k;\n  proxy_busy_buffers_size 128k;\n\
+         proxy_buffer_size 64k;\n  proxy_buffers 16 64k;\n  proxy_busy_buffers_size 512k;\n\
          upstream files {{ server {files}; keepalive 128; keepalive_requests 1000000; }}\n\
          upstream echo {{ server {echo}; }}\n\
          server {{\n    listen 127.0.0.1:{http} backlog=4096;\n    listen 127.0.0.1:{https} ssl http2 backlog=4096;\n\
