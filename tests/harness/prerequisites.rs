@@ -38,6 +38,7 @@ pub const TESTS: &[Needed] = &[
     needed("/usr/bin/docker-registry", "docker-registry"),
     needed("/usr/bin/skopeo", "skopeo"),
     needed("/usr/bin/unshare", "util-linux"),
+    needed("/usr/bin/openssl", "openssl"),
 ];
 
 /// To run the benchmarks' peers.

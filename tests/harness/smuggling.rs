@@ -178,8 +178,8 @@ fn verdict(expected: Expected, statuses: &[u16], closed: bool, reached: &[Receiv
 
 fn refused(statuses: &[u16], closed: bool, reached: &[Received], counts: impl Fn(&Received) -> bool) -> Verdict {
     if let Some(received) = reached.iter().find(|r| counts(r)) {
-        let what = received.violations.join(", ");
-        return Verdict::TooLax(format!("{:?} reached the backend {what}", received.target()));
+        let violations: String = received.violations.iter().map(|v| format!(", {v}")).collect();
+        return Verdict::TooLax(format!("{:?} reached the backend{violations}", received.target()));
     }
     match statuses.iter().find(|s| **s < 400 && **s != 100) {
         Some(status) => Verdict::TooLax(format!("answered {status}")),

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use anyhow::{Context, ensure};
 use skiff_tests::addresses::{self, ANY, LOCALHOST};
 use skiff_tests::certificate::Certificate;
-use skiff_tests::smuggling::{self, HOST, Outcome, Recorder, Verdict, peers};
+use skiff_tests::smuggling::{self, HOST, Outcome, Recorder, Verdict, http2, peers};
 use skiff_tests::wait;
 
 use crate::{Place, SOON};
@@ -37,6 +37,8 @@ metadata:
   annotations: {{ingress.skiff.dev/ssl-redirect: \"false\"}}
 spec:
   ingressClassName: skiff
+  tls:
+  - {{hosts: [{HOST}], secretName: recorder}}
   rules:
   - host: {HOST}
     http:
@@ -47,12 +49,19 @@ spec:
 }
 
 pub fn no_request_is_smuggled(place: &Place<'_>) -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let certificate = Certificate::create(HOST, dir.path())?;
+    let (chain, key) = (certificate.chain.to_string_lossy(), certificate.key.to_string_lossy());
+    place.kubectl(&["create", "secret", "tls", "recorder", "--cert", &chain, "--key", &key])?;
     let recorder = Recorder::start(ANY)?;
     place.apply(&manifest(addresses::own()?, recorder.port()))?;
-    let http = SocketAddr::new(LOCALHOST, place.shared.running.http_port());
+    let running = &place.shared.running;
+    let http = SocketAddr::new(LOCALHOST, running.http_port());
+    let https = SocketAddr::new(LOCALHOST, running.https_port());
     wait::until("the ingress answers", SOON, || smuggling::answers(http, HOST))?;
-    let ours = smuggling::run_corpus(http, HOST, &recorder);
-    let others = [("nginx", other(peers::nginx)?), ("haproxy", other(peers::haproxy)?)];
+    wait::until("the ingress answers HTTP/2", SOON, || http2::answers(https, HOST))?;
+    let ours = corpora(http, https, &recorder);
+    let others = [("nginx", other(peers::nginx, &certificate)?), ("haproxy", other(peers::haproxy, &certificate)?)];
     let mut columns = vec![("skiff", &ours[..])];
     columns.extend(others.iter().filter_map(|(name, outcomes)| Some((*name, outcomes.as_deref()?))));
     let table = smuggling::table(&columns);
@@ -62,13 +71,19 @@ pub fn no_request_is_smuggled(place: &Place<'_>) -> anyhow::Result<()> {
     check(&ours, &others)
 }
 
+fn corpora(http: SocketAddr, https: SocketAddr, recorder: &Recorder) -> Vec<Outcome> {
+    let mut outcomes = smuggling::run_corpus(http, HOST, recorder);
+    outcomes.extend(http2::run_corpus(https, http, HOST, recorder));
+    outcomes
+}
+
+type Start = fn(u16, Option<&Certificate>) -> anyhow::Result<Option<peers::Peer>>;
+
 /// What another proxy does, if it is installed.
-fn other(
-    start: impl Fn(u16, Option<&Certificate>) -> anyhow::Result<Option<peers::Peer>>,
-) -> anyhow::Result<Option<Vec<Outcome>>> {
+fn other(start: Start, certificate: &Certificate) -> anyhow::Result<Option<Vec<Outcome>>> {
     let recorder = Recorder::start(LOCALHOST)?;
-    let peer = start(recorder.port(), None)?;
-    Ok(peer.map(|peer| smuggling::run_corpus(peer.http, HOST, &recorder)))
+    let peer = start(recorder.port(), Some(certificate))?;
+    Ok(peer.map(|peer| corpora(peer.http, peer.https, &recorder)))
 }
 
 fn check(ours: &[Outcome], others: &[(&str, Option<Vec<Outcome>>)]) -> anyhow::Result<()> {

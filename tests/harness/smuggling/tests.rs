@@ -3,8 +3,9 @@
 use std::net::{TcpListener, TcpStream};
 
 use crate::addresses::LOCALHOST;
+use crate::certificate::Certificate;
 
-use super::{HOST, Outcome, Recorder, Verdict, peers, run_corpus, table};
+use super::{HOST, Outcome, Recorder, Verdict, http2, peers, run_corpus, table};
 
 fn lax(outcomes: &[Outcome]) -> usize {
     outcomes.iter().filter(|o| matches!(o.verdict, Verdict::TooLax(_))).count()
@@ -13,11 +14,17 @@ fn lax(outcomes: &[Outcome]) -> usize {
 /// Also what the integration test prints, for the proxies that are here.
 #[test]
 fn known_proxies_are_mostly_safe() {
+    let dir = tempfile::tempdir().unwrap();
+    let certificate = Certificate::create(HOST, dir.path()).unwrap();
     let mut columns = Vec::new();
     for (name, start) in [("nginx", peers::nginx as fn(_, _) -> _), ("haproxy", peers::haproxy)] {
         let recorder = Recorder::start(LOCALHOST).unwrap();
-        match start(recorder.port(), None).unwrap() {
-            Some(peer) => columns.push((name, run_corpus(peer.http, HOST, &recorder))),
+        match start(recorder.port(), Some(&certificate)).unwrap() {
+            Some(peer) => {
+                let mut outcomes = run_corpus(peer.http, HOST, &recorder);
+                outcomes.extend(http2::run_corpus(peer.https, peer.http, HOST, &recorder));
+                columns.push((name, outcomes));
+            }
             None => println!("{name} is not installed"),
         }
     }
@@ -27,7 +34,15 @@ fn known_proxies_are_mostly_safe() {
         let (lax, all) = (lax(outcomes), outcomes.len());
         assert!(lax * 4 < all, "{name} is lax in {lax} of {all}");
         for (case, verdict) in outcomes.iter().map(|o| (o.case, &o.verdict)) {
-            let vital = ["length: plain", "coding: chunked", "row: two", "length: twice, differing", "coding: TE.CL"];
+            let vital = [
+                "length: plain",
+                "coding: chunked",
+                "row: two",
+                "length: twice, differing",
+                "coding: TE.CL",
+                "h2: plain",
+                "h2: body",
+            ];
             assert!(!vital.contains(&case) || *verdict == Verdict::Safe, "{name}: {case}: {verdict:?}");
         }
     }
