@@ -20,7 +20,7 @@ use super::{Case, HOST, Outcome, Recorder};
 use frames::Answer;
 
 /// How long a proxy may say nothing before that counts as its answer.
-const SILENCE_MAX: Duration = Duration::from_millis(1500);
+const SILENCE_MAX: Duration = Duration::from_secs(3);
 
 /// Every case of HTTP/2, in order. `http` is where the same proxy answers HTTP/1.1 for the harmless request after each
 /// case; the host is as for `run_corpus`.

@@ -1,7 +1,7 @@
 //! What a proxy removes and adds on the way: headers of one hop, upgrades, and who is said to have asked (RFC 9110,
 //! section 7.6). Clients here are not trusted to say who they ask for.
 
-use super::get;
+use super::{get, raw};
 use crate::smuggling::Expected::{Either, Pass};
 use crate::smuggling::{Case, Check};
 
@@ -45,6 +45,13 @@ pub fn cases() -> Vec<Case> {
             "upgrade: h2c without HTTP2-Settings nominated",
             "Connection: Upgrade\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA\r\n",
             Either(ONE.absent(&["upgrade"])),
+        ),
+        raw(
+            "upgrade: refused by the backend, then a spoofed request",
+            "GET /a HTTP/1.1\r\nHost: smuggle.example\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n\
+             GET /b HTTP/1.1\r\nHost: smuggle.example\r\nX-Forwarded-For: 6.6.6.6\r\n\r\n",
+            Either(Check::requests(2).at_least(1).nowhere(&["6.6.6.6"])),
         ),
         get("upgrade: not nominated", "Upgrade: websocket\r\n", Either(ONE.absent(&["upgrade"]))),
         get("spoof: X-Forwarded-For", "X-Forwarded-For: 6.6.6.6\r\n", Pass(NOT_SPOOFED.present(&["x-forwarded-for"]))),

@@ -14,6 +14,7 @@ pub struct Metric {
     pub what: &'static str,
     pub unit: &'static str,
     pub best: Best,
+    pub goal: Option<&'static str>,
 }
 
 #[derive(Default)]
@@ -60,7 +61,8 @@ impl Comparison {
                 Some((_, figure)) => figure.values.push(*value),
                 None => {
                     let what = format!("{row}: {} [{subject}]", metric.what);
-                    figures.push((subject, Figure::new(what, metric.unit, vec![*value])));
+                    let figure = Figure { goal: metric.goal, ..Figure::new(what, metric.unit, vec![*value]) };
+                    figures.push((subject, figure));
                 }
             }
         }
@@ -73,7 +75,7 @@ impl Comparison {
         for subject in &self.subjects {
             print!("  {subject:>12}");
         }
-        println!();
+        println!("  goal");
         for line in &self.lines {
             print!("{:width$}", name(line));
             for subject in &self.subjects {
@@ -82,7 +84,7 @@ impl Comparison {
                 let text = median.map_or_else(|| "-".to_owned(), |value| format!("{mark}{}", rounded(value)));
                 print!("  {text:>12}");
             }
-            println!();
+            println!("  {}", line.metric.goal.unwrap_or(""));
         }
     }
 
