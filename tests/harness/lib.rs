@@ -1,9 +1,13 @@
 //! What integration tests and the project's own commands share: prerequisites, images made from local programs, a
-//! registry, a running box, and waiting on a predicate.
+//! registry, a running box, programs in the background, requests that no proxy may pass on, and waiting on a predicate.
 
+pub mod addresses;
+pub mod certificate;
 pub mod command;
+pub mod daemon;
 pub mod images;
 pub mod prerequisites;
 pub mod registry;
 pub mod running_box;
+pub mod smuggling;
 pub mod wait;

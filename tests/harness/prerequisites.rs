@@ -38,11 +38,21 @@ pub const TESTS: &[Needed] = &[
     needed("/usr/bin/docker-registry", "docker-registry"),
     needed("/usr/bin/skopeo", "skopeo"),
     needed("/usr/bin/unshare", "util-linux"),
+    needed("/usr/bin/openssl", "openssl"),
 ];
 
 /// To run the benchmarks' peers.
-pub const BENCHMARKS: &[Needed] =
-    &[needed("/usr/bin/etcd", "etcd-server"), needed("/usr/bin/podman", "podman"), needed("/usr/bin/wrk", "wrk")];
+pub const BENCHMARKS: &[Needed] = &[
+    needed("/usr/bin/etcd", "etcd-server"),
+    needed("/usr/bin/podman", "podman"),
+    needed("/usr/bin/wrk", "wrk"),
+    needed("/usr/bin/h2load", "nghttp2-client"),
+    needed("/usr/bin/openssl", "openssl"),
+    needed("/usr/bin/curl", "curl"),
+    needed("/usr/sbin/nginx", "nginx-light"),
+    needed("/usr/sbin/haproxy", "haproxy"),
+    needed("/usr/bin/caddy", "caddy"),
+];
 
 /// Programs that distributions put in one of several places.
 fn is_there(program: &str) -> bool {

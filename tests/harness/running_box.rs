@@ -60,11 +60,15 @@ impl RunningBox {
         format!(
             "[node]\nname = \"box-{n}\"\n[api]\nlisten = \"0.0.0.0:{}\"\n[network]\npod_cidr = \"10.{}.0.0/24\"\n\
              service_cidr = \"10.{}.0.0/16\"\nnode_ports = \"{}\"\nbridge = \"sktest{n}\"\ntable = \"sktest{n}\"\n\
-             [runtime]\ncgroup_parent = \"sktest{n}\"\n",
-            16_000 + u16::from(n),
+             [runtime]\ncgroup_parent = \"sktest{n}\"\n\
+             [ingress]\nhttp = [\"0.0.0.0:{}\"]\nhttps = [\"0.0.0.0:{}\"]\nmetrics = \"127.0.0.1:{}\"\n",
+            self.api_port(),
             100 + n,
             150 + n,
             self.node_ports(),
+            self.http_port(),
+            self.https_port(),
+            self.metrics_port(),
         )
     }
 
@@ -79,6 +83,20 @@ impl RunningBox {
 
     pub fn api_port(&self) -> u16 {
         16_000 + u16::from(self.number.0)
+    }
+
+    /// Where the ingress answers plain HTTP.
+    pub fn http_port(&self) -> u16 {
+        17_000 + u16::from(self.number.0)
+    }
+
+    pub fn https_port(&self) -> u16 {
+        18_000 + u16::from(self.number.0)
+    }
+
+    /// Where the ingress shows its metrics.
+    pub fn metrics_port(&self) -> u16 {
+        19_000 + u16::from(self.number.0)
     }
 
     pub fn data_dir(&self) -> &Path {

@@ -10,6 +10,7 @@ mod kubectl;
 mod lifecycle;
 mod network;
 mod pods;
+mod smuggling;
 mod web;
 
 use std::path::PathBuf;
@@ -54,6 +55,7 @@ const TESTS: &[Test] = &[
     ("pods::configuration_reaches_the_container", pods::configuration_reaches_the_container),
     ("pods::the_service_account_can_ask_the_api", pods::the_service_account_can_ask_the_api),
     ("network::addresses_and_names", network::addresses_and_names),
+    ("smuggling::no_request_is_smuggled", smuggling::no_request_is_smuggled),
     ("api::bad_clients_are_refused", api::bad_clients_are_refused),
     ("cli::says_what_it_does", cli::says_what_it_does),
 ];

@@ -1,7 +1,9 @@
 //! `cargo xtask bench NAME`: measures, beside peers in the same run where there are any. Prints a table and, with
 //! `--json`, a line for each figure. The goals are in the table; a benchmark never fails for missing one.
 
+mod comparison;
 mod idle;
+mod ingress;
 mod pods;
 mod process;
 mod start;
@@ -29,6 +31,8 @@ pub struct Arguments {
     /// Also print a JSON line for each figure
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    ingress: ingress::Options,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -41,6 +45,8 @@ enum Name {
     Pods,
     /// Durable writes a second, large lists, watch latency
     Store,
+    /// Requests, handshakes, streams and WebSockets through the ingress, beside nginx, HAProxy and Caddy
+    Ingress,
 }
 
 /// One measured figure.
@@ -94,19 +100,17 @@ impl Bench {
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     workspace::require_root()?;
     prerequisites::ensure(&[prerequisites::BOX, prerequisites::DEMO, prerequisites::BENCHMARKS])?;
-    let bench = Bench {
-        binary: workspace::build_agent(Profile::Release)?,
-        kubectl: prerequisites::kubectl(&workspace::target().join("kubectl"))?,
-        runs: arguments.runs.max(1),
-        seconds: arguments.seconds.max(5),
-    };
     let figures = match arguments.name {
-        Name::Idle => idle::run(&bench)?,
-        Name::Start => start::run(&bench)?,
-        Name::Pods => pods::run(&bench)?,
-        Name::Store => store::run(&bench)?,
+        Name::Idle => listed(idle::run(&bench(arguments)?)?),
+        Name::Start => listed(start::run(&bench(arguments)?)?),
+        Name::Pods => listed(pods::run(&bench(arguments)?)?),
+        Name::Store => listed(store::run(&bench(arguments)?)?),
+        Name::Ingress => {
+            let comparison = ingress::run(&arguments.ingress, arguments.runs.max(1), || bench(arguments))?;
+            comparison.print();
+            comparison.into_figures()
+        }
     };
-    print(&figures);
     if arguments.json {
         for figure in &figures {
             let line = serde_json::json!({"what": figure.what, "unit": figure.unit, "median": figure.median(),
@@ -115,6 +119,21 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Builds the agent and finds kubectl.
+fn bench(arguments: &Arguments) -> anyhow::Result<Bench> {
+    Ok(Bench {
+        binary: workspace::build_agent(Profile::Release)?,
+        kubectl: prerequisites::kubectl(&workspace::target().join("kubectl"))?,
+        runs: arguments.runs.max(1),
+        seconds: arguments.seconds.max(5),
+    })
+}
+
+fn listed(figures: Vec<Figure>) -> Vec<Figure> {
+    print(&figures);
+    figures
 }
 
 fn print(figures: &[Figure]) {

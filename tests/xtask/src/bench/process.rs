@@ -36,12 +36,22 @@ pub fn usage(pid: u32) -> anyhow::Result<Usage> {
 
 /// The containerd that was started with a configuration below this directory.
 pub fn containerd(data_dir: &std::path::Path) -> Option<u32> {
-    let entries = std::fs::read_dir("/proc").ok()?.flatten();
-    let pids = entries.filter_map(|e| e.file_name().to_str()?.parse::<u32>().ok());
     let needle = data_dir.to_string_lossy().into_owned();
-    pids.into_iter().find(|pid| {
+    find(|_, command| command.contains("containerd\0") && command.contains(&needle)).first().copied()
+}
+
+/// Processes by their number and command line, whose arguments end with NUL.
+pub fn find(wanted: impl Fn(u32, &str) -> bool) -> Vec<u32> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|e| e.file_name().to_str()?.parse::<u32>().ok());
+    pids.filter(|pid| {
         let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        let text = String::from_utf8_lossy(&command).into_owned();
-        text.contains("containerd\0") && text.contains(&needle)
+        wanted(*pid, &String::from_utf8_lossy(&command))
     })
+    .collect()
+}
+
+pub fn parent(pid: u32) -> Option<u32> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok()
 }
