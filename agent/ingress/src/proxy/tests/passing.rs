@@ -129,7 +129,9 @@ fn paths_and_hosts_choose_the_backend() {
 fn upgraded_connections_carry_bytes_both_ways() {
     let backend = Backend::answering(|request, stream| {
         assert!(request.head.contains("upgrade: websocket\r\n") && request.head.contains("connection: upgrade\r\n"));
-        stream.write_all(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\nWELCOME")?;
+        stream.write_all(
+            b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\nWELCOME",
+        )?;
         let mut bytes = [0; 4];
         stream.read_exact(&mut bytes)?;
         stream.write_all(&bytes)?;
