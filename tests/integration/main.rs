@@ -6,6 +6,8 @@
 mod api;
 mod cli;
 mod crash;
+mod ingress;
+mod ingress_acme;
 mod kubectl;
 mod lifecycle;
 mod network;
@@ -55,6 +57,7 @@ const TESTS: &[Test] = &[
     ("pods::configuration_reaches_the_container", pods::configuration_reaches_the_container),
     ("pods::the_service_account_can_ask_the_api", pods::the_service_account_can_ask_the_api),
     ("network::addresses_and_names", network::addresses_and_names),
+    ("ingress_acme::certificates_by_each_challenge", ingress_acme::certificates_by_each_challenge),
     ("smuggling::no_request_is_smuggled", smuggling::no_request_is_smuggled),
     ("api::bad_clients_are_refused", api::bad_clients_are_refused),
     ("cli::says_what_it_does", cli::says_what_it_does),

@@ -1,0 +1,143 @@
+//! Certificates from a CA, with nothing but `kubectl apply`: each way to prove a name, kills, failures, renewals.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail, ensure};
+use skiff_tests::acme::{Ca, DOMAIN, Options, Zone};
+use skiff_tests::running_box::{Number, RunningBox};
+use skiff_tests::wait;
+
+use crate::ingress::{self, Manifest};
+use crate::{Place, SOON};
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+const ISSUED_MAX: Duration = Duration::from_secs(60);
+
+/// A box with a CA of its own that has web servers, and no Ingress yet.
+struct World {
+    running: RunningBox,
+    ca: Ca,
+    _zone: Zone,
+}
+
+impl World {
+    fn start(place: &Place<'_>, number: Number, lifetime: Duration, nonces_refused: u32) -> anyhow::Result<Self> {
+        let mut running = RunningBox::prepare(&place.shared.binary, &place.shared.kubectl, number)?;
+        let zone = Zone::start()?;
+        let (http_port, https_port) = (running.http_port(), running.https_port());
+        let ca = Ca::start(&zone, &Options { http_port, https_port, nonces_refused, lifetime })?;
+        running.write_settings(&ca.settings(&zone))?;
+        running.start_agent()?;
+        running.wait_ready()?;
+        ingress::start_web(&running, 1)?;
+        Ok(Self { running, ca, _zone: zone })
+    }
+
+    /// Waits until a client that trusts the CA is served.
+    fn wait_issued(&self, host: &str) -> anyhow::Result<()> {
+        wait::until(&format!("{host} has a certificate"), ISSUED_MAX, || {
+            let page = ingress::fetch(&self.running, host, &self.ca.root())?;
+            ensure!(page.contains("version one"), "{page}");
+            Ok(())
+        })
+        .with_context(|| self.described())
+    }
+
+    fn described(&self) -> String {
+        let said = |done: anyhow::Result<skiff_tests::command::Done>| done.map(|d| d.stdout + &d.stderr);
+        let ingress = said(self.running.skiff(&["ingress"])).unwrap_or_default();
+        let events = said(self.running.try_kubectl(&["get", "events"])).unwrap_or_default();
+        format!("{ingress}\n{events}\n{}", self.running.log_tail())
+    }
+
+    fn events(&self, reason: &str) -> anyhow::Result<Vec<String>> {
+        let events = self.running.json(&["get", "events", "--field-selector", &format!("reason={reason}")])?;
+        let events = events["items"].as_array().context("items")?.iter();
+        Ok(events.map(|e| e["message"].as_str().unwrap_or_default().to_owned()).collect())
+    }
+
+    /// Secrets that are there while an order is.
+    fn orders(&self) -> anyhow::Result<Vec<String>> {
+        let secrets = self.running.kubectl(&["get", "secrets", "-A", "-o", "name"])?;
+        Ok(secrets.lines().filter(|name| name.contains("acme-order")).map(str::to_owned).collect())
+    }
+
+    fn wait_no_orders(&self) -> anyhow::Result<()> {
+        wait::until("no order is left", SOON, || {
+            let orders = self.orders()?;
+            if orders.is_empty() { Ok(()) } else { bail!("{orders:?}") }
+        })
+    }
+}
+
+/// The box CA's certificate is served, which clients do not accept for a public name.
+fn wait_box_ca(running: &RunningBox, host: &str) -> anyhow::Result<()> {
+    wait::until(&format!("{host} has TLS"), SOON, || {
+        let issuer = ingress::served(running, host, "-issuer")?;
+        ensure!(issuer.contains("Skiff") && issuer.contains(&running.node_name()), "the issuer is {issuer}");
+        Ok(())
+    })
+}
+
+fn name(label: &str) -> String {
+    format!("{label}.{DOMAIN}")
+}
+
+pub fn certificates_by_each_challenge(place: &Place<'_>) -> anyhow::Result<()> {
+    let world = World::start(place, Number(10), 30 * DAY, 5)?;
+    let running = &world.running;
+    let (http, alpn, wildcard) = (name("http"), name("alpn"), name("*.wild"));
+    let by_alpn = [("acme-challenge", "tls-alpn-01"), ("certificate", "acme")];
+    let manifests = [
+        Manifest { name: "http", host: &http, tls: Some(""), ..Manifest::default() },
+        Manifest { name: "alpn", host: &alpn, tls: Some("mine"), annotations: &by_alpn },
+        Manifest { name: "wild", host: &wildcard, tls: Some(""), ..Manifest::default() },
+    ];
+    let any = name("any.wild");
+    let hosts = [&http, &alpn, &any];
+    // Until the CA answers, the certificate is one of the box's own.
+    let started = world.ca.while_silent(|| {
+        running.apply(&manifests.iter().map(Manifest::text).collect::<String>())?;
+        for host in hosts {
+            wait_box_ca(running, host)?;
+        }
+        ensure!(!world.orders()?.is_empty(), "the orders wait for the CA");
+        Ok(Instant::now())
+    })?;
+    for host in hosts {
+        world.wait_issued(host)?;
+    }
+    println!("       certificates by three challenges after {:.1} s", started.elapsed().as_secs_f32());
+    world.wait_no_orders()?;
+    let secrets = [format!("{http}-tls"), "mine".to_owned(), format!("wildcard.wild.{DOMAIN}-tls")];
+    for secret in &secrets {
+        let secret = running.json(&["get", "secret", secret])?;
+        ensure!(secret["type"] == "kubernetes.io/tls", "{}", secret["type"]);
+        let labels = &secret["metadata"]["labels"];
+        ensure!(labels["app.kubernetes.io/managed-by"] == "skiff-ingress", "{labels}");
+    }
+    let issued = world.events("CertificateIssued")?;
+    for host in [&http, &alpn, &wildcard] {
+        let begins = format!("the certificate for {host} is in the Secret ");
+        ensure!(issued.iter().any(|message| message.starts_with(&begins)), "{issued:?}");
+    }
+    says_issued(running, &[&http, &alpn, &wildcard])
+}
+
+/// `skiff ingress` names the certificates, in both forms.
+fn says_issued(running: &RunningBox, names: &[&str]) -> anyhow::Result<()> {
+    let report: serde_json::Value = serde_json::from_str(&running.skiff(&["ingress", "-o", "json"])?.stdout)?;
+    let text = running.skiff(&["ingress"])?.stdout;
+    ensure!(report["problems"].as_array().is_some_and(Vec::is_empty), "{report}");
+    let certificates = report["certificates"].as_array().context("certificates")?;
+    ensure!(certificates.len() == names.len(), "{report}");
+    for name in names {
+        let found = certificates.iter().find(|c| c["names"][0] == **name).with_context(|| report.to_string())?;
+        ensure!(found["days_left"].as_i64().is_some_and(|days| (28..=30).contains(&days)), "{found}");
+        ensure!(found["last_error"].is_null() && !found["next_attempt"].is_null(), "{found}");
+        let line = text.lines().find(|l| l.contains(name) && l.contains("valid until"));
+        ensure!(line.is_some_and(|l| l.contains("renewed from")), "{text}");
+        ensure!(text.contains(&format!("https://{name}/*")), "{text}");
+    }
+    Ok(())
+}
