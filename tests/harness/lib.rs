@@ -11,5 +11,6 @@ pub mod images;
 pub mod prerequisites;
 pub mod registry;
 pub mod running_box;
+pub mod script;
 pub mod smuggling;
 pub mod wait;

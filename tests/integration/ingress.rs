@@ -5,16 +5,18 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, ensure};
-use skiff_tests::command;
 use skiff_tests::running_box::RunningBox;
+use skiff_tests::{addresses, command};
 
 use crate::{image, web};
 
-/// An Ingress of the Service `web`.
+/// An Ingress of one Service.
 #[derive(Default)]
 pub struct Manifest<'a> {
     pub name: &'a str,
     pub host: &'a str,
+    /// `web` if it is empty.
+    pub service: &'a str,
     /// TLS for the host; `Some("")` names no Secret.
     pub tls: Option<&'a str>,
     /// Without the prefix.
@@ -23,7 +25,8 @@ pub struct Manifest<'a> {
 
 impl Manifest<'_> {
     pub fn text(&self) -> String {
-        let Self { name, host, tls, annotations } = self;
+        let Self { name, host, service, tls, annotations } = self;
+        let service = if service.is_empty() { "web" } else { service };
         let annotations: String =
             annotations.iter().map(|(key, value)| format!("    ingress.skiff.dev/{key}: \"{value}\"\n")).collect();
         let tls = match tls {
@@ -43,11 +46,35 @@ metadata:
   - host: \"{host}\"
     http:
       paths:
-      - {{path: /, pathType: Prefix, backend: {{service: {{name: web, port: {{number: 80}}}}}}}}
+      - {{path: /, pathType: Prefix, backend: {{service: {{name: {service}, port: {{number: 80}}}}}}}}
 ---
 "
         )
     }
+}
+
+/// A Service of a program on this machine, which listens on `port` of all addresses.
+pub fn outside(name: &str, port: u16, app_protocol: &str) -> anyhow::Result<String> {
+    let address = addresses::own()?;
+    Ok(format!(
+        "apiVersion: v1
+kind: Service
+metadata: {{name: {name}}}
+spec:
+  ports: [{{name: http, port: 80, appProtocol: {app_protocol}}}]
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata:
+  name: {name}-1
+  labels: {{kubernetes.io/service-name: {name}}}
+addressType: IPv4
+ports: [{{name: http, port: {port}, protocol: TCP}}]
+endpoints:
+- {{addresses: [\"{address}\"], conditions: {{ready: true}}}}
+---
+"
+    ))
 }
 
 /// Web servers that Ingresses can lead to, in the default namespace of a box.

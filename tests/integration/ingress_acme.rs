@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail, ensure};
 use skiff_tests::acme::{Ca, DOMAIN, Options, Zone};
 use skiff_tests::running_box::{Number, RunningBox};
-use skiff_tests::wait;
+use skiff_tests::{addresses, script, wait};
 
 use crate::ingress::{self, Manifest};
 use crate::{Place, SOON};
@@ -90,7 +90,7 @@ pub fn certificates_by_each_challenge(place: &Place<'_>) -> anyhow::Result<()> {
     let by_alpn = [("acme-challenge", "tls-alpn-01"), ("certificate", "acme")];
     let manifests = [
         Manifest { name: "http", host: &http, tls: Some(""), ..Manifest::default() },
-        Manifest { name: "alpn", host: &alpn, tls: Some("mine"), annotations: &by_alpn },
+        Manifest { name: "alpn", host: &alpn, tls: Some("mine"), annotations: &by_alpn, ..Manifest::default() },
         Manifest { name: "wild", host: &wildcard, tls: Some(""), ..Manifest::default() },
     ];
     let any = name("any.wild");
@@ -139,5 +139,87 @@ fn says_issued(running: &RunningBox, names: &[&str]) -> anyhow::Result<()> {
         ensure!(line.is_some_and(|l| l.contains("renewed from")), "{text}");
         ensure!(text.contains(&format!("https://{name}/*")), "{text}");
     }
+    Ok(())
+}
+
+/// Kills at any moment of orders that are under way; then a name that cannot be proved.
+pub fn orders_survive_kills(place: &Place<'_>) -> anyhow::Result<()> {
+    const KILLS: usize = 15;
+    let mut world = World::start(place, Number(11), 30 * DAY, 20)?;
+    let hosts: Vec<String> = (0..KILLS).map(|n| name(&format!("{}host-{n}", ["", "", "*."][n % 3]))).collect();
+    for (n, host) in hosts.iter().enumerate() {
+        let annotations = [("acme-challenge", ["http-01", "tls-alpn-01", "dns-01"][n % 3])];
+        let name = format!("site-{n}");
+        let site =
+            Manifest { name: &name, host, tls: Some(""), annotations: &annotations, ..Manifest::default() }.text();
+        world.running.apply(&site)?;
+        // At any moment of its order, which takes about a second, and of the orders that were cut off before.
+        std::thread::sleep(Duration::from_millis(97 * (n as u64 * 5 % 11)));
+        world.running.kill_agent()?;
+        world.running.start_agent()?;
+        world.running.wait_api()?;
+    }
+    let started = Instant::now();
+    for host in &hosts {
+        world.wait_issued(&host.replace('*', "any"))?;
+    }
+    world.wait_no_orders()?;
+    let (count, seconds) = (hosts.len(), started.elapsed().as_secs_f32());
+    println!("       {count} certificates within {seconds:.1} s of the last of {KILLS} kills");
+    a_failure_is_said(&world)
+}
+
+fn a_failure_is_said(world: &World) -> anyhow::Result<()> {
+    let (running, host) = (&world.running, name("nowhere"));
+    running.apply(&Manifest { name: "nowhere", host: &host, tls: Some(""), ..Manifest::default() }.text())?;
+    let sentence = format!("the CA could not reach port 80 of {host}; check that its address is this network's");
+    wait::until("an event says why", SOON, || {
+        let failed = world.events("CertificateFailed")?;
+        ensure!(failed.iter().any(|message| message.contains(&sentence)), "{failed:?}");
+        Ok(())
+    })
+    .with_context(|| world.described())?;
+    let text = running.skiff(&["ingress"])?.stdout;
+    ensure!(text.contains(&sentence) && text.contains("next attempt"), "{text}");
+    let status = running.skiff(&["status"])?.stdout;
+    ensure!(status.contains(&sentence), "{status}");
+    let log = std::fs::read_to_string(running.log_file())?;
+    ensure!(log.contains(&sentence), "{}", running.log_tail());
+    wait_box_ca(running, &host)
+}
+
+/// Certificates that end soon are renewed by themselves, under connections that stay.
+pub fn renewal_cuts_no_connection(place: &Place<'_>) -> anyhow::Result<()> {
+    const LIFETIME: Duration = Duration::from_secs(15);
+    let world = World::start(place, Number(12), LIFETIME, 5)?;
+    let (running, dir) = (&world.running, tempfile::tempdir()?);
+    let (host, echo, port) = (name("short"), name("echo"), addresses::free_port()?);
+    let _server = script::serve(script::WEBSOCKET, &["serve", "0.0.0.0", &port.to_string()], port, dir.path())?;
+    let web = Manifest { name: "short", host: &host, tls: Some(""), ..Manifest::default() };
+    let socket = Manifest { name: "echo", host: &echo, service: "echo", tls: Some(""), ..Manifest::default() };
+    running.apply(&(ingress::outside("echo", port, "http")? + &web.text() + &socket.text()))?;
+    world.wait_issued(&host)?;
+    wait::until("the echo has a certificate", ISSUED_MAX, || {
+        let issuer = ingress::served(running, &echo, "-issuer")?;
+        if issuer.contains("Pebble") { Ok(()) } else { bail!("the issuer is {issuer}") }
+    })?;
+    let (https, root) = (running.https_port().to_string(), world.ca.root().display().to_string());
+    let mut requests = script::Client::start(script::REQUESTS, &[&host, &https, &root])?;
+    let mut messages = script::Client::start(script::WEBSOCKET, &["send", &echo, &https, &root])?;
+    let serials = || Ok::<_, anyhow::Error>([&host, &echo].map(|host| ingress::served(running, host, "-serial").ok()));
+    let (before, mut connections) = (serials()?, 0);
+    wait::until("both certificates are renewed", LIFETIME * 2, || {
+        // A connection of its own each time: its certificate is always a good one.
+        connections += 1;
+        ingress::fetch(running, &host, &world.ca.root()).with_context(|| world.described())?;
+        let now = serials()?;
+        ensure!(now.iter().zip(&before).all(|(now, before)| now.is_some() && now != before), "{now:?}");
+        Ok(())
+    })?;
+    requests.check()?;
+    messages.check()?;
+    let (requests, messages) = (requests.finish()?, messages.finish()?);
+    println!("       {requests} requests and {messages} messages over a renewal, {connections} new connections");
+    ensure!(requests > 50 && messages > 50, "{requests} requests, {messages} messages");
     Ok(())
 }

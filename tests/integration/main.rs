@@ -58,6 +58,8 @@ const TESTS: &[Test] = &[
     ("pods::the_service_account_can_ask_the_api", pods::the_service_account_can_ask_the_api),
     ("network::addresses_and_names", network::addresses_and_names),
     ("ingress_acme::certificates_by_each_challenge", ingress_acme::certificates_by_each_challenge),
+    ("ingress_acme::orders_survive_kills", ingress_acme::orders_survive_kills),
+    ("ingress_acme::renewal_cuts_no_connection", ingress_acme::renewal_cuts_no_connection),
     ("smuggling::no_request_is_smuggled", smuggling::no_request_is_smuggled),
     ("api::bad_clients_are_refused", api::bad_clients_are_refused),
     ("cli::says_what_it_does", cli::says_what_it_does),
