@@ -8,6 +8,7 @@ mod cli;
 mod crash;
 mod ingress;
 mod ingress_acme;
+mod ingress_loss;
 mod kubectl;
 mod lifecycle;
 mod network;
@@ -60,6 +61,7 @@ const TESTS: &[Test] = &[
     ("ingress_acme::certificates_by_each_challenge", ingress_acme::certificates_by_each_challenge),
     ("ingress_acme::orders_survive_kills", ingress_acme::orders_survive_kills),
     ("ingress_acme::renewal_cuts_no_connection", ingress_acme::renewal_cuts_no_connection),
+    ("ingress_loss::no_request_is_lost", ingress_loss::no_request_is_lost),
     ("smuggling::no_request_is_smuggled", smuggling::no_request_is_smuggled),
     ("api::bad_clients_are_refused", api::bad_clients_are_refused),
     ("cli::says_what_it_does", cli::says_what_it_does),
