@@ -200,7 +200,8 @@ impl Front {
         self.last = None;
         self.has.clear();
         if let Ok(mut running) = Connection::open(&self.config.control_socket).await {
-            if running.hello.config == self.config.proxy {
+            let places = |c: &crate::config::ProxyConfig| (c.http.clone(), c.https.clone(), c.metrics);
+            if places(&running.hello.config) == places(&self.config.proxy) {
                 self.sockets = running.sockets().await?;
             }
             if running.hello.config == self.config.proxy && running.hello.build == control::build_id() {
