@@ -17,6 +17,10 @@ const END_MAX: Duration = Duration::from_secs(15);
 pub const REQUESTS: &str = include_str!("scripts/requests.py");
 /// Echoes messages of a WebSocket, and sends them.
 pub const WEBSOCKET: &str = include_str!("scripts/websocket.py");
+/// A gRPC service whose messages go both ways, and its client.
+pub const GRPC: &str = include_str!("scripts/grpc_stream.py");
+/// Takes and sends large bodies, and events.
+pub const BODIES: &str = include_str!("scripts/bodies.py");
 
 fn command(script: &str, arguments: &[impl AsRef<OsStr>]) -> Command {
     let mut command = Command::new(PYTHON);

@@ -8,7 +8,9 @@ mod cli;
 mod crash;
 mod ingress;
 mod ingress_acme;
+mod ingress_cli;
 mod ingress_loss;
+mod ingress_streams;
 mod kubectl;
 mod lifecycle;
 mod network;
@@ -62,6 +64,10 @@ const TESTS: &[Test] = &[
     ("ingress_acme::orders_survive_kills", ingress_acme::orders_survive_kills),
     ("ingress_acme::renewal_cuts_no_connection", ingress_acme::renewal_cuts_no_connection),
     ("ingress_loss::no_request_is_lost", ingress_loss::no_request_is_lost),
+    ("ingress_streams::nothing_is_gathered", ingress_streams::nothing_is_gathered),
+    ("ingress_cli::problems_are_said_everywhere", ingress_cli::problems_are_said_everywhere),
+    ("ingress_cli::names_are_checked", ingress_cli::names_are_checked),
+    ("ingress_cli::the_box_ca_is_shown", ingress_cli::the_box_ca_is_shown),
     ("smuggling::no_request_is_smuggled", smuggling::no_request_is_smuggled),
     ("api::bad_clients_are_refused", api::bad_clients_are_refused),
     ("cli::says_what_it_does", cli::says_what_it_does),
