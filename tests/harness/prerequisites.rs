@@ -28,8 +28,8 @@ pub const BOX: &[Needed] = &[
     needed("/bin/ip", "iproute2"),
 ];
 
-/// To build the demo's image.
-pub const DEMO: &[Needed] = &[needed("/bin/busybox", "busybox-static")];
+/// To build the demo's image and to fetch its page.
+pub const DEMO: &[Needed] = &[needed("/bin/busybox", "busybox-static"), needed("/usr/bin/curl", "curl")];
 
 /// To run the tests.
 pub const TESTS: &[Needed] = &[
