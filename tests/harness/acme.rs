@@ -56,7 +56,10 @@ impl Zone {
         command.arg("-c").arg(dir.path().join("knot.conf"));
         let mut process = Daemon::start(command, dir.path())?;
         let address = SocketAddr::new(LOCALHOST, port);
-        process.wait_ready(START_MAX, || Ok(drop(std::net::TcpStream::connect(address)?)))?;
+        process.wait_ready(START_MAX, || {
+            std::net::TcpStream::connect(address)?;
+            Ok(())
+        })?;
         Ok(Self { address, secret_file, _process: process, _dir: dir })
     }
 

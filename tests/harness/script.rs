@@ -31,7 +31,10 @@ fn command(script: &str, arguments: &[impl AsRef<OsStr>]) -> Command {
 /// A server that runs until it is dropped; it listens on `port`.
 pub fn serve(script: &str, arguments: &[impl AsRef<OsStr>], port: u16, dir: &Path) -> anyhow::Result<Daemon> {
     let mut server = Daemon::start(command(script, arguments), dir)?;
-    server.wait_ready(END_MAX, || Ok(drop(std::net::TcpStream::connect(("127.0.0.1", port))?)))?;
+    server.wait_ready(END_MAX, || {
+        std::net::TcpStream::connect(("127.0.0.1", port))?;
+        Ok(())
+    })?;
     Ok(server)
 }
 
