@@ -17,7 +17,7 @@ const HOST: &str = "loss.skiff.local";
 const REPLICAS: u32 = 3;
 /// The work of each full measure of time: two minutes.
 const FULL: Duration = Duration::from_secs(120);
-const SHORT: Duration = Duration::from_secs(25);
+const SHORT: Duration = Duration::from_secs(20);
 const PROXY_KILLS: u32 = 5;
 /// Requests that wait longer are lost.
 const PATIENCE: Duration = Duration::from_secs(10);
