@@ -86,6 +86,9 @@ impl Controller {
     }
 
     fn wanted(&self) -> Vec<Wanted> {
+        if self.context.acme.issuers.is_empty() {
+            return Vec::new();
+        }
         let ours: Vec<_> = self.ingresses.list().into_iter().filter(|i| (self.class_matches)(i)).collect();
         wanted(&ours, &self.context.acme, &self.local_domain)
     }

@@ -84,7 +84,8 @@ impl Leaf {
     fn within(&self, window: Window) -> Timestamp {
         let hash = digest::digest(&digest::SHA256, &self.serial);
         let seed = hash.as_ref().iter().take(4).fold(0_i64, |seed, byte| seed << 8 | i64::from(*byte));
-        let seconds = i128::from(window.end.duration_since(window.start).as_secs()) * i128::from(seed) >> 32;
+        let length = i128::from(window.end.duration_since(window.start).as_secs());
+        let seconds = (length * i128::from(seed)) >> 32;
         window.start + SignedDuration::from_secs(i64::try_from(seconds).unwrap_or_default())
     }
 

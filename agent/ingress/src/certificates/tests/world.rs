@@ -120,6 +120,15 @@ impl World {
         Some(State::read(&secret).unwrap())
     }
 
+    pub(crate) async fn change_order(&self, name: &str, change: impl FnOnce(&mut State)) {
+        let name = state::name(&format!("{name}-tls"));
+        let mut secret = self.secrets().get(&name).await.unwrap();
+        let mut order = State::read(&secret).unwrap();
+        change(&mut order);
+        secret.data = Some(order.to_data());
+        self.secrets().replace(&name, &PostParams::default(), &secret).await.unwrap();
+    }
+
     /// Whether the certificate is there and its order is at its end.
     pub(crate) async fn is_done(&self, name: &str, hosts: &[&str]) -> bool {
         let secret = self.secrets().get_opt(&format!("{name}-tls")).await.unwrap();
