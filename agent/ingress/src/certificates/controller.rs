@@ -178,7 +178,13 @@ impl Controller {
         if self.told.get(&key).is_some_and(|at| *at + TELL_AGAIN > now && *at <= now) {
             return;
         }
-        tracing::warn!(namespace = wanted.namespace, secret = wanted.secret, reason, "{message}");
+        tracing::warn!(
+            namespace = wanted.namespace,
+            secret = wanted.secret,
+            reason,
+            detail = message,
+            "a certificate needs attention"
+        );
         self.context.recorder.event(&wanted.ingress, EventKind::Warning, reason, message).await;
         self.told.insert(key, now);
     }

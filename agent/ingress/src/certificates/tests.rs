@@ -3,6 +3,7 @@
 mod answers;
 mod ari;
 mod crashing;
+mod interposed;
 mod orders;
 pub(crate) mod pebble;
 pub(crate) mod server;

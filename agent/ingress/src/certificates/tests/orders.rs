@@ -1,11 +1,14 @@
 //! Orders, at pebble.
 
+use std::sync::atomic::Ordering;
+
 use k8s_openapi::api::networking::v1::Ingress;
 use kube::api::{DeleteParams, PostParams};
 use kube::{Api, ResourceExt};
 use serde_json::json;
 
 use super::crashing::{Crashing, Side};
+use super::interposed::Interposed;
 use super::pebble::Options;
 use super::world::World;
 use crate::certificates::accounts::Accounts;
@@ -216,6 +219,55 @@ async fn a_crash_at_any_write_is_recovered_from_with_dns() {
         }
     })
     .await;
+}
+
+/// Crashes before the first request to the CA, before the second, and so on.
+#[tokio::test]
+async fn a_crash_at_any_request_is_recovered_from() {
+    let options = Options { nonces_refused: 0, ..Options::default() };
+    let Some(mut world) = World::start(Challenge::Http01, None, options).await else { return };
+    let ca = world.acme.issuers[0].directory.replace("https://", "").replace("/dir", "").parse().unwrap();
+    let interposed = Interposed::start(ca).await;
+    world.acme.issuers[0].directory = format!("https://{}/dir", interposed.address);
+    for requests in 0.. {
+        interposed.left.store(requests, Ordering::SeqCst);
+        let running = world.run(&world.client);
+        let (name, host) = (format!("site-{requests}"), format!("h{requests}.example.org"));
+        let hosts = [host.as_str()];
+        world.ingress(&name, &hosts).await;
+        let ended = tokio::select! {
+            () = interposed.hangs.notified() => false,
+            () = world.wait_done(&name, &hosts) => true,
+        };
+        drop(running);
+        interposed.left.store(usize::MAX, Ordering::SeqCst);
+        if ended {
+            assert!(requests > 8, "only {requests} requests");
+            return;
+        }
+        let kept = world.order(&name).await;
+        let running = world.run(&world.client);
+        world.wait_done(&name, &hosts).await;
+        drop(running);
+        if let Some(kept) = kept {
+            gone_on_with(&world, &name, &kept).await;
+        }
+        let ingresses: Api<Ingress> = Api::namespaced(world.client.clone(), "default");
+        ingresses.delete(&name, &DeleteParams::default()).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn more_are_ordered_than_may_be_at_once() {
+    let Some(world) = World::start(Challenge::Http01, None, Options::default()).await else { return };
+    let _running = world.run(&world.client);
+    let hosts: Vec<String> = (0..10).map(|number| format!("h{number}.example.org")).collect();
+    for (number, host) in hosts.iter().enumerate() {
+        world.ingress(&format!("site-{number}"), &[host]).await;
+    }
+    for (number, host) in hosts.iter().enumerate() {
+        world.wait_done(&format!("site-{number}"), &[host]).await;
+    }
 }
 
 /// Crashes before and after the first write, the second, and so on, until an order ends before it would crash.
