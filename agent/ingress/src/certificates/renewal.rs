@@ -74,8 +74,8 @@ impl Leaf {
     pub(crate) fn renew_at(&self, window: Option<Window>) -> Timestamp {
         let by_lifetime = self.not_before + self.lifetime() * 2 / 3;
         match window.filter(|w| w.start < w.end) {
-            // A CA that suggests what is too late is not followed.
-            Some(window) => self.within(window).min(self.not_after - self.lifetime() / 6),
+            // A CA that suggests what leaves no time for retries, or for a warning, is not followed.
+            Some(window) => self.within(window).min(self.not_after - self.lifetime() / 4),
             None => by_lifetime,
         }
     }
