@@ -76,6 +76,12 @@ fn a_certificate_that_is_missing_is_ordered_and_one_that_failed_is_waited_for() 
 }
 
 #[test]
+fn a_time_that_a_wrong_clock_wrote_is_not_waited_for() {
+    let far = Some(now() + SignedDuration::from_hours(24 * 365));
+    check(None, Some(&order(far)), None, expect!["Order(Missing)"]);
+}
+
+#[test]
 fn a_certificate_is_kept_until_it_is_due() {
     let secret = issued(&["a.example.org", "b.example.org"]);
     check(Some(&secret), None, None, expect!["Keep { until: 2026-03-02T00:00:00Z }"]);
