@@ -117,7 +117,7 @@ impl World {
 
     pub(crate) async fn order(&self, name: &str) -> Option<State> {
         let secret = self.secrets().get_opt(&state::name(&format!("{name}-tls"))).await.unwrap()?;
-        Some(State::read(&secret).unwrap())
+        State::read(&secret)
     }
 
     pub(crate) async fn change_order(&self, name: &str, change: impl FnOnce(&mut State)) {
