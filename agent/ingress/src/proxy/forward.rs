@@ -15,7 +15,7 @@ use super::balance::{self, Active, Endpoint};
 use super::body::{BackendBody, ClientBody, RequestBody, ResponseBody, Verdict};
 use super::compress;
 use super::handle::{Context, InFlight};
-use super::request::{self as checks, Client};
+use super::request::{self as checks, Client, Introduction};
 use super::routes::{Backend, Host, Route};
 use super::tunnel::{self, Tunnel};
 use super::upstream::{self, Failed, Lease, SendError, Timeouts};
@@ -96,8 +96,7 @@ fn prepare(
     headers.remove(header::TE);
     headers.remove(header::EXPECT);
     join_cookies(headers);
-    let is_trusted = context.shared.trusted.contains(context.peer.ip());
-    checks::set_forwarded(headers, &admitted.client, &authority, context.local_port, is_trusted);
+    introduce(context, headers, &admitted.client, &authority).ok_or(invalid)?;
     if wants_trailers {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
@@ -125,6 +124,27 @@ fn prepare(
         }
     }
     Ok(())
+}
+
+fn introduce(context: &Context, headers: &mut HeaderMap, client: &Client, authority: &HeaderValue) -> Option<()> {
+    if context.shared.trusted.contains(context.peer.ip()) {
+        let introduction = Introduction::new(client, authority)?;
+        checks::introduce_behind_proxy(headers, client, &introduction, context.local_port);
+        return Some(());
+    }
+    let known = match context.introduction.get() {
+        Some(known) => known,
+        None => {
+            let made = Introduction::new(client, authority)?;
+            context.introduction.get_or_init(|| made)
+        }
+    };
+    if known.is_of(authority) {
+        checks::introduce(headers, client, known, context.local_port);
+    } else {
+        checks::introduce(headers, client, &Introduction::new(client, authority)?, context.local_port);
+    }
+    Some(())
 }
 
 /// RFC 9113, 8.2.3: HTTP/2 splits cookies, HTTP/1 must not have them split.
@@ -254,8 +274,7 @@ fn respond(
         let Some(client) = client_upgrade else {
             return answers::error(StatusCode::BAD_GATEWAY, "the application changed the protocol unasked");
         };
-        let end = admitted.context.shared.end.clone();
-        tunnel::start(Tunnel { client, backend: hyper::upgrade::on(&mut response), lease, active, idle, end });
+        tunnel::start(Tunnel { client, backend: hyper::upgrade::on(&mut response), lease, active, idle });
         return response.map(|_| ResponseBody::Empty);
     }
     let (mut parts, body) = response.into_parts();
