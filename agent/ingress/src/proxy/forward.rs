@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Uri, Version, request};
+use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use hyper::upgrade::OnUpgrade;
 
@@ -50,9 +52,20 @@ pub async fn forward(admitted: Admitted<'_>, mut parts: request::Parts, body: In
     let coding = if options.compress { compress::accepted(&parts.headers) } else { None };
     let chosen = options.session_cookie.as_deref().and_then(|name| chosen(&parts.headers, name, backend));
     let had_choice = chosen.is_some();
+    let mut frame_in_chunks = false;
+    let Ok(body) = settle_empty(&parts, body, options).await else {
+        return answers::error(StatusCode::BAD_REQUEST, "the body is longer than its Content-Length");
+    };
     let (body, verdict) = request_body(body, options, admitted.host);
+    if matches!(body, RequestBody::Client(_)) && !parts.headers.contains_key(header::CONTENT_LENGTH) {
+        // Without it, the length of a GET's body would be taken for zero.
+        frame_in_chunks = true;
+    }
     if let Err(refusal) = prepare(&admitted, &mut parts, upgrade.clone(), backend.protocol) {
         return answers::refusal(refusal);
+    }
+    if frame_in_chunks && backend.protocol == Protocol::Http1 {
+        parts.headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
     let method = parts.method.clone();
     let sent = send(backend, chosen, Request::from_parts(parts, body), verdict.as_deref(), options, &admitted).await;
@@ -62,6 +75,20 @@ pub async fn forward(admitted: Admitted<'_>, mut parts: request::Parts, body: In
             respond(admitted, sent, client_upgrade, coding, cookie, &method)
         }
         Err(error) => no_answer(&error, verdict.as_deref()),
+    }
+}
+
+/// HTTP/2 can declare an empty body and then send one: that is seen before the request is passed on.
+async fn settle_empty(parts: &request::Parts, mut body: Incoming, options: &Options) -> Result<Incoming, ()> {
+    let is_declared = parts.headers.get(header::CONTENT_LENGTH).is_some_and(|length| length == "0");
+    if !is_declared || body.is_end_stream() {
+        return Ok(body);
+    }
+    let limit = Duration::from_millis(options.response_timeout_ms);
+    match tokio::time::timeout(limit, body.frame()).await {
+        Ok(None) => Ok(body),
+        Ok(Some(Ok(frame))) if frame.data_ref().is_none_or(Bytes::is_empty) => Ok(body),
+        Ok(Some(_)) | Err(_) => Err(()),
     }
 }
 

@@ -150,17 +150,17 @@ const NEVER_NOMINATED: [HeaderName; 7] = [
 
 /// RFC 9110, 7.6.1: what is meant for one connection only.
 pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    if let Some(connection) = headers.remove(header::CONNECTION) {
+    if headers.contains_key(header::CONNECTION) {
+        let connection = headers.get_all(header::CONNECTION).iter().filter_map(|v| v.to_str().ok());
         let nominated: Vec<HeaderName> = connection
-            .to_str()
-            .unwrap_or_default()
-            .split(',')
+            .flat_map(|list| list.split(','))
             .filter_map(|name| HeaderName::from_bytes(name.trim().as_bytes()).ok())
             .filter(|name| !NEVER_NOMINATED.contains(name))
             .collect();
         for name in nominated {
             headers.remove(name);
         }
+        headers.remove(header::CONNECTION);
     }
     for name in [header::TRANSFER_ENCODING, header::UPGRADE, KEEP_ALIVE, PROXY_CONNECTION, HTTP2_SETTINGS] {
         headers.remove(name);
