@@ -3,7 +3,7 @@
 //! The agent keeps the listening sockets too, so that connections wait in their queues when the proxy has to be started
 //! again. A proxy of another build or configuration is replaced: both serve until the old one has finished.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io::{Error, ErrorKind, Result};
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -18,7 +18,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Interes
 use tokio::net::UnixStream;
 use tokio::sync::watch;
 
-use crate::config::Config;
+use crate::config::{Config, ProxyConfig};
 use crate::control::{self, Hello, LINE_BYTES_MAX, Reply, Request, Status};
 use crate::table::{Certificate, CertificateId, Table};
 
@@ -99,8 +99,8 @@ impl Connection {
     }
 }
 
-fn empty() -> crate::config::ProxyConfig {
-    crate::config::ProxyConfig {
+fn empty() -> ProxyConfig {
+    ProxyConfig {
         http: Vec::new(),
         https: Vec::new(),
         metrics: None,
@@ -127,6 +127,8 @@ pub struct Front {
     config: Config,
     connection: Option<Connection>,
     sockets: Vec<OwnedFd>,
+    /// Of a proxy that ran before.
+    inherited: HashMap<SocketAddr, OwnedFd>,
     has: HashSet<CertificateId>,
     last: Option<Table>,
     /// To be told to finish once its successor serves.
@@ -141,6 +143,7 @@ impl Front {
             config,
             connection: None,
             sockets: Vec::new(),
+            inherited: HashMap::new(),
             has: HashSet::new(),
             last: None,
             old: None,
@@ -200,24 +203,20 @@ impl Front {
         self.last = None;
         self.has.clear();
         if let Ok(mut running) = Connection::open(&self.config.control_socket).await {
-            if running.hello.config == self.config.proxy {
-                self.sockets = running.sockets().await?;
-            }
+            // Those of addresses that are still wanted are used again: a connection in their queues is not lost.
+            let held = running.sockets().await?;
+            self.inherited = addresses(&running.hello.config).zip(held).collect();
             if running.hello.config == self.config.proxy && running.hello.build == control::build_id() {
                 tracing::info!(process = running.process(), "proxy adopted");
+                self.sockets = self.open_sockets()?;
                 return self.adopt(running);
             }
             self.old = Some(running);
         }
-        if self.sockets.len() != self.wanted_sockets() {
+        if self.sockets.is_empty() {
             self.sockets = self.open_sockets()?;
         }
         self.start().await
-    }
-
-    fn wanted_sockets(&self) -> usize {
-        let proxy = &self.config.proxy;
-        proxy.http.len() + proxy.https.len() + usize::from(proxy.metrics.is_some())
     }
 
     fn adopt(&mut self, connection: Connection) -> Result<()> {
@@ -233,10 +232,15 @@ impl Front {
         Ok(())
     }
 
-    fn open_sockets(&self) -> Result<Vec<OwnedFd>> {
-        let proxy = &self.config.proxy;
-        // One that listens elsewhere holds none of these.
-        proxy.http.iter().chain(&proxy.https).chain(&proxy.metrics).map(|address| open_socket(*address)).collect()
+    fn open_sockets(&mut self) -> Result<Vec<OwnedFd>> {
+        let wanted: Vec<SocketAddr> = addresses(&self.config.proxy).collect();
+        let open = |address: SocketAddr| match self.inherited.remove(&address) {
+            Some(socket) => Ok(socket),
+            None => open_socket(address),
+        };
+        let opened = wanted.into_iter().map(open).collect();
+        self.inherited.clear();
+        opened
     }
 
     async fn start(&mut self) -> Result<()> {
@@ -276,6 +280,11 @@ impl Front {
         });
         self.adopt(connection)
     }
+}
+
+/// In the order in which sockets are handed over.
+fn addresses(config: &ProxyConfig) -> impl Iterator<Item = SocketAddr> {
+    config.http.iter().chain(&config.https).chain(&config.metrics).copied()
 }
 
 /// A listening socket; one of IPv6 is for IPv6 only, so that both families can be listened to.

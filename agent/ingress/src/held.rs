@@ -31,7 +31,7 @@ struct Entry {
     read: Result<Read, String>,
 }
 
-struct Read {
+pub(crate) struct Read {
     id: CertificateId,
     names: Vec<String>,
     not_before: i64,
@@ -96,7 +96,7 @@ fn field<'a>(secret: &'a Secret, key: &str) -> Option<&'a [u8]> {
     secret.data.as_ref().and_then(|d| d.get(key)).map(|bytes| bytes.0.as_slice()).filter(|b| !b.is_empty())
 }
 
-fn read(secret: &Secret) -> Result<Read, String> {
+pub(crate) fn read(secret: &Secret) -> Result<Read, String> {
     let (chain, key) = match (field(secret, "tls.crt"), field(secret, "tls.key")) {
         (Some(chain), Some(key)) => (chain, key),
         (None, _) => return Err("\"tls.crt\" is empty".to_owned()),

@@ -206,7 +206,7 @@ impl Builder<'_, '_> {
 }
 
 /// From a Secret of type `kubernetes.io/basic-auth`, or the lines of an htpasswd file.
-fn users(secret: &Secret) -> Result<BTreeMap<String, String>, String> {
+pub(crate) fn users(secret: &Secret) -> Result<BTreeMap<String, String>, String> {
     let text = |key: &str| {
         let data = secret.data.as_ref().and_then(|d| d.get(key))?;
         String::from_utf8(data.0.clone()).ok()
