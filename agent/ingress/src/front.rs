@@ -178,7 +178,13 @@ impl Front {
             let named: HashSet<CertificateId> = named.cloned().collect();
             let missing: Vec<_> = named.difference(&self.has).filter_map(|id| (content.certificate)(id)).collect();
             for part in missing.chunks(CERTIFICATES_AT_ONCE) {
-                connection.tell(&Request::Certificates(part.to_vec())).await?;
+                match connection.tell(&Request::Certificates(part.to_vec())).await {
+                    // One that cannot be used must not keep the others from being served.
+                    Err(error) if error.kind() == ErrorKind::InvalidData => {
+                        tracing::error!(%error, "the proxy cannot use a certificate");
+                    }
+                    told => told?,
+                }
             }
             connection.tell(&Request::Table(Box::new(table.clone()))).await?;
             self.has = named;

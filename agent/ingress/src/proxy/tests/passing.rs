@@ -244,3 +244,24 @@ fn a_body_of_unknown_length_passes_with_every_method() {
         assert_eq!(backend.last().body, b"hello", "{method}");
     }
 }
+
+#[test]
+fn answers_without_a_body_keep_their_head() {
+    let backend = Backend::answering(|request, stream| {
+        let answer = match request.head.split(' ').nth(1) {
+            Some("/304") => "HTTP/1.1 304 Not Modified\r\nETag: \"x\"\r\n\r\n",
+            Some("/204") => "HTTP/1.1 204 No Content\r\nX-App: 1\r\n\r\n",
+            _ => "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 50000\r\n\r\n",
+        };
+        stream.write_all(answer.as_bytes())?;
+        Ok(true)
+    });
+    let running = Running::start(table(&[backend.address], options()));
+    let ask = |request: &str| running.raw(format!("{request} HTTP/1.1\r\nHost: a.example\r\n\r\n").as_bytes());
+    let head = ask("HEAD /");
+    assert!(status(&head) == 200 && head.contains("content-length: 50000\r\n"), "{head}");
+    let unchanged = ask("GET /304");
+    assert!(status(&unchanged) == 304 && unchanged.contains("etag: \"x\"") && unchanged.ends_with("\r\n\r\n"));
+    assert!(ask("GET /204").contains("x-app: 1\r\n"));
+    assert_eq!(backend.connections.load(std::sync::atomic::Ordering::Relaxed), 1);
+}
