@@ -17,6 +17,11 @@ const READY_MAX: Duration = Duration::from_secs(60);
 #[derive(Clone, Copy, Debug)]
 pub struct Number(pub u8);
 
+/// Lets two runs of the tests on one machine keep apart: `SKIFF_BOX_OFFSET=20`.
+pub fn offset() -> u8 {
+    std::env::var("SKIFF_BOX_OFFSET").ok().and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
 pub struct RunningBox {
     number: Number,
     binary: PathBuf,
@@ -45,7 +50,7 @@ impl RunningBox {
         let temporary = tempfile::Builder::new().prefix("skiff-box-").tempdir()?;
         let dir = temporary.path().join("data");
         let running = Self {
-            number,
+            number: Number(number.0 + offset()),
             binary: binary.to_owned(),
             kubectl: kubectl.to_owned(),
             dir,

@@ -30,7 +30,10 @@ use skiff_tests::{images, prerequisites, wait};
 
 /// Tests that run at once: they wait most of the time.
 const PARALLEL: usize = 4;
-const REGISTRY_PORT: u16 = 15_000;
+fn registry_port() -> u16 {
+    15_000 + u16::from(skiff_tests::running_box::offset())
+}
+
 pub const SOON: Duration = Duration::from_secs(30);
 
 /// What the tests share.
@@ -152,7 +155,7 @@ fn run(tests: &[Test]) -> anyhow::Result<usize> {
     let binary = target.join("skiff");
     anyhow::ensure!(binary.exists(), "{} is missing: `cargo build -p skiff-daemon` first", binary.display());
     let kubectl = prerequisites::kubectl(&target.join("kubectl"))?;
-    let registry = Registry::start(REGISTRY_PORT)?;
+    let registry = Registry::start(registry_port())?;
     registry.push(&images::nginx(&image("nginx:1"), "version one\n"))?;
     registry.push(&images::nginx(&image("nginx:2"), "version two\n"))?;
     // The static busybox cannot look up names; curl brings the libraries for it.
@@ -178,7 +181,7 @@ fn run(tests: &[Test]) -> anyhow::Result<usize> {
 
 /// The name of an image on the tests' registry.
 pub fn image(name: &str) -> String {
-    format!("localhost:{REGISTRY_PORT}/{name}")
+    format!("localhost:{}/{name}", registry_port())
 }
 
 fn passes(shared: &Shared, name: &str, test: fn(&Place<'_>) -> anyhow::Result<()>) -> bool {

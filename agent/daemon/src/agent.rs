@@ -203,10 +203,10 @@ async fn start_node(
 
 /// Ends the ingress's proxy, if there is one.
 pub async fn stop_proxy(paths: &Paths) {
-    if let Ok(mut proxy) = skiff_ingress::Connection::open(&paths.ingress_control()).await {
-        if let Err(error) = proxy.stop().await {
-            tracing::warn!(%error, "the proxy was not stopped");
-        }
+    if let Ok(mut proxy) = skiff_ingress::Connection::open(&paths.ingress_control()).await
+        && let Err(error) = proxy.stop().await
+    {
+        tracing::warn!(%error, "the proxy was not stopped");
     }
 }
 

@@ -395,6 +395,15 @@ mod tests {
     }
 
     #[test]
+    fn the_readme_lists_every_annotation() {
+        let readme = include_str!("../../../README.md");
+        for (name, allowed, default, does) in ALL {
+            let row = format!("| `{name}` | {allowed} | {default} | {does} |");
+            assert!(readme.contains(&row), "missing in README.md: {row}");
+        }
+    }
+
+    #[test]
     fn what_keeps_people_out_fails_closed() {
         let chosen = choose_from(&[("allow", "10.0.0.0/8, home")]);
         assert_eq!(chosen.options.allow, ["255.255.255.255/32"]);

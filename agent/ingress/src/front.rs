@@ -3,7 +3,7 @@
 //! The agent keeps the listening sockets too, so that connections wait in their queues when the proxy has to be started
 //! again. A proxy of another build or configuration is replaced: both serve until the old one has finished.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io::{Error, ErrorKind, Result};
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -20,7 +20,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Interes
 use tokio::net::UnixStream;
 use tokio::sync::watch;
 
-use crate::config::Config;
+use crate::config::{Config, ProxyConfig};
 use crate::control::{self, Hello, LINE_BYTES_MAX, Reply, Request, Status};
 use crate::table::{Certificate, CertificateId, Table};
 
@@ -101,8 +101,8 @@ impl Connection {
     }
 }
 
-fn empty() -> crate::config::ProxyConfig {
-    crate::config::ProxyConfig {
+fn empty() -> ProxyConfig {
+    ProxyConfig {
         http: Vec::new(),
         https: Vec::new(),
         metrics: None,
@@ -129,6 +129,8 @@ pub struct Front {
     config: Config,
     connection: Option<Connection>,
     sockets: Vec<OwnedFd>,
+    /// Of a proxy that ran before.
+    inherited: HashMap<SocketAddr, OwnedFd>,
     has: HashSet<CertificateId>,
     last: Option<Table>,
     /// To be told to finish once its successor serves.
@@ -145,6 +147,7 @@ impl Front {
             config,
             connection: None,
             sockets: Vec::new(),
+            inherited: HashMap::new(),
             has: HashSet::new(),
             last: None,
             old: None,
@@ -180,7 +183,13 @@ impl Front {
             let named: HashSet<CertificateId> = named.cloned().collect();
             let missing: Vec<_> = named.difference(&self.has).filter_map(|id| (content.certificate)(id)).collect();
             for part in missing.chunks(CERTIFICATES_AT_ONCE) {
-                connection.tell(&Request::Certificates(part.to_vec())).await?;
+                match connection.tell(&Request::Certificates(part.to_vec())).await {
+                    // One that cannot be used must not keep the others from being served.
+                    Err(error) if error.kind() == ErrorKind::InvalidData => {
+                        tracing::error!(%error, "the proxy cannot use a certificate");
+                    }
+                    told => told?,
+                }
             }
             connection.tell(&Request::Table(Box::new(table.clone()))).await?;
             self.has = named;
@@ -198,25 +207,20 @@ impl Front {
         self.last = None;
         self.has.clear();
         if let Ok(mut running) = Connection::open(&self.config.control_socket).await {
-            let places = |c: &crate::config::ProxyConfig| (c.http.clone(), c.https.clone(), c.metrics);
-            if places(&running.hello.config) == places(&self.config.proxy) {
-                self.sockets = running.sockets().await?;
-            }
+            // Those of addresses that are still wanted are used again: a connection in their queues is not lost.
+            let held = running.sockets().await?;
+            self.inherited = addresses(&running.hello.config).zip(held).collect();
             if running.hello.config == self.config.proxy && running.hello.build == control::build_id() {
                 tracing::info!(process = running.process(), "proxy adopted");
+                self.sockets = self.open_sockets()?;
                 return self.adopt(running);
             }
             self.old = Some(running);
         }
-        if self.sockets.len() != self.wanted_sockets() {
+        if self.sockets.is_empty() {
             self.sockets = self.open_sockets()?;
         }
         self.start().await
-    }
-
-    fn wanted_sockets(&self) -> usize {
-        let proxy = &self.config.proxy;
-        proxy.http.len() + proxy.https.len() + usize::from(proxy.metrics.is_some())
     }
 
     fn adopt(&mut self, connection: Connection) -> Result<()> {
@@ -234,10 +238,15 @@ impl Front {
         Ok(())
     }
 
-    fn open_sockets(&self) -> Result<Vec<OwnedFd>> {
-        let proxy = &self.config.proxy;
-        // One that listens elsewhere holds none of these.
-        proxy.http.iter().chain(&proxy.https).chain(&proxy.metrics).map(|address| open_socket(*address)).collect()
+    fn open_sockets(&mut self) -> Result<Vec<OwnedFd>> {
+        let wanted: Vec<SocketAddr> = addresses(&self.config.proxy).collect();
+        let open = |address: SocketAddr| match self.inherited.remove(&address) {
+            Some(socket) => Ok(socket),
+            None => open_socket(address),
+        };
+        let opened = wanted.into_iter().map(open).collect();
+        self.inherited.clear();
+        opened
     }
 
     async fn start(&mut self) -> Result<()> {
@@ -277,6 +286,11 @@ impl Front {
         });
         self.adopt(connection)
     }
+}
+
+/// In the order in which sockets are handed over.
+fn addresses(config: &ProxyConfig) -> impl Iterator<Item = SocketAddr> {
+    config.http.iter().chain(&config.https).chain(&config.metrics).copied()
 }
 
 /// A listening socket; one of IPv6 is for IPv6 only, so that both families can be listened to.

@@ -31,7 +31,7 @@ struct Entry {
     read: Result<Read, String>,
 }
 
-struct Read {
+pub(crate) struct Read {
     id: CertificateId,
     names: Vec<String>,
     not_before: i64,
@@ -96,14 +96,15 @@ fn field<'a>(secret: &'a Secret, key: &str) -> Option<&'a [u8]> {
     secret.data.as_ref().and_then(|d| d.get(key)).map(|bytes| bytes.0.as_slice()).filter(|b| !b.is_empty())
 }
 
-fn read(secret: &Secret) -> Result<Read, String> {
+pub(crate) fn read(secret: &Secret) -> Result<Read, String> {
     let (chain, key) = match (field(secret, "tls.crt"), field(secret, "tls.key")) {
         (Some(chain), Some(key)) => (chain, key),
         (None, _) => return Err("\"tls.crt\" is empty".to_owned()),
         (_, None) => return Err("\"tls.key\" is empty".to_owned()),
     };
-    let first = CertificateDer::pem_slice_iter(chain).next();
-    let first = first.and_then(Result::ok).ok_or("\"tls.crt\" is not a certificate in PEM")?;
+    let certificates = CertificateDer::pem_slice_iter(chain).collect::<Result<Vec<_>, _>>();
+    let first =
+        certificates.ok().and_then(|all| all.into_iter().next()).ok_or("\"tls.crt\" is not certificates in PEM")?;
     let (_, parsed) = X509Certificate::from_der(&first).map_err(|_| "\"tls.crt\" is not an X.509 certificate")?;
     let private = PrivateKeyDer::from_pem_slice(key).map_err(|_| "\"tls.key\" is not a private key in PEM")?;
     let signing = rustls::crypto::aws_lc_rs::sign::any_supported_type(&private)
@@ -129,4 +130,48 @@ fn names(certificate: &X509Certificate<'_>) -> Vec<String> {
             _ => None,
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+    use k8s_openapi::ByteString;
+
+    use super::*;
+
+    fn secret(chain: &str, key: &str) -> Secret {
+        let data = [("tls.crt", chain), ("tls.key", key)];
+        let data = data.map(|(name, text)| (name.to_owned(), ByteString(text.as_bytes().to_vec())));
+        Secret { data: Some(data.into()), ..Secret::default() }
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_certificate_is_said() {
+        let make = || rcgen::generate_simple_self_signed(["a.example".to_owned()]).unwrap();
+        let (one, two) = (make(), make());
+        let (chain, key) = (one.cert.pem(), one.signing_key.serialize_pem());
+        let good = read(&secret(&format!("{chain}{}", two.cert.pem()), &key)).ok().unwrap();
+        assert_eq!(good.names, ["a.example"]);
+        let torn = format!("{chain}-----BEGIN CERTIFICATE-----\n!!\n-----END CERTIFICATE-----\n");
+        let junk = "-----BEGIN CERTIFICATE-----\naGVsbG8=\n-----END CERTIFICATE-----\n";
+        let bad = [
+            ("", key.as_str()),
+            (chain.as_str(), ""),
+            ("text", key.as_str()),
+            (torn.as_str(), key.as_str()),
+            (junk, key.as_str()),
+            (chain.as_str(), "text"),
+            (chain.as_str(), &two.signing_key.serialize_pem()),
+        ];
+        let said: Vec<String> = bad.iter().filter_map(|(chain, key)| read(&secret(chain, key)).err()).collect();
+        expect![[r#"
+            "tls.crt" is empty
+            "tls.key" is empty
+            "tls.crt" is not certificates in PEM
+            "tls.crt" is not certificates in PEM
+            "tls.crt" is not an X.509 certificate
+            "tls.key" is not a private key in PEM
+            "tls.key" is not the key of "tls.crt""#]].assert_eq(&said.join("\n"));
+        assert_eq!(said.len(), bad.len());
+    }
 }

@@ -12,6 +12,8 @@ pub mod config;
 mod control;
 mod controller;
 mod front;
+#[cfg(any(fuzzing, test))]
+pub mod fuzzing;
 mod held;
 mod mdns;
 pub mod proxy;

@@ -12,10 +12,10 @@ mod control;
 mod forward;
 mod handle;
 mod io;
-mod limits;
+pub(crate) mod limits;
 mod metrics;
-mod proxy_protocol;
-mod request;
+pub(crate) mod proxy_protocol;
+pub(crate) mod request;
 mod routes;
 mod tunnel;
 mod upstream;
@@ -182,7 +182,7 @@ impl Proxy {
             end: CancellationToken::new(),
         });
         let drain = CancellationToken::new();
-        let workers = (0..threads).map(|n| Worker::start(n, &shared, &drain)).collect::<Result<_, _>>()?;
+        let workers = (0..threads).map(|n| Worker::start(n, &shared)).collect::<Result<_, _>>()?;
         Ok(Arc::new(Self {
             shared,
             workers,
@@ -284,19 +284,19 @@ impl Drop for Counted {
 }
 
 impl Worker {
-    fn start(number: usize, shared: &Arc<Shared>, drain: &CancellationToken) -> std::io::Result<Self> {
+    fn start(number: usize, shared: &Arc<Shared>) -> std::io::Result<Self> {
         let (sender, mut receiver) = mpsc::unbounded_channel::<Accepted>();
         let connections = Arc::new(AtomicUsize::new(0));
-        let (shared, drain, own) = (Arc::clone(shared), drain.clone(), Arc::clone(&connections));
+        let (shared, own) = (Arc::clone(shared), Arc::clone(&connections));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         std::thread::Builder::new().name(format!("proxy-{number}")).spawn(move || {
             runtime.block_on(async move {
                 while let Some(Accepted { stream, peer, entry }) = receiver.recv().await {
                     let counted = Counted(Arc::clone(&shared), Arc::clone(&own));
                     let Ok(stream) = tokio::net::TcpStream::from_std(stream) else { continue };
-                    let (shared, drain) = (Arc::clone(&shared), drain.clone());
+                    let shared = Arc::clone(&shared);
                     tokio::spawn(async move {
-                        connection::serve(shared, entry, stream, peer, drain).await;
+                        connection::serve(shared, entry, stream, peer).await;
                         drop(counted);
                     });
                 }

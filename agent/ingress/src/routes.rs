@@ -18,6 +18,9 @@ use crate::certificates::wanted::{self, Source};
 use crate::config::Acme;
 use crate::table::{CertificateId, Table};
 
+#[cfg(any(fuzzing, test))]
+pub(crate) use hosts::users;
+
 /// The name in `spec.controller` of classes that are ours.
 pub const CONTROLLER: &str = "skiff.dev/ingress";
 

@@ -7,6 +7,7 @@ use crate::{Change, Error, Expect, ListOptions, Store, VALUE_BYTES_MAX, Watch};
 /// Runs the whole suite on an empty store; panics at the first difference.
 pub async fn run<S: Store>(store: &S) {
     create_and_read(store).await;
+    a_refusal_can_be_looked_up(store).await;
     compare_and_swap(store).await;
     delete(store).await;
     revisions_grow(store).await;
@@ -28,6 +29,21 @@ async fn create_and_read<S: Store>(store: &S) {
     assert_eq!(store.get("/create/a").await, Ok(Some(entry)));
     let again = store.put("/create/a", value("2"), Expect::Absent).await;
     assert_eq!(again, Err(Error::Exists { key: "/create/a".to_owned() }));
+}
+
+/// A write that is refused for another one finds that other one when it looks.
+async fn a_refusal_can_be_looked_up<S: Store>(store: &S) {
+    for n in 0..100 {
+        let key = format!("/contract/race/{n}");
+        let put = || store.put(&key, value("x"), Expect::Absent);
+        let (one, two) = tokio::join!(put(), async {
+            let refused = put().await;
+            (refused, store.get(&key).await.expect("read"))
+        });
+        let (second, seen) = two;
+        assert!(one.is_ok() != second.is_ok(), "one of them made it");
+        assert!(seen.is_some(), "{key}");
+    }
 }
 
 async fn compare_and_swap<S: Store>(store: &S) {

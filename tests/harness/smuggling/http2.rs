@@ -16,7 +16,7 @@ use std::time::Duration;
 use anyhow::Context;
 
 use super::runner::{replace, sentinel};
-use super::{Case, HOST, Outcome, Recorder};
+use super::{Case, Expected, HOST, Outcome, Recorder};
 use frames::Answer;
 
 /// How long a proxy may say nothing before that counts as its answer.
@@ -33,6 +33,9 @@ fn run(number: usize, case: &Case, (https, http): (SocketAddr, SocketAddr), host
     let mark = backend.mark();
     let bytes = replace(&case.bytes, HOST.as_bytes(), host.as_bytes());
     let answer = exchange(https, host, bytes).unwrap_or_default();
+    if matches!(case.expected, Expected::Abort) {
+        backend.settle();
+    }
     let (reached, poisoned) = sentinel(number, http, host, backend, mark);
     Outcome::judge(case, answer.statuses, answer.closed, reached, poisoned)
 }

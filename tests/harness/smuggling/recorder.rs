@@ -84,6 +84,16 @@ impl Recorder {
         self.log.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
+    /// Waits until nothing more arrives: a request that its proxy gave up may still be on its way here.
+    pub fn settle(&self) {
+        const QUIET: std::time::Duration = std::time::Duration::from_millis(30);
+        let mut before = usize::MAX;
+        while before != self.mark() {
+            before = self.mark();
+            std::thread::sleep(QUIET);
+        }
+    }
+
     pub fn since(&self, mark: usize) -> Vec<Received> {
         let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
         log.get(mark..).unwrap_or_default().to_vec()

@@ -32,6 +32,9 @@ fn run(number: usize, case: &Case, target: SocketAddr, host: &str, backend: &Rec
         Expected::Pass(check) | Expected::Either(check) => check.requests,
     };
     let (statuses, closed) = exchange(target, &bytes, due);
+    if matches!(case.expected, Expected::Abort) {
+        backend.settle();
+    }
     let (reached, poisoned) = sentinel(number, target, host, backend, mark);
     Outcome::judge(case, statuses, closed, reached, poisoned)
 }

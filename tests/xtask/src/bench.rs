@@ -2,6 +2,7 @@
 //! `--json`, a line for each figure. The goals are in the table; a benchmark never fails for missing one.
 
 mod comparison;
+mod hosts;
 mod idle;
 mod ingress;
 mod pods;
@@ -37,6 +38,8 @@ pub struct Arguments {
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Name {
+    /// The ingress with 1000 hosts and certificates, and with 10 000 idle connections
+    Hosts,
     /// Memory, CPU and disk writes of an idle box, empty and with 20 pods
     Idle,
     /// From the start to the API and to a Ready node, cold and warm
@@ -101,6 +104,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     workspace::require_root()?;
     prerequisites::ensure(&[prerequisites::BOX, prerequisites::DEMO, prerequisites::BENCHMARKS])?;
     let figures = match arguments.name {
+        Name::Hosts => listed(hosts::run(&bench(arguments)?)?),
         Name::Idle => listed(idle::run(&bench(arguments)?)?),
         Name::Start => listed(start::run(&bench(arguments)?)?),
         Name::Pods => listed(pods::run(&bench(arguments)?)?),

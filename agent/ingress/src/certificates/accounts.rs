@@ -1,6 +1,5 @@
 //! Our accounts at CAs: one for each directory and customer, its key in a Secret that is written before it is used.
 
-use aws_lc_rs::digest;
 use instant_acme::{Account, AccountCredentials, ExternalAccountKey, NewAccount};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
@@ -9,6 +8,7 @@ use kube::{Api, Client, ResourceExt};
 use tokio::sync::Mutex;
 
 use super::http::{self, CaClient};
+use super::order::state::short_hash;
 use super::wanted::MANAGED_BY;
 use crate::annotations::PREFIX;
 use crate::config::{Acme, Issuer};
@@ -115,7 +115,5 @@ fn secret(issuer: &Issuer, credentials: &AccountCredentials) -> Result<Secret, E
 
 fn name(issuer: &Issuer) -> String {
     let customer = issuer.external_account.as_ref().map_or("", |e| e.key_id.as_str());
-    let hash = digest::digest(&digest::SHA256, format!("{}\n{customer}", issuer.directory).as_bytes());
-    let hash: String = hash.as_ref().iter().take(5).map(|byte| format!("{byte:02x}")).collect();
-    format!("acme-account-{hash}")
+    format!("acme-account-{}", short_hash(&format!("{}\n{customer}", issuer.directory)))
 }

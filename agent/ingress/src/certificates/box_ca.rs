@@ -6,11 +6,12 @@
 mod mobileconfig;
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::{DeleteParams, PostParams};
+use kube::api::{DeleteParams, PostParams, Preconditions};
 use kube::{Api, Client, ResourceExt};
 use rcgen::{
     BasicConstraints, CertificateParams, CidrSubnet, DistinguishedName, DnType, ExtendedKeyUsagePurpose,
@@ -35,6 +36,10 @@ const BACKDATED: SignedDuration = SignedDuration::from_hours(24);
 /// A common name is at most so long (RFC 5280, ub-common-name).
 const COMMON_NAME_MAX: usize = 64;
 
+/// Of making the Secret, where others make it as well.
+const ATTEMPTS_MAX: u32 = 10;
+const ATTEMPT_DELAY: Duration = Duration::from_millis(100);
+
 /// What the root may issue for, next to the local domain and the node's name.
 const DOMAINS: &[&str] = &["local", "internal", "home.arpa", "lan"];
 #[rustfmt::skip]
@@ -54,6 +59,8 @@ pub enum Error {
     Api(#[source] kube::Error),
     #[error("the box CA in the Secret {NAMESPACE}/{NAME} is of no use, {0}; delete it, and a new one is made")]
     Unreadable(String),
+    #[error("the Secret {NAMESPACE}/{NAME} is made and deleted by others all the time")]
+    Contended,
     #[error("a certificate cannot be made")]
     Make(#[from] rcgen::Error),
 }
@@ -77,22 +84,24 @@ impl BoxCa {
     pub async fn ensure(client: &Client, node_name: &str, local_domain: &str) -> Result<Self, Error> {
         let secrets: Api<Secret> = Api::namespaced(client.clone(), NAMESPACE);
         let now = Timestamp::now();
-        if let Some(secret) = secrets.get_opt(NAME).await.map_err(Error::Api)? {
-            let found = Self::read(&secret)?;
-            if now + ROOT_REPLACED_BEFORE < found.not_after {
-                return Ok(found);
-            }
-            secrets.delete(NAME, &DeleteParams::default()).await.map_err(Error::Api)?;
-        }
         let (root, key) = make(node_name, local_domain, now)?;
-        match secrets.create(&PostParams::default(), &secret(root, key)).await {
-            Ok(made) => Self::read(&made),
-            // Someone else was faster; there is only one.
-            Err(kube::Error::Api(status)) if status.code == 409 => {
-                Self::read(&secrets.get(NAME).await.map_err(Error::Api)?)
+        let made = secret(root, key);
+        for _ in 0..ATTEMPTS_MAX {
+            if let Some(secret) = secrets.get_opt(NAME).await.map_err(Error::Api)? {
+                let found = Self::read(&secret)?;
+                if now + ROOT_REPLACED_BEFORE < found.not_after {
+                    return Ok(found);
+                }
+                delete(&secrets, &secret).await?;
             }
-            Err(error) => Err(Error::Api(error)),
+            match secrets.create(&PostParams::default(), &made).await {
+                Ok(made) => return Self::read(&made),
+                // Someone else was faster; there is only one. It may take a moment until it can be read.
+                Err(kube::Error::Api(status)) if status.code == 409 => tokio::time::sleep(ATTEMPT_DELAY).await,
+                Err(error) => return Err(Error::Api(error)),
+            }
         }
+        Err(Error::Contended)
     }
 
     fn read(secret: &Secret) -> Result<Self, Error> {
@@ -179,6 +188,17 @@ impl BoxCa {
     }
 }
 
+/// Deletes this very root, not one that took its place.
+async fn delete(secrets: &Api<Secret>, old: &Secret) -> Result<(), Error> {
+    let preconditions = Preconditions { uid: old.uid(), resource_version: None };
+    let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+    match secrets.delete(NAME, &params).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
+        Err(error) => Err(Error::Api(error)),
+    }
+}
+
 /// The identifiers of the authority's and of the certificate's own key.
 fn key_identifiers(der: &[u8]) -> (Option<Vec<u8>>, Option<Vec<u8>>) {
     let Ok((_, certificate)) = X509Certificate::from_der(der) else { return (None, None) };
@@ -203,7 +223,8 @@ fn make(node_name: &str, local_domain: &str, now: Timestamp) -> Result<(String, 
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     set_validity(&mut params, now - BACKDATED, now + ROOT_LIFETIME);
     let mut domains: Vec<&str> = DOMAINS.iter().copied().chain([local_domain, node_name]).collect();
-    domains.retain(|domain| !domain.is_empty());
+    // One that is malformed would make clients refuse the whole root.
+    domains.retain(|domain| is_dns_name(domain));
     domains.sort_unstable();
     domains.dedup();
     let domains = domains.into_iter().map(|domain| GeneralSubtree::DnsName(domain.to_lowercase()));
@@ -215,6 +236,13 @@ fn make(node_name: &str, local_domain: &str, now: Timestamp) -> Result<(String, 
     Ok((params.self_signed(&key)?.pem(), key.serialize_pem()))
 }
 
+fn is_dns_name(name: &str) -> bool {
+    let is_label = |label: &str| {
+        !label.is_empty() && label.len() < 64 && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+    };
+    name.split('.').all(is_label)
+}
+
 fn named(common: &str) -> DistinguishedName {
     let mut name = DistinguishedName::new();
     name.push(DnType::CommonName, common);
@@ -222,7 +250,7 @@ fn named(common: &str) -> DistinguishedName {
 }
 
 fn set_validity(params: &mut CertificateParams, from: Timestamp, until: Timestamp) {
-    let since_1970 = |at: Timestamp| std::time::Duration::from_secs(u64::try_from(at.as_second()).unwrap_or(0));
+    let since_1970 = |at: Timestamp| Duration::from_secs(u64::try_from(at.as_second()).unwrap_or(0));
     let start = rcgen::date_time_ymd(1970, 1, 1);
     (params.not_before, params.not_after) = (start + since_1970(from), start + since_1970(until));
 }

@@ -86,6 +86,9 @@ impl Controller {
     }
 
     fn wanted(&self) -> Vec<Wanted> {
+        if self.context.acme.issuers.is_empty() {
+            return Vec::new();
+        }
         let ours: Vec<_> = self.ingresses.list().into_iter().filter(|i| (self.class_matches)(i)).collect();
         wanted(&ours, &self.context.acme, &self.local_domain)
     }
@@ -175,7 +178,13 @@ impl Controller {
         if self.told.get(&key).is_some_and(|at| *at + TELL_AGAIN > now && *at <= now) {
             return;
         }
-        tracing::warn!(namespace = wanted.namespace, secret = wanted.secret, reason, "{message}");
+        tracing::warn!(
+            namespace = wanted.namespace,
+            secret = wanted.secret,
+            reason,
+            detail = message,
+            "a certificate needs attention"
+        );
         self.context.recorder.event(&wanted.ingress, EventKind::Warning, reason, message).await;
         self.told.insert(key, now);
     }

@@ -16,12 +16,15 @@ use instant_acme::{BodyWrapper, BytesResponse};
 use jiff::{SignedDuration, Timestamp};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{CertificateError, ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 /// Connecting across the world takes a second; more means that packets are dropped.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(15);
+/// A CA has a few addresses of each kind.
+const ADDRESSES_MAX: usize = 4;
+const ADDRESS_TIME_MAX: Duration = Duration::from_secs(3);
 /// Busy CAs take half a minute to answer a finalization.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(60);
 /// A chain of certificates has a few KiB.
@@ -89,7 +92,7 @@ impl CaClient {
         if response.status().is_server_error() && !is_json(response.body()) {
             return Err(Error::OutOfOrder { at, status: response.status() });
         }
-        Ok(BytesResponse::from(response.map(Full::new)))
+        Ok(BytesResponse::from(with_problem(response).map(Full::new)))
     }
 
     async fn connect(
@@ -99,10 +102,10 @@ impl CaClient {
         at: &str,
     ) -> Result<tokio_rustls::client::TlsStream<TcpStream>, Error> {
         let name = ServerName::try_from(host.to_owned()).map_err(|_| Error::Address(at.to_owned()))?;
-        let tcp = TcpStream::connect((host, port))
-            .await
-            .map_err(|error| Error::Connect { at: at.to_owned(), reason: plainly(&error) })?;
-        self.tls.connect(name, tcp).await.map_err(|error| Error::Tls { at: at.to_owned(), reason: plainly(&error) })
+        let tcp =
+            open(host, port).await.map_err(|error| Error::Connect { at: at.to_owned(), reason: plainly(&error) })?;
+        let refused = |error: io::Error| Error::Tls { at: at.to_owned(), reason: tls_reason(&error) };
+        self.tls.connect(name, tcp).await.map_err(refused)
     }
 
     fn remember(&self, response: &Response<Bytes>) {
@@ -139,6 +142,43 @@ fn prepared(request: Request<BodyWrapper<Bytes>>) -> Result<(Request<BodyWrapper
     Ok((Request::from_parts(parts, body), host, port))
 }
 
+/// Tries each address: at home, IPv6 often looks as if it worked.
+async fn open(host: &str, port: u16) -> io::Result<TcpStream> {
+    let mut failure = io::Error::other("it has no address");
+    for address in tokio::net::lookup_host((host, port)).await?.take(ADDRESSES_MAX) {
+        match tokio::time::timeout(ADDRESS_TIME_MAX, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => failure = error,
+            Err(_) => failure = io::Error::other("no answer"),
+        }
+    }
+    Err(failure)
+}
+
+fn tls_reason(error: &io::Error) -> String {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        Some(rustls::Error::InvalidCertificate(why)) => certificate_reason(why),
+        Some(other) => other.to_string(),
+        None => plainly(error),
+    }
+}
+
+fn certificate_reason(why: &CertificateError) -> String {
+    match why {
+        // The signature is another's where an authority of the same name is trusted.
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+            "its server's certificate is from an authority that is not trusted here; set trust_root".to_owned()
+        }
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            format!("its server's certificate is not valid yet; it is {} by this box's clock", Timestamp::now())
+        }
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            format!("its server's certificate has ended; it is {} by this box's clock", Timestamp::now())
+        }
+        other => format!("its server's certificate is not accepted: {other}"),
+    }
+}
+
 async fn exchange(
     tls: tokio_rustls::client::TlsStream<TcpStream>,
     request: Request<BodyWrapper<Bytes>>,
@@ -157,6 +197,15 @@ async fn exchange(
         answer = &mut exchange => answer,
         _ = connection => exchange.await,
     }
+}
+
+/// Gives a refusal that does not say why (RFC 8555, 6.7 only says that it should) the form of one that does.
+fn with_problem(response: Response<Bytes>) -> Response<Bytes> {
+    let status = response.status();
+    if !status.is_client_error() || is_json(response.body()) {
+        return response;
+    }
+    response.map(|_| serde_json::json!({"status": status.as_u16(), "detail": status.to_string()}).to_string().into())
 }
 
 fn is_json(body: &[u8]) -> bool {
@@ -198,22 +247,4 @@ pub(crate) fn plainly(error: &io::Error) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{parse_retry_after, plainly};
-
-    #[test]
-    fn retry_after_is_seconds_or_a_date() {
-        let now = "2026-01-01T00:00:00Z".parse().unwrap();
-        let parse = |value| parse_retry_after(value, now).map(|t| t.to_string());
-        assert_eq!(parse("60").as_deref(), Some("2026-01-01T00:01:00Z"));
-        assert_eq!(parse("Thu, 01 Jan 2026 02:00:00 GMT").as_deref(), Some("2026-01-01T02:00:00Z"));
-        assert_eq!(parse("Wed, 31 Dec 2025 02:00:00 GMT"), None);
-        assert_eq!(parse("4000000000").as_deref(), Some("2026-01-08T00:00:00Z"));
-        assert_eq!(parse("soon"), None);
-    }
-
-    #[test]
-    fn errors_of_the_system_are_said_plainly() {
-        assert_eq!(plainly(&std::io::Error::from_raw_os_error(111)), "connection refused");
-    }
-}
+mod tests;

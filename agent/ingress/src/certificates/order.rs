@@ -15,15 +15,15 @@ use std::time::Duration;
 use instant_acme::Account;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::PostParams;
-use kube::{Api, Client};
+use kube::api::{DeleteParams, PostParams};
+use kube::{Api, Client, ResourceExt};
 use skiff_reconcile::{EventKind, Recorder};
 
 use super::accounts::Accounts;
 use super::ari::Windows;
 use super::http::CaClient;
 use super::schedule::{self, Decision};
-use super::wanted::Wanted;
+use super::wanted::{Wanted, is_managed};
 use super::{dns, explain};
 use crate::challenges::Challenges;
 use crate::config::{Acme, Issuer};
@@ -91,13 +91,26 @@ pub(crate) async fn run(context: Arc<Context>, wanted: Wanted) -> Result<(), kub
     order.fail(failure).await
 }
 
+/// What cannot be read any more is of no use, and in the way.
+async fn read_or_delete(secrets: &Api<Secret>, secret: Option<Secret>) -> Result<Option<Kept>, kube::Error> {
+    let Some(secret) = secret else { return Ok(None) };
+    match State::read(&secret) {
+        Some(state) => Ok(Some(Kept { state, secret })),
+        None if is_managed(&secret) => {
+            secrets.delete(&secret.name_any(), &DeleteParams::default()).await?;
+            Ok(None)
+        }
+        None => Ok(None),
+    }
+}
+
 impl Order {
     /// Looks at the objects themselves, as a cache may not show yet what the last run did.
     async fn load(context: Arc<Context>, wanted: Wanted) -> Result<Option<Self>, kube::Error> {
         let secrets: Api<Secret> = Api::namespaced(context.client.clone(), &wanted.namespace);
         let target = secrets.get_opt(&wanted.secret).await?;
         let secret = secrets.get_opt(&state::name(&wanted.secret)).await?;
-        let kept = secret.and_then(|secret| Some(Kept { state: State::read(&secret)?, secret }));
+        let kept = read_or_delete(&secrets, secret).await?;
         let window = target.as_ref().and_then(|secret| context.windows.get(secret));
         let state = kept.as_ref().map(|kept| &kept.state);
         match schedule::decide(&wanted, target.as_ref(), state, window, Timestamp::now()) {

@@ -74,8 +74,8 @@ impl Leaf {
     pub(crate) fn renew_at(&self, window: Option<Window>) -> Timestamp {
         let by_lifetime = self.not_before + self.lifetime() * 2 / 3;
         match window.filter(|w| w.start < w.end) {
-            // A CA that suggests what is too late is not followed.
-            Some(window) => self.within(window).min(self.not_after - self.lifetime() / 6),
+            // A CA that suggests what leaves no time for retries, or for a warning, is not followed.
+            Some(window) => self.within(window).min(self.not_after - self.lifetime() / 4),
             None => by_lifetime,
         }
     }
@@ -84,7 +84,8 @@ impl Leaf {
     fn within(&self, window: Window) -> Timestamp {
         let hash = digest::digest(&digest::SHA256, &self.serial);
         let seed = hash.as_ref().iter().take(4).fold(0_i64, |seed, byte| seed << 8 | i64::from(*byte));
-        let seconds = i128::from(window.end.duration_since(window.start).as_secs()) * i128::from(seed) >> 32;
+        let length = i128::from(window.end.duration_since(window.start).as_secs());
+        let seconds = (length * i128::from(seed)) >> 32;
         window.start + SignedDuration::from_secs(i64::try_from(seconds).unwrap_or_default())
     }
 

@@ -1,6 +1,6 @@
 //! What is to be done about a certificate now. Pure.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
 
@@ -8,6 +8,9 @@ use super::order::state::State;
 use super::renewal::{Leaf, Unreadable, Window};
 use super::wanted::{Wanted, is_managed};
 use crate::annotations::PREFIX;
+
+/// Nothing waits longer, so that a later time was written when the clock was wrong.
+const WAIT_MAX: SignedDuration = SignedDuration::from_hours(8 * 24);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Decision {
@@ -49,7 +52,7 @@ pub(crate) fn decide(
         (None, None) => Decision::Keep { until },
         (Some(why), None) => Decision::Order(why),
         (why, Some(order)) => {
-            let waits = order.not_before.filter(|at| *at > now && order.names == wanted.names);
+            let waits = order.not_before.filter(|at| *at > now && *at <= now + WAIT_MAX && order.names == wanted.names);
             match waits {
                 Some(until) => Decision::Wait { until },
                 None => Decision::Order(why.unwrap_or(Why::Unfinished)),

@@ -1,8 +1,12 @@
 //! Certificates, on a real CA and a real API.
 
 mod answers;
+mod ari;
 mod crashing;
+mod interposed;
 mod orders;
-mod pebble;
+pub(crate) mod pebble;
+pub(crate) mod server;
 pub(crate) mod support;
+mod wanted;
 pub(crate) mod world;

@@ -137,7 +137,7 @@ pub async fn forward(
             }
         }
     };
-    decide(parts, response, lease, active, auth, metrics)
+    decide(parts, response, lease, active, auth, metrics).map_err(|answer| *answer)
 }
 
 fn question(
@@ -172,7 +172,7 @@ fn decide(
     active: Active,
     auth: &ForwardAuth,
     metrics: &std::sync::Arc<HostMetrics>,
-) -> Result<(), Answer> {
+) -> Result<(), Box<Answer>> {
     for name in &auth.headers {
         let Ok(name) = HeaderName::from_bytes(name.as_bytes()) else { continue };
         parts.headers.remove(&name);
@@ -188,12 +188,12 @@ fn decide(
     let wants_page =
         parts.headers.get(header::ACCEPT).and_then(|a| a.to_str().ok()).is_some_and(|a| a.contains("html"));
     if let (StatusCode::UNAUTHORIZED, true, Some(sign_in)) = (response.status(), wants_page, &auth.sign_in) {
-        return Err(answers::redirect(StatusCode::FOUND, sign_in));
+        return Err(Box::new(answers::redirect(StatusCode::FOUND, sign_in)));
     }
     let (mut head, body) = response.into_parts();
     super::request::strip_hop_by_hop(&mut head.headers);
     let body = BackendBody::new(body, lease, active, None, std::sync::Arc::clone(metrics), FORWARD_TIMEOUT);
-    Err(Response::from_parts(head, ResponseBody::Backend(Box::new(body))))
+    Err(Box::new(Response::from_parts(head, ResponseBody::Backend(Box::new(body)))))
 }
 
 #[cfg(test)]

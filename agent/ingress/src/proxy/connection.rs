@@ -13,11 +13,10 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
-use tokio_util::sync::CancellationToken;
 
 use super::certificates::ACME_TLS;
 use super::handle::{Context, Shared, handle};
-use super::io::{Activity, Watched};
+use super::io::Watched;
 
 /// For the PROXY header and the TLS handshake together.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(15);
@@ -25,7 +24,9 @@ const HANDSHAKE_MAX: Duration = Duration::from_secs(15);
 const IDLE_SECONDS_MAX: u32 = 75;
 /// A client that takes nothing of its answer is given up after this.
 const BLOCKED_SECONDS_MAX: u32 = 60;
-const WATCH_INTERVAL: Duration = Duration::from_secs(10);
+/// How often the watchman looks. It also is how long a client may not be told that the proxy is about to end: asking
+/// more often would cost every request.
+const WATCH_INTERVAL: Duration = Duration::from_secs(5);
 /// While draining, a client gets this long to send a request that is already on its way.
 const DRAIN_IDLE_SECONDS: u32 = 2;
 const DRAIN_INTERVAL: Duration = Duration::from_millis(250);
@@ -41,7 +42,7 @@ const STREAMS_MAX: u32 = 256;
 const STREAM_WINDOW_BYTES: u32 = 256 << 10;
 const CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
 /// Answers waiting to be written, for each stream.
-const SEND_BYTES_MAX: usize = 256 << 10;
+const SEND_BYTES_MAX: usize = 64 << 10;
 
 #[derive(Clone)]
 pub enum Entry {
@@ -50,16 +51,10 @@ pub enum Entry {
 }
 
 /// Serves until the connection ends.
-pub async fn serve(
-    shared: Arc<Shared>,
-    entry: Entry,
-    mut stream: TcpStream,
-    peer: SocketAddr,
-    drain: CancellationToken,
-) {
+pub async fn serve(shared: Arc<Shared>, entry: Entry, mut stream: TcpStream, peer: SocketAddr) {
     let _ = stream.set_nodelay(true);
     let local_port = stream.local_addr().map_or(0, |a| a.port());
-    let mut context = Context { shared, peer, local_port, secure: false, activity: Activity::new() };
+    let mut context = Context::new(shared, peer, local_port);
     let deadline = tokio::time::Instant::now() + HANDSHAKE_MAX;
     if context.shared.config.proxy_protocol && context.shared.trusted.contains(peer.ip()) {
         match tokio::time::timeout_at(deadline, super::proxy_protocol::read(&mut stream)).await {
@@ -75,7 +70,7 @@ pub async fn serve(
     match entry {
         Entry::Plain => {
             let Ok(Ok(version)) = tokio::time::timeout_at(deadline, plain_version(&stream)).await else { return };
-            run(version, stream, context, drain).await;
+            run(version, stream, context).await;
         }
         Entry::Tls(acceptor) => {
             let accepted = tokio::time::timeout_at(deadline, acceptor.accept(stream)).await;
@@ -90,7 +85,7 @@ pub async fn serve(
                 Some(protocol) if protocol == ACME_TLS => return,
                 Some(_) | None => Http::One,
             };
-            run(version, stream, context, drain).await;
+            run(version, stream, context).await;
         }
     }
 }
@@ -108,7 +103,7 @@ async fn plain_version(stream: &TcpStream) -> std::io::Result<Http> {
     Ok(if &start[..length] == b"PRI " { Http::Two } else { Http::One })
 }
 
-async fn run<S>(version: Http, stream: S, context: Context, drain: CancellationToken)
+async fn run<S>(version: Http, stream: S, context: Context)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -123,7 +118,7 @@ where
             builder.header_read_timeout(None).half_close(true);
             let connection = pin!(builder.serve_connection(io, service).with_upgrades());
             // An idle connection has nothing to lose; one with a request says "close" with its answer.
-            watch(connection, |_| {}, Leave::WhenIdle, &context, drain).await;
+            watch(connection, |_| {}, Leave::WhenIdle, &context).await;
         }
         Http::Two => {
             let mut builder = http2::Builder::new(TokioExecutor::new());
@@ -135,7 +130,7 @@ where
                 .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
                 .max_send_buf_size(SEND_BYTES_MAX);
             let connection = pin!(builder.serve_connection(io, service));
-            watch(connection, |c| c.graceful_shutdown(), Leave::WhenDone, &context, drain).await;
+            watch(connection, |c| c.graceful_shutdown(), Leave::WhenDone, &context).await;
         }
     }
 }
@@ -149,47 +144,36 @@ enum Leave {
     WhenDone,
 }
 
-async fn watch<C>(
-    mut connection: Pin<&mut C>,
-    say_goodbye: impl Fn(Pin<&mut C>),
-    leave: Leave,
-    context: &Context,
-    drain: CancellationToken,
-) where
+async fn watch<C>(mut connection: Pin<&mut C>, say_goodbye: impl Fn(Pin<&mut C>), leave: Leave, context: &Context)
+where
     C: Future<Output = hyper::Result<()>>,
 {
     let activity = &context.activity;
     let mut tick = pin!(tokio::time::sleep(WATCH_INTERVAL));
     let mut leaving = false;
-    let end = &context.shared.end;
     loop {
         tokio::select! {
             biased;
             _ = connection.as_mut() => return,
             () = tick.as_mut() => {}
-            () = drain.cancelled(), if !leaving => {
-                leaving = true;
-                say_goodbye(connection.as_mut());
-            }
-            () = end.cancelled() => return,
         }
         let idle = activity.idle_seconds();
         if activity.blocked_seconds() > BLOCKED_SECONDS_MAX {
             tracing::debug!(client = %context.peer, "the client takes nothing of its answer");
             return;
         }
-        if leaving && leave == Leave::WhenIdle && activity.is_idle() && idle >= DRAIN_IDLE_SECONDS {
-            return;
+        let draining = context.shared.draining.load(Ordering::Relaxed);
+        let too_long = activity.is_idle() && idle > IDLE_SECONDS_MAX;
+        if (draining || too_long) && !leaving {
+            leaving = true;
+            say_goodbye(connection.as_mut());
         }
-        if activity.is_idle() && idle > IDLE_SECONDS_MAX {
-            match leave {
-                Leave::WhenIdle => return,
-                Leave::WhenDone if leaving && idle > 2 * IDLE_SECONDS_MAX => return,
-                Leave::WhenDone => {
-                    leaving = true;
-                    say_goodbye(connection.as_mut());
-                }
-            }
+        let over = match leave {
+            Leave::WhenIdle => activity.is_idle() && (too_long || (leaving && idle >= DRAIN_IDLE_SECONDS)),
+            Leave::WhenDone => activity.is_idle() && idle > 2 * IDLE_SECONDS_MAX,
+        };
+        if over {
+            return;
         }
         let next = if leaving { DRAIN_INTERVAL } else { WATCH_INTERVAL };
         tick.as_mut().reset(tokio::time::Instant::now() + next);

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Uri, Version, request};
+use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use hyper::upgrade::OnUpgrade;
 
@@ -15,7 +17,7 @@ use super::balance::{self, Active, Endpoint};
 use super::body::{BackendBody, ClientBody, RequestBody, ResponseBody, Verdict};
 use super::compress;
 use super::handle::{Context, InFlight};
-use super::request::{self as checks, Client};
+use super::request::{self as checks, Client, Introduction};
 use super::routes::{Backend, Host, Route};
 use super::tunnel::{self, Tunnel};
 use super::upstream::{self, Failed, Lease, SendError, Timeouts};
@@ -50,9 +52,20 @@ pub async fn forward(admitted: Admitted<'_>, mut parts: request::Parts, body: In
     let coding = if options.compress { compress::accepted(&parts.headers) } else { None };
     let chosen = options.session_cookie.as_deref().and_then(|name| chosen(&parts.headers, name, backend));
     let had_choice = chosen.is_some();
+    let mut frame_in_chunks = false;
+    let Ok(body) = settle_empty(&parts, body, options).await else {
+        return answers::error(StatusCode::BAD_REQUEST, "the body is longer than its Content-Length");
+    };
     let (body, verdict) = request_body(body, options, admitted.host);
+    if matches!(body, RequestBody::Client(_)) && !parts.headers.contains_key(header::CONTENT_LENGTH) {
+        // Without it, the length of a GET's body would be taken for zero.
+        frame_in_chunks = true;
+    }
     if let Err(refusal) = prepare(&admitted, &mut parts, upgrade.clone(), backend.protocol) {
         return answers::refusal(refusal);
+    }
+    if frame_in_chunks && backend.protocol == Protocol::Http1 {
+        parts.headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
     let method = parts.method.clone();
     let sent = send(backend, chosen, Request::from_parts(parts, body), verdict.as_deref(), options, &admitted).await;
@@ -62,6 +75,20 @@ pub async fn forward(admitted: Admitted<'_>, mut parts: request::Parts, body: In
             respond(admitted, sent, client_upgrade, coding, cookie, &method)
         }
         Err(error) => no_answer(&error, verdict.as_deref()),
+    }
+}
+
+/// HTTP/2 can declare an empty body and then send one: that is seen before the request is passed on.
+async fn settle_empty(parts: &request::Parts, mut body: Incoming, options: &Options) -> Result<Incoming, ()> {
+    let is_declared = parts.headers.get(header::CONTENT_LENGTH).is_some_and(|length| length == "0");
+    if !is_declared || body.is_end_stream() {
+        return Ok(body);
+    }
+    let limit = Duration::from_millis(options.response_timeout_ms);
+    match tokio::time::timeout(limit, body.frame()).await {
+        Ok(None) => Ok(body),
+        Ok(Some(Ok(frame))) if frame.data_ref().is_none_or(Bytes::is_empty) => Ok(body),
+        Ok(Some(_)) | Err(_) => Err(()),
     }
 }
 
@@ -96,8 +123,7 @@ fn prepare(
     headers.remove(header::TE);
     headers.remove(header::EXPECT);
     join_cookies(headers);
-    let is_trusted = context.shared.trusted.contains(context.peer.ip());
-    checks::set_forwarded(headers, &admitted.client, &authority, context.local_port, is_trusted);
+    introduce(context, headers, &admitted.client, &authority).ok_or(invalid)?;
     if wants_trailers {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
@@ -125,6 +151,27 @@ fn prepare(
         }
     }
     Ok(())
+}
+
+fn introduce(context: &Context, headers: &mut HeaderMap, client: &Client, authority: &HeaderValue) -> Option<()> {
+    if context.shared.trusted.contains(context.peer.ip()) {
+        let introduction = Introduction::new(client, authority)?;
+        checks::introduce_behind_proxy(headers, client, &introduction, context.local_port);
+        return Some(());
+    }
+    let known = match context.introduction.get() {
+        Some(known) => known,
+        None => {
+            let made = Introduction::new(client, authority)?;
+            context.introduction.get_or_init(|| made)
+        }
+    };
+    if known.is_of(authority) {
+        checks::introduce(headers, client, known, context.local_port);
+    } else {
+        checks::introduce(headers, client, &Introduction::new(client, authority)?, context.local_port);
+    }
+    Some(())
 }
 
 /// RFC 9113, 8.2.3: HTTP/2 splits cookies, HTTP/1 must not have them split.
@@ -254,8 +301,7 @@ fn respond(
         let Some(client) = client_upgrade else {
             return answers::error(StatusCode::BAD_GATEWAY, "the application changed the protocol unasked");
         };
-        let end = admitted.context.shared.end.clone();
-        tunnel::start(Tunnel { client, backend: hyper::upgrade::on(&mut response), lease, active, idle, end });
+        tunnel::start(Tunnel { client, backend: hyper::upgrade::on(&mut response), lease, active, idle });
         return response.map(|_| ResponseBody::Empty);
     }
     let (mut parts, body) = response.into_parts();

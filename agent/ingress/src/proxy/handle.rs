@@ -2,8 +2,8 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
@@ -18,7 +18,7 @@ use super::forward::{self, Admitted};
 use super::io::Activity;
 use super::limits::Networks;
 use super::metrics::{HostMetrics, Metrics};
-use super::request::{self as checks, Client};
+use super::request::{self as checks, Client, Introduction};
 use super::routes::Routes;
 use crate::config::{AccessLog, ProxyConfig};
 
@@ -47,6 +47,15 @@ pub struct Context {
     pub local_port: u16,
     pub secure: bool,
     pub activity: Arc<Activity>,
+    /// What the backend is told of the client, made once.
+    pub introduction: OnceLock<Introduction>,
+}
+
+impl Context {
+    pub fn new(shared: Arc<Shared>, peer: SocketAddr, local_port: u16) -> Self {
+        let (activity, introduction) = (Activity::new(), OnceLock::new());
+        Self { shared, peer, local_port, secure: false, activity, introduction }
+    }
 }
 
 /// A request under way, until the last byte of its answer.

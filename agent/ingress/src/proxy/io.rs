@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -23,14 +23,12 @@ pub struct Activity {
     /// Since when no request is under way; zero: there is one.
     idle_since: AtomicU32,
     active: AtomicUsize,
-    last_moved: AtomicU32,
 }
 
 impl Activity {
     pub fn new() -> Arc<Self> {
         let activity = Self::default();
         activity.idle_since.store(seconds(), Ordering::Relaxed);
-        activity.last_moved.store(seconds(), Ordering::Relaxed);
         Arc::new(activity)
     }
 
@@ -63,22 +61,18 @@ impl Activity {
     pub fn blocked_seconds(&self) -> u32 {
         Self::since(&self.blocked_since)
     }
-
-    pub fn still_seconds(&self) -> u32 {
-        Self::since(&self.last_moved)
-    }
 }
 
 /// Records in `activity` what happens on `stream`.
 #[derive(Debug)]
 pub struct Watched<S> {
-    stream: S,
+    stream: Gathering<S>,
     activity: Arc<Activity>,
 }
 
 impl<S> Watched<S> {
     pub fn new(stream: S, activity: Arc<Activity>) -> Self {
-        Self { stream, activity }
+        Self { stream: Gathering(stream), activity }
     }
 
     fn written(&self, polled: Poll<std::io::Result<usize>>) -> Poll<std::io::Result<usize>> {
@@ -131,11 +125,76 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     }
 }
 
+/// Up to here, one part is cheaper than several: a copy costs less than the kernel's handling of a list.
+const COPIED_BYTES_MAX: usize = 2048;
+
+/// Writes a head and a small body as one.
+fn poll_write_parts<S: AsyncWrite + Unpin>(
+    stream: &mut S,
+    cx: &mut Context<'_>,
+    parts: &[std::io::IoSlice<'_>],
+) -> Poll<std::io::Result<usize>> {
+    if let [only] = parts {
+        return Pin::new(stream).poll_write(cx, only);
+    }
+    let total: usize = parts.iter().map(|part| part.len()).sum();
+    if total > COPIED_BYTES_MAX {
+        return Pin::new(stream).poll_write_vectored(cx, parts);
+    }
+    let mut copy = [0; COPIED_BYTES_MAX];
+    let mut length = 0;
+    for part in parts {
+        copy[length..length + part.len()].copy_from_slice(part);
+        length += part.len();
+    }
+    Pin::new(stream).poll_write(cx, &copy[..length])
+}
+
+/// A stream that writes small parts as one.
+#[derive(Debug)]
+pub struct Gathering<S>(pub S);
+
+impl<S: AsyncRead + Unpin> AsyncRead for Gathering<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buffer)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Gathering<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, data)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[std::io::IoSlice<'_>],
+    ) -> Poll<std::io::Result<usize>> {
+        poll_write_parts(&mut self.0, cx, parts)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.0.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
 /// Records movement, for tunnels, which have no requests.
 #[derive(Debug)]
 pub struct Moving<S> {
     pub stream: S,
-    pub activity: Arc<Activity>,
+    pub moved: Arc<AtomicBool>,
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Moving<S> {
@@ -146,7 +205,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Moving<S> {
     ) -> Poll<std::io::Result<()>> {
         let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
         if polled.is_ready() {
-            self.activity.last_moved.store(seconds(), Ordering::Relaxed);
+            self.moved.store(true, Ordering::Relaxed);
         }
         polled
     }

@@ -33,10 +33,10 @@ pub async fn read(stream: &mut TcpStream) -> Result<Option<SocketAddr>> {
     }
 }
 
-type Parsed = Option<(usize, Option<SocketAddr>)>;
+pub(crate) type Parsed = Option<(usize, Option<SocketAddr>)>;
 
 /// The header's length and the client; `None`: there is more to come.
-fn parse(input: &[u8]) -> Result<Parsed> {
+pub(crate) fn parse(input: &[u8]) -> Result<Parsed> {
     let result = HeaderResult::parse(input);
     if result.is_incomplete() {
         return Ok(None);

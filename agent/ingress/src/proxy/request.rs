@@ -150,17 +150,17 @@ const NEVER_NOMINATED: [HeaderName; 7] = [
 
 /// RFC 9110, 7.6.1: what is meant for one connection only.
 pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    if let Some(connection) = headers.remove(header::CONNECTION) {
+    if headers.contains_key(header::CONNECTION) {
+        let connection = headers.get_all(header::CONNECTION).iter().filter_map(|v| v.to_str().ok());
         let nominated: Vec<HeaderName> = connection
-            .to_str()
-            .unwrap_or_default()
-            .split(',')
+            .flat_map(|list| list.split(','))
             .filter_map(|name| HeaderName::from_bytes(name.trim().as_bytes()).ok())
             .filter(|name| !NEVER_NOMINATED.contains(name))
             .collect();
         for name in nominated {
             headers.remove(name);
         }
+        headers.remove(header::CONNECTION);
     }
     for name in [header::TRANSFER_ENCODING, header::UPGRADE, KEEP_ALIVE, PROXY_CONNECTION, HTTP2_SETTINGS] {
         headers.remove(name);
@@ -186,53 +186,69 @@ pub fn client(headers: &HeaderMap, peer: SocketAddr, secure: bool, trusted: &Net
     Client { address: address.unwrap_or(direct.address), peer, secure: proto.unwrap_or(secure) }
 }
 
-/// Says who asked and how, for the application. What an untrusted client said about it is replaced.
-pub fn set_forwarded(headers: &mut HeaderMap, client: &Client, host: &HeaderValue, port: u16, is_trusted: bool) {
-    remove_lookalikes(headers);
-    let address = client.address.to_string();
-    let value = |text: &str| HeaderValue::from_str(text).ok();
-    let chain = match (is_trusted, headers.get(&X_FORWARDED_FOR).and_then(|v| v.to_str().ok())) {
-        (true, Some(before)) => value(&format!("{before}, {}", client.peer.ip().to_canonical())),
-        (true, None) | (false, _) => value(&address),
-    };
-    let proto = if client.secure { "https" } else { "http" };
-    if let Some(chain) = chain {
-        headers.insert(X_FORWARDED_FOR, chain);
+/// What is said of a client that comes without a trusted proxy: the same for each request of its connection to a host.
+#[derive(Debug)]
+pub struct Introduction {
+    host: HeaderValue,
+    address: HeaderValue,
+    forwarded: HeaderValue,
+}
+
+impl Introduction {
+    /// RFC 7239.
+    pub fn new(client: &Client, host: &HeaderValue) -> Option<Self> {
+        let (text, proto) = (host.to_str().ok()?, scheme(client));
+        let forwarded = format!("for={};host=\"{text}\";proto={proto}", node(client.address));
+        Some(Self {
+            host: host.clone(),
+            address: HeaderValue::from_str(&client.address.to_string()).ok()?,
+            forwarded: HeaderValue::from_str(&forwarded).ok()?,
+        })
     }
-    if let Some(address) = value(&address) {
-        headers.insert(X_REAL_IP, address);
-    }
-    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(proto));
-    if !is_trusted || !headers.contains_key(&X_FORWARDED_HOST) {
-        headers.insert(X_FORWARDED_HOST, host.clone());
-    }
-    if !is_trusted || !headers.contains_key(&X_FORWARDED_PORT) {
-        headers.insert(X_FORWARDED_PORT, HeaderValue::from(port));
-    }
-    if let Some(forwarded) = forwarded(headers, client, host, proto, is_trusted) {
-        headers.insert(header::FORWARDED, forwarded);
+
+    pub fn is_of(&self, host: &HeaderValue) -> bool {
+        self.host == *host
     }
 }
 
-/// RFC 7239.
-fn forwarded(
-    headers: &HeaderMap,
-    client: &Client,
-    host: &HeaderValue,
-    proto: &str,
-    is_trusted: bool,
-) -> Option<HeaderValue> {
-    let node = |address: IpAddr| match address {
+fn node(address: IpAddr) -> String {
+    match address {
         IpAddr::V4(v4) => v4.to_string(),
         IpAddr::V6(v6) => format!("\"[{v6}]\""),
-    };
-    let host = host.to_str().ok()?;
-    let before = headers.get(header::FORWARDED).and_then(|v| v.to_str().ok()).filter(|_| is_trusted);
-    let element = match before {
-        Some(before) => format!("{before}, for={}", node(client.peer.ip().to_canonical())),
-        None => format!("for={};host=\"{host}\";proto={proto}", node(client.address)),
-    };
-    HeaderValue::from_str(&element).ok()
+    }
+}
+
+fn scheme(client: &Client) -> &'static str {
+    if client.secure { "https" } else { "http" }
+}
+
+/// Says who asked and how, for the application. What the client said about it is replaced.
+pub fn introduce(headers: &mut HeaderMap, client: &Client, introduction: &Introduction, port: u16) {
+    remove_lookalikes(headers);
+    headers.insert(X_FORWARDED_FOR, introduction.address.clone());
+    headers.insert(X_REAL_IP, introduction.address.clone());
+    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(scheme(client)));
+    headers.insert(X_FORWARDED_HOST, introduction.host.clone());
+    headers.insert(X_FORWARDED_PORT, HeaderValue::from(port));
+    headers.insert(header::FORWARDED, introduction.forwarded.clone());
+}
+
+/// The same behind a trusted proxy, whose words are kept and added to.
+pub fn introduce_behind_proxy(headers: &mut HeaderMap, client: &Client, introduction: &Introduction, port: u16) {
+    let peer = client.peer.ip().to_canonical();
+    let text =
+        |headers: &HeaderMap, name: &HeaderName| headers.get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
+    let chain =
+        text(headers, &X_FORWARDED_FOR).and_then(|before| HeaderValue::from_str(&format!("{before}, {peer}")).ok());
+    let forwarded = text(headers, &header::FORWARDED);
+    let forwarded = forwarded.and_then(|before| HeaderValue::from_str(&format!("{before}, for={}", node(peer))).ok());
+    let kept = [X_FORWARDED_HOST, X_FORWARDED_PORT].map(|name| (headers.get(&name).cloned(), name));
+    introduce(headers, client, introduction, port);
+    for (value, name) in kept.into_iter().chain([(chain, X_FORWARDED_FOR), (forwarded, header::FORWARDED)]) {
+        if let Some(value) = value {
+            headers.insert(name, value);
+        }
+    }
 }
 
 /// CGI makes `X_Forwarded_For` and `X-Forwarded-For` one: a client must not get past us that way.

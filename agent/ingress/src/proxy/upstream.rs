@@ -17,6 +17,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 
 use super::body::RequestBody;
+use super::io::Gathering;
 
 /// Shorter than the keep-alive of common servers (5 s): then a request hardly ever meets a connection that is being
 /// closed.
@@ -254,7 +255,7 @@ async fn open(address: SocketAddr, limit: Duration) -> Result<Box<Connection>, S
     let mut builder = http1::Builder::new();
     builder.max_buf_size(READ_BYTES_MAX);
     let (sender, driver) =
-        builder.handshake(TokioIo::new(stream)).await.map_err(|error| SendError::Unsent { error })?;
+        builder.handshake(TokioIo::new(Gathering(stream))).await.map_err(|error| SendError::Unsent { error })?;
     Ok(Box::new(Connection { sender, driver: Some(Box::pin(driver.with_upgrades())) }))
 }
 

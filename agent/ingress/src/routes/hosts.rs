@@ -23,7 +23,10 @@ pub struct Hosts {
 impl Hosts {
     pub fn finish(self) -> Vec<Host> {
         let (tls, trusted) = (self.tls, self.trusted);
-        let is_in = |set: &HashSet<String>, name: &str| set.iter().any(|n| super::covers(n, name));
+        let is_in = |set: &HashSet<String>, name: &str| {
+            let wildcard = || name.split_once('.').map(|(_, domain)| format!("*.{domain}"));
+            set.contains(name) || wildcard().is_some_and(|w| set.contains(&w))
+        };
         self.paths
             .into_iter()
             .map(|(name, mut paths)| {
@@ -203,7 +206,7 @@ impl Builder<'_, '_> {
 }
 
 /// From a Secret of type `kubernetes.io/basic-auth`, or the lines of an htpasswd file.
-fn users(secret: &Secret) -> Result<BTreeMap<String, String>, String> {
+pub(crate) fn users(secret: &Secret) -> Result<BTreeMap<String, String>, String> {
     let text = |key: &str| {
         let data = secret.data.as_ref().and_then(|d| d.get(key))?;
         String::from_utf8(data.0.clone()).ok()

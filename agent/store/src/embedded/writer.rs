@@ -75,7 +75,8 @@ struct Batch {
     changes: Vec<Change>,
     /// The state of each touched key after the changes so far.
     touched: HashMap<Arc<str>, Option<Entry>>,
-    answers: Vec<(Reply, Outcome)>,
+    /// Refusals wait too: what they are based on may not be published yet.
+    answers: Vec<(Reply, Result<Outcome, Error>)>,
 }
 
 impl Writer {
@@ -119,15 +120,18 @@ impl Writer {
                 };
                 batch.touched.insert(key, after);
                 batch.changes.push(change);
-                batch.answers.push((reply, outcome));
+                batch.answers.push((reply, Ok(outcome)));
             }
-            Err(error) => drop(reply.send(Err(error))),
+            Err(error) => batch.answers.push((reply, Err(error))),
         }
     }
 
     /// Commits, publishes and answers. After a failed commit nothing of the batch has happened.
     fn finish(&mut self, batch: Batch) {
         if batch.changes.is_empty() {
+            for (reply, answer) in batch.answers {
+                let _ = reply.send(answer);
+            }
             return;
         }
         let durable = |change: &&Change| !self.volatile_prefixes.iter().any(|p| change.key().starts_with(p.as_str()));
@@ -142,8 +146,8 @@ impl Writer {
         }
         self.shared.memory().apply(batch.changes);
         self.shared.published.send_replace(self.revision);
-        for (reply, outcome) in batch.answers {
-            let _ = reply.send(Ok(outcome));
+        for (reply, answer) in batch.answers {
+            let _ = reply.send(answer);
         }
     }
 }

@@ -31,7 +31,11 @@ fn watch(bench: &Bench, running: &RunningBox, when: &str) -> anyhow::Result<Vec<
     std::thread::sleep(SETTLE);
     let agent = running.agent_pid().context("the agent runs")?;
     let containerd = process::containerd(running.data_dir()).context("containerd runs")?;
-    let observe = || Ok::<_, anyhow::Error>((process::usage(agent)?, process::usage(containerd)?));
+    let data = running.data_dir().to_string_lossy().into_owned();
+    let proxy = process::find(|_, command| command.contains("ingress-proxy") && command.contains(&data));
+    let proxy = *proxy.first().context("the ingress's proxy runs")?;
+    let observe =
+        || Ok::<_, anyhow::Error>((process::usage(agent)?, process::usage(containerd)?, process::usage(proxy)?));
     let before = observe()?;
     std::thread::sleep(Duration::from_secs(bench.seconds));
     let after = observe()?;
@@ -53,6 +57,10 @@ fn watch(bench: &Bench, running: &RunningBox, when: &str) -> anyhow::Result<Vec<
     };
     let goals = [Some("≤ 32 MiB"), Some("≤ 0.3 %"), Some("≤ 213 KiB/h (5 MB a day)")];
     let mut figures = of("agent", before.0, after.0, goals);
+    figures.extend(of("ingress proxy", before.2, after.2, [None, None, None]));
+    let both = (after.0.pss_bytes + after.2.pss_bytes) as f64 / MEBIBYTE;
+    // They run the same program: PSS counts its pages once.
+    figures.push(Figure::new(format!("{when}: agent and proxy PSS"), "MiB", vec![both]).goal("≤ 32 MiB"));
     figures.extend(of("containerd", before.1, after.1, [None, None, None]));
     Ok(figures)
 }

@@ -32,11 +32,13 @@ pub(crate) fn issued(names: &[&str]) -> Secret {
     let mut params = rcgen::CertificateParams::new(names.clone()).unwrap();
     params.not_before = rcgen::date_time_ymd(2026, 1, 1);
     params.not_after = rcgen::date_time_ymd(2026, 4, 1);
+    params.use_authority_key_identifier_extension = true;
     let key = rcgen::KeyPair::generate().unwrap();
     let chain = params.self_signed(&key).unwrap().pem();
     let data = [("tls.crt", chain), ("tls.key", key.serialize_pem())];
-    let mut secret = Secret::default();
-    secret.data = Some(data.map(|(key, value)| (key.to_owned(), ByteString(value.into_bytes()))).into());
+    let data = data.map(|(key, value)| (key.to_owned(), ByteString(value.into_bytes())));
+    let mut secret =
+        Secret { data: Some(data.into()), type_: Some("kubernetes.io/tls".to_owned()), ..Secret::default() };
     secret.metadata.name = Some("site-tls".to_owned());
     secret.metadata.namespace = Some("default".to_owned());
     secret.labels_mut().insert(MANAGED_BY.0.to_owned(), MANAGED_BY.1.to_owned());
@@ -71,6 +73,12 @@ fn a_certificate_that_is_missing_is_ordered_and_one_that_failed_is_waited_for() 
     check(None, Some(&order(None)), None, expect!["Order(Missing)"]);
     check(None, Some(&order(later())), None, expect!["Wait { until: 2026-01-31T00:10:00Z }"]);
     check(None, Some(&order(Some(now()))), None, expect!["Order(Missing)"]);
+}
+
+#[test]
+fn a_time_that_a_wrong_clock_wrote_is_not_waited_for() {
+    let far = Some(now() + SignedDuration::from_hours(24 * 365));
+    check(None, Some(&order(far)), None, expect!["Order(Missing)"]);
 }
 
 #[test]

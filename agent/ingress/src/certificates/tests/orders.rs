@@ -1,8 +1,14 @@
 //! Orders, at pebble.
 
+use std::sync::atomic::Ordering;
+
+use k8s_openapi::api::networking::v1::Ingress;
+use kube::api::{DeleteParams, PostParams};
+use kube::{Api, ResourceExt};
 use serde_json::json;
 
 use super::crashing::{Crashing, Side};
+use super::interposed::Interposed;
 use super::pebble::Options;
 use super::world::World;
 use crate::certificates::accounts::Accounts;
@@ -10,6 +16,7 @@ use crate::certificates::dns::tests::Knot;
 use crate::certificates::http::CaClient;
 use crate::certificates::order::state::State;
 use crate::certificates::schedule;
+use crate::certificates::schedule::tests::issued;
 use crate::config::{Challenge, ExternalAccount, Issuer, TsigAlgorithm};
 
 #[tokio::test]
@@ -31,6 +38,10 @@ async fn http_01() {
 #[tokio::test]
 async fn tls_alpn_01() {
     let Some(world) = World::start(Challenge::TlsAlpn01, None, Options::default()).await else { return };
+    // What someone made of an order's Secret is not in the way.
+    let torn = json!({"metadata": {"name": crate::certificates::order::state::name("site-tls"),
+        "labels": {"app.kubernetes.io/managed-by": "skiff-ingress"}}, "stringData": {"a": "b"}});
+    world.secrets().create(&PostParams::default(), &serde_json::from_value(torn).unwrap()).await.unwrap();
     let _running = world.run(&world.client);
     world.ingress("site", &["a.example.org", "b.example.org"]).await;
     world.wait_done("site", &["a.example.org", "b.example.org"]).await;
@@ -82,7 +93,7 @@ async fn an_account_is_bound_to_a_customers_and_made_again_when_it_is_lost() {
     data.insert("account.json".to_owned(), k8s_openapi::ByteString(lost.to_string().into_bytes()));
     account.metadata.annotations.as_mut().unwrap().insert("ingress.skiff.dev/account".to_owned(), id);
     let name = account.metadata.name.clone().unwrap();
-    secrets.replace(&name, &kube::api::PostParams::default(), &account).await.unwrap();
+    secrets.replace(&name, &PostParams::default(), &account).await.unwrap();
     let _running = world.run(&world.client);
     world.ingress("second", &["b.example.org"]).await;
     world.wait_done("second", &["b.example.org"]).await;
@@ -120,6 +131,43 @@ async fn a_name_that_cannot_be_proved_is_said_why_and_tried_later() {
     let event = world.events("CertificateFailed").await.remove(0);
     assert!(event.starts_with(&format!("no certificate for a.example.org: {said}")), "{event}");
     assert!(event.contains("; the next attempt is at 2"), "{event}");
+    // An order that nobody asks for any more is forgotten.
+    let ingresses: Api<Ingress> = Api::namespaced(world.client.clone(), "default");
+    ingresses.delete("site", &DeleteParams::default()).await.unwrap();
+    while world.order("site").await.is_some() {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_due_is_replaced_and_its_end_is_told() {
+    let Some(mut world) = World::start(Challenge::Http01, None, Options::default()).await else { return };
+    let pebble = world.acme.issuers[0].clone();
+    let mut old = issued(&["a.example.org"]);
+    old.annotations_mut().insert("ingress.skiff.dev/issuer".to_owned(), pebble.directory.clone());
+    let old = world.secrets().create(&PostParams::default(), &old).await.unwrap();
+    let dead = format!("https://127.0.0.1:{}/dir", super::support::free_port());
+    world.acme.issuers[0].directory = dead;
+    let running = world.run(&world.client);
+    world.ingress("site", &["a.example.org"]).await;
+    let event = world.events("CertificateExpiring").await.remove(0);
+    assert!(event.starts_with("the certificate for a.example.org ended at 2026-04-01 00:00 UTC; "), "{event}");
+    world.wait_failed("site").await;
+    drop(running);
+    world.acme.issuers[0] = pebble.clone();
+    // A crash left an order that the CA does not know.
+    let unknown = format!("{}/my-order/unknown", pebble.directory.trim_end_matches("/dir"));
+    world
+        .change_order("site", |order| {
+            order.not_before = None;
+            order.issuer.clone_from(&pebble.directory);
+            order.url = Some(unknown);
+        })
+        .await;
+    let _running = world.run(&world.client);
+    world.wait_done("site", &["a.example.org"]).await;
+    let new = world.secrets().get("site-tls").await.unwrap();
+    assert!(new.uid() == old.uid() && new.data != old.data);
 }
 
 #[tokio::test]
@@ -132,18 +180,11 @@ async fn another_issuer_is_asked_after_three_failures_and_is_not_waited_for() {
     world.acme.issuers.insert(0, dead.clone());
     let running = world.run(&world.client);
     world.ingress("site", &["a.example.org"]).await;
-    let mut order = world.wait_failed("site").await;
+    let order = world.wait_failed("site").await;
     let at = dead.directory.trim_end_matches("/dir");
     assert_eq!(order.last_error, Some(format!("cannot reach the CA at {at}: connection refused")));
     drop(running);
-    (order.failures, order.not_before) = (3, None);
-    let secret = json!({"data": serde_json::to_value(order.to_data()).unwrap()});
-    let name = crate::certificates::order::state::name("site-tls");
-    let patch = kube::api::Patch::Merge(secret);
-    world.secrets().patch(&name, &kube::api::PatchParams::default(), &patch).await.unwrap();
-    // What is to be deleted is not there in a merge.
-    let patch = kube::api::Patch::Merge(json!({"data": {"not-before": null}}));
-    world.secrets().patch(&name, &kube::api::PatchParams::default(), &patch).await.unwrap();
+    world.change_order("site", |order| (order.failures, order.not_before) = (3, None)).await;
     let _running = world.run(&world.client);
     world.wait_done("site", &["a.example.org"]).await;
     let secret = world.secrets().get("site-tls").await.unwrap();
@@ -156,7 +197,7 @@ async fn a_secret_of_someone_else_is_left_alone() {
     let theirs = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "site-tls"},
         "type": "Opaque", "stringData": {"a": "b"}});
     let theirs = serde_json::from_value(theirs).unwrap();
-    let theirs = world.secrets().create(&kube::api::PostParams::default(), &theirs).await.unwrap();
+    let theirs = world.secrets().create(&PostParams::default(), &theirs).await.unwrap();
     let _running = world.run(&world.client);
     world.ingress("site", &["a.example.org"]).await;
     let event = world.events("CertificateFailed").await.remove(0);
@@ -182,6 +223,55 @@ async fn a_crash_at_any_write_is_recovered_from_with_dns() {
         }
     })
     .await;
+}
+
+/// Crashes before the first request to the CA, before the second, and so on.
+#[tokio::test]
+async fn a_crash_at_any_request_is_recovered_from() {
+    let options = Options { nonces_refused: 0, ..Options::default() };
+    let Some(mut world) = World::start(Challenge::Http01, None, options).await else { return };
+    let ca = world.acme.issuers[0].directory.replace("https://", "").replace("/dir", "").parse().unwrap();
+    let interposed = Interposed::start(ca).await;
+    world.acme.issuers[0].directory = format!("https://{}/dir", interposed.address);
+    for requests in 0.. {
+        interposed.left.store(requests, Ordering::SeqCst);
+        let running = world.run(&world.client);
+        let (name, host) = (format!("site-{requests}"), format!("h{requests}.example.org"));
+        let hosts = [host.as_str()];
+        world.ingress(&name, &hosts).await;
+        let ended = tokio::select! {
+            () = interposed.hangs.notified() => false,
+            () = world.wait_done(&name, &hosts) => true,
+        };
+        drop(running);
+        interposed.left.store(usize::MAX, Ordering::SeqCst);
+        if ended {
+            assert!(requests > 8, "only {requests} requests");
+            return;
+        }
+        let kept = world.order(&name).await;
+        let running = world.run(&world.client);
+        world.wait_done(&name, &hosts).await;
+        drop(running);
+        if let Some(kept) = kept {
+            gone_on_with(&world, &name, &kept).await;
+        }
+        let ingresses: Api<Ingress> = Api::namespaced(world.client.clone(), "default");
+        ingresses.delete(&name, &DeleteParams::default()).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn more_are_ordered_than_may_be_at_once() {
+    let Some(world) = World::start(Challenge::Http01, None, Options::default()).await else { return };
+    let _running = world.run(&world.client);
+    let hosts: Vec<String> = (0..10).map(|number| format!("h{number}.example.org")).collect();
+    for (number, host) in hosts.iter().enumerate() {
+        world.ingress(&format!("site-{number}"), &[host]).await;
+    }
+    for (number, host) in hosts.iter().enumerate() {
+        world.wait_done(&format!("site-{number}"), &[host]).await;
+    }
 }
 
 /// Crashes before and after the first write, the second, and so on, until an order ends before it would crash.

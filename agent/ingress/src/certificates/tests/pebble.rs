@@ -77,8 +77,8 @@ impl Pebble {
     }
 }
 
-/// What pebble's own HTTPS is served with; returns the root that is to be trusted.
-fn write_certificates(dir: &Path) -> PathBuf {
+/// What a CA's own HTTPS is served with; returns the root that is to be trusted.
+pub(crate) fn write_certificates(dir: &Path) -> PathBuf {
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let root = rcgen::CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();

@@ -117,7 +117,16 @@ impl World {
 
     pub(crate) async fn order(&self, name: &str) -> Option<State> {
         let secret = self.secrets().get_opt(&state::name(&format!("{name}-tls"))).await.unwrap()?;
-        Some(State::read(&secret).unwrap())
+        State::read(&secret)
+    }
+
+    pub(crate) async fn change_order(&self, name: &str, change: impl FnOnce(&mut State)) {
+        let name = state::name(&format!("{name}-tls"));
+        let mut secret = self.secrets().get(&name).await.unwrap();
+        let mut order = State::read(&secret).unwrap();
+        change(&mut order);
+        secret.data = Some(order.to_data());
+        self.secrets().replace(&name, &PostParams::default(), &secret).await.unwrap();
     }
 
     /// Whether the certificate is there and its order is at its end.

@@ -14,7 +14,7 @@ fn the_backend_learns_who_asks() {
     let answer = running.raw(
         b"GET /a/%20b?c=d HTTP/1.1\r\nHost: A.example:8080\r\nX-Forwarded-For: 6.6.6.6\r\nX_Forwarded_For: 7.7.7.7\r\n\
           Forwarded: for=6.6.6.6\r\nX-Real-IP: 6.6.6.6\r\nX-Forwarded-Proto: https\r\nProxy: evil\r\nKeep-Alive: 5\r\n\
-          Connection: keep-alive, X-Private, Host\r\nX-Private: 1\r\nTE: gzip\r\nX-App: yes\r\n\r\n",
+          Connection: keep-alive, Host\r\nConnection: X-Private\r\nX-Private: 1\r\nTE: gzip\r\nX-App: yes\r\n\r\n",
     );
     assert_eq!(status(&answer), 200);
     let port = running.http.port();
@@ -230,4 +230,38 @@ fn many_small_parts_arrive_as_they_are_sent() {
         assert!(length > 0, "{answer}");
         answer.push_str(&String::from_utf8_lossy(&part[..length]));
     }
+}
+
+#[test]
+fn a_body_of_unknown_length_passes_with_every_method() {
+    let backend = Backend::echo();
+    let running = Running::start(table(&[backend.address], options()));
+    for method in ["GET", "DELETE", "POST", "PATCH"] {
+        let request = format!(
+            "{method} / HTTP/1.1\r\nHost: a.example\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX-Sum: 1\r\n\r\n"
+        );
+        assert_eq!(status(&running.raw(request.as_bytes())), 200, "{method}");
+        assert_eq!(backend.last().body, b"hello", "{method}");
+    }
+}
+
+#[test]
+fn answers_without_a_body_keep_their_head() {
+    let backend = Backend::answering(|request, stream| {
+        let answer = match request.head.split(' ').nth(1) {
+            Some("/304") => "HTTP/1.1 304 Not Modified\r\nETag: \"x\"\r\n\r\n",
+            Some("/204") => "HTTP/1.1 204 No Content\r\nX-App: 1\r\n\r\n",
+            _ => "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 50000\r\n\r\n",
+        };
+        stream.write_all(answer.as_bytes())?;
+        Ok(true)
+    });
+    let running = Running::start(table(&[backend.address], options()));
+    let ask = |request: &str| running.raw(format!("{request} HTTP/1.1\r\nHost: a.example\r\n\r\n").as_bytes());
+    let head = ask("HEAD /");
+    assert!(status(&head) == 200 && head.contains("content-length: 50000\r\n"), "{head}");
+    let unchanged = ask("GET /304");
+    assert!(status(&unchanged) == 304 && unchanged.contains("etag: \"x\"") && unchanged.ends_with("\r\n\r\n"));
+    assert!(ask("GET /204").contains("x-app: 1\r\n"));
+    assert_eq!(backend.connections.load(std::sync::atomic::Ordering::Relaxed), 1);
 }
