@@ -1,6 +1,8 @@
 //! What integration tests and the project's own commands share: prerequisites, images made from local programs, a
-//! registry, a running box, programs in the background, requests that no proxy may pass on, and waiting on a predicate.
+//! registry, a CA, a running box, programs in the background, requests that no proxy may pass on, and waiting on a
+//! predicate.
 
+pub mod acme;
 pub mod addresses;
 pub mod certificate;
 pub mod command;
@@ -9,5 +11,6 @@ pub mod images;
 pub mod prerequisites;
 pub mod registry;
 pub mod running_box;
+pub mod script;
 pub mod smuggling;
 pub mod wait;

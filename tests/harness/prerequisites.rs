@@ -28,8 +28,8 @@ pub const BOX: &[Needed] = &[
     needed("/bin/ip", "iproute2"),
 ];
 
-/// To build the demo's image.
-pub const DEMO: &[Needed] = &[needed("/bin/busybox", "busybox-static")];
+/// To build the demo's image and to fetch its page.
+pub const DEMO: &[Needed] = &[needed("/bin/busybox", "busybox-static"), needed("/usr/bin/curl", "curl")];
 
 /// To run the tests.
 pub const TESTS: &[Needed] = &[
@@ -39,6 +39,12 @@ pub const TESTS: &[Needed] = &[
     needed("/usr/bin/skopeo", "skopeo"),
     needed("/usr/bin/unshare", "util-linux"),
     needed("/usr/bin/openssl", "openssl"),
+    needed("/usr/bin/pebble", "pebble"),
+    needed("/usr/sbin/knotd", "knot"),
+    needed("/usr/bin/wrk", "wrk"),
+    needed("/usr/bin/h2load", "nghttp2-client"),
+    needed("/usr/lib/python3/dist-packages/grpc", "python3-grpcio"),
+    needed("/usr/lib/python3/dist-packages/websockets", "python3-websockets"),
 ];
 
 /// To run the benchmarks' peers.

@@ -42,6 +42,11 @@ impl RunningBox {
 
     /// A box that does not run yet.
     pub fn prepare(binary: &Path, kubectl: &Path, number: Number) -> anyhow::Result<Self> {
+        Self::prepare_with(binary, kubectl, number, "")
+    }
+
+    /// The same with more settings: see `write_settings`.
+    pub fn prepare_with(binary: &Path, kubectl: &Path, number: Number, more: &str) -> anyhow::Result<Self> {
         let temporary = tempfile::Builder::new().prefix("skiff-box-").tempdir()?;
         let dir = temporary.path().join("data");
         let running = Self {
@@ -52,8 +57,14 @@ impl RunningBox {
             temporary: Some(temporary),
             agent: None,
         };
-        std::fs::write(running.settings_file(), running.settings())?;
+        running.write_settings(more)?;
         Ok(running)
+    }
+
+    /// What the next start of the agent reads: the box's own settings, then `more`, which begins in `[ingress]`.
+    pub fn write_settings(&self, more: &str) -> anyhow::Result<()> {
+        std::fs::write(self.settings_file(), self.settings() + more)?;
+        Ok(())
     }
 
     fn settings_file(&self) -> PathBuf {
@@ -181,6 +192,20 @@ impl RunningBox {
             agent.wait()?;
         }
         Ok(())
+    }
+
+    /// The processes that serve the ingress: the proxy, and while it is replaced the old one too.
+    pub fn proxies(&self) -> anyhow::Result<Vec<u32>> {
+        let socket = self.dir.join("run/ingress/control.sock");
+        let socket = socket.to_string_lossy();
+        let is_proxy = |pid: &u32| {
+            let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let mut words = line.split(|b| *b == 0);
+            words.nth(1) == Some(b"ingress-proxy") && words.any(|w| w == socket.as_bytes())
+        };
+        let entries = std::fs::read_dir("/proc")?.flatten();
+        let pids = entries.filter_map(|e| e.file_name().to_str()?.parse().ok());
+        Ok(pids.filter(is_proxy).collect())
     }
 
     pub fn skiff(&self, arguments: &[&str]) -> anyhow::Result<Done> {

@@ -6,6 +6,11 @@
 mod api;
 mod cli;
 mod crash;
+mod ingress;
+mod ingress_acme;
+mod ingress_cli;
+mod ingress_loss;
+mod ingress_streams;
 mod kubectl;
 mod lifecycle;
 mod network;
@@ -42,6 +47,9 @@ pub struct Shared {
 type Test = (&'static str, fn(&Place<'_>) -> anyhow::Result<()>);
 
 const TESTS: &[Test] = &[
+    // The longest first.
+    ("ingress_loss::no_request_is_lost", ingress_loss::no_request_is_lost),
+    ("smuggling::no_request_is_smuggled", smuggling::no_request_is_smuggled),
     ("crash::kill_the_agent_again_and_again", crash::kill_the_agent_again_and_again),
     ("crash::a_damaged_database_is_named_and_restored", crash::a_damaged_database_is_named_and_restored),
     ("web::a_deployment_answers_everywhere", web::a_deployment_answers_everywhere),
@@ -58,7 +66,13 @@ const TESTS: &[Test] = &[
     ("pods::configuration_reaches_the_container", pods::configuration_reaches_the_container),
     ("pods::the_service_account_can_ask_the_api", pods::the_service_account_can_ask_the_api),
     ("network::addresses_and_names", network::addresses_and_names),
-    ("smuggling::no_request_is_smuggled", smuggling::no_request_is_smuggled),
+    ("ingress_acme::certificates_by_each_challenge", ingress_acme::certificates_by_each_challenge),
+    ("ingress_acme::orders_survive_kills", ingress_acme::orders_survive_kills),
+    ("ingress_acme::renewal_cuts_no_connection", ingress_acme::renewal_cuts_no_connection),
+    ("ingress_streams::nothing_is_gathered", ingress_streams::nothing_is_gathered),
+    ("ingress_cli::problems_are_said_everywhere", ingress_cli::problems_are_said_everywhere),
+    ("ingress_cli::names_are_checked", ingress_cli::names_are_checked),
+    ("ingress_cli::the_box_ca_is_shown", ingress_cli::the_box_ca_is_shown),
     ("api::bad_clients_are_refused", api::bad_clients_are_refused),
     ("cli::says_what_it_does", cli::says_what_it_does),
 ];

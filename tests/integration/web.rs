@@ -10,7 +10,8 @@ use skiff_tests::wait;
 
 use crate::{Place, SOON, image};
 
-fn deployment(image: &str, replicas: u32) -> String {
+/// The Deployment and the Service `web`.
+pub fn deployment(image: &str, replicas: u32) -> String {
     format!(
         "apiVersion: apps/v1
 kind: Deployment

@@ -9,6 +9,8 @@ use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use nix::sys::socket::{
@@ -133,6 +135,8 @@ pub struct Front {
     last: Option<Table>,
     /// To be told to finish once its successor serves.
     old: Option<Connection>,
+    /// Whether the proxy of `connection` has gone. Its end may be seen on one connection before it is on another.
+    gone: Arc<AtomicBool>,
     /// Raised when the proxy has gone.
     lost: watch::Sender<u64>,
 }
@@ -147,6 +151,7 @@ impl Front {
             has: HashSet::new(),
             last: None,
             old: None,
+            gone: Arc::default(),
             lost: watch::Sender::new(0),
         }
     }
@@ -167,7 +172,7 @@ impl Front {
     }
 
     async fn try_serve(&mut self, content: &Content<'_>) -> Result<()> {
-        if self.has_lost() || self.connection.is_none() {
+        if self.gone.load(Ordering::Relaxed) || self.connection.is_none() {
             self.connect().await?;
         }
         let connection = self.connection.as_mut().ok_or_else(unexpected)?;
@@ -197,13 +202,6 @@ impl Front {
         Ok(())
     }
 
-    fn has_lost(&self) -> bool {
-        self.connection.as_ref().is_some_and(|c| {
-            let mut byte = [0; 1];
-            matches!(c.stream.get_ref().try_read(&mut byte), Ok(0))
-        })
-    }
-
     async fn connect(&mut self) -> Result<()> {
         self.connection = None;
         self.last = None;
@@ -228,11 +226,13 @@ impl Front {
     fn adopt(&mut self, connection: Connection) -> Result<()> {
         self.has = connection.hello.certificates.iter().cloned().collect();
         self.connection = Some(connection);
-        let (path, lost) = (self.config.control_socket.clone(), self.lost.clone());
+        self.gone = Arc::default();
+        let (path, gone, lost) = (self.config.control_socket.clone(), Arc::clone(&self.gone), self.lost.clone());
         tokio::spawn(async move {
             if let Ok(mut stream) = UnixStream::connect(&path).await {
                 let _ = stream.read_u8().await;
             }
+            gone.store(true, Ordering::Relaxed);
             lost.send_modify(|count| *count += 1);
         });
         Ok(())

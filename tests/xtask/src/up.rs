@@ -1,7 +1,7 @@
 //! `cargo xtask up`: from a fresh checkout to a page served by pods on this machine.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -10,11 +10,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
-use skiff_tests::{command, images, prerequisites, wait};
+use skiff_tests::{addresses, command, images, prerequisites, wait};
 
 use crate::workspace::{self, Profile};
 
 const DEMO_IMAGE: &str = "localhost/skiff/demo:1";
+/// As in the demo's Ingress.
+const DEMO_HOST: &str = "demo.skiff.local";
 const READY_MAX: Duration = Duration::from_secs(60);
 
 #[derive(clap::Args)]
@@ -30,6 +32,8 @@ pub struct Arguments {
 struct Workplace {
     skiff: PathBuf,
     data: PathBuf,
+    http: u16,
+    https: u16,
 }
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
@@ -50,7 +54,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     prerequisites::ensure(&[prerequisites::BOX, prerequisites::DEMO])?;
     println!("building the agent");
     let skiff = workspace::build_agent(Profile::Release)?;
-    let place = Workplace { skiff, data };
+    let place = Workplace { skiff, data, http: port(8080)?, https: port(8443)? };
     handle_interrupt()?;
     let mut agent = place.start()?;
     let result = place.bring_up(arguments, &mut agent);
@@ -86,6 +90,14 @@ pub fn down() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Developers' machines may use the ports of the ingress for something else, and these too.
+fn port(wanted: u16) -> anyhow::Result<u16> {
+    match TcpListener::bind((addresses::ANY, wanted)) {
+        Ok(_) => Ok(wanted),
+        Err(_) => addresses::free_port(),
+    }
+}
+
 /// The agent that holds the data directory's lock.
 fn running(data: &Path) -> Option<String> {
     let pid = std::fs::read_to_string(data.join("agent.lock")).ok()?;
@@ -111,10 +123,17 @@ impl Workplace {
         self.data.join("kubeconfig.yaml")
     }
 
+    fn settings(&self) -> PathBuf {
+        self.data.with_file_name("box.toml")
+    }
+
     fn start(&self) -> anyhow::Result<Child> {
         let log = std::fs::File::create(self.log())?;
+        let (http, https) = (self.http, self.https);
+        let settings = format!("[ingress]\nhttp = [\"0.0.0.0:{http}\"]\nhttps = [\"0.0.0.0:{https}\"]\n");
+        std::fs::write(self.settings(), settings)?;
         let mut command = Command::new(&self.skiff);
-        command.arg("up").arg("--data-dir").arg(&self.data);
+        command.arg("up").arg("--config").arg(self.settings()).arg("--data-dir").arg(&self.data);
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         // A group of its own: Ctrl-C reaches this command, which then ends the box in order.
         command.process_group(0).spawn().context("the agent does not start")
@@ -189,6 +208,25 @@ impl Workplace {
             bail!("the demo answered something else: {page}");
         }
         println!("the demo's page answers at  http://{address}/");
+        self.front_door()
+    }
+
+    /// The same page through the ingress, as from another machine.
+    fn front_door(&self) -> anyhow::Result<()> {
+        let (https, ca) = (self.https, self.data.with_file_name("box-ca.pem"));
+        let ca = ca.to_string_lossy();
+        let root = format!("http://127.0.0.1:{}/ca.pem", self.http);
+        let resolve = format!("{DEMO_HOST}:{https}:127.0.0.1");
+        let url = format!("https://{DEMO_HOST}:{https}/");
+        let page = wait::until("the demo's page through the ingress", READY_MAX, || {
+            command::run("curl", ["-sSf", "-o", &ca, &root])?;
+            command::run("curl", ["-sSf", "--cacert", &ca, "--resolve", &resolve, &url])
+        })
+        .with_context(|| format!("see {}", self.log().display()))?;
+        if !page.contains("Skiff") {
+            bail!("the ingress answered something else: {page}");
+        }
+        println!("and through the ingress at  {url}\n  curl --cacert {ca} --resolve {resolve} {url}");
         Ok(())
     }
 
@@ -245,4 +283,21 @@ spec:
   selector: {app: demo}
   ports:
   - port: 80
+---
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata:
+  name: demo
+spec:
+  ingressClassName: skiff
+  tls:
+  - hosts: [demo.skiff.local]
+  rules:
+  - host: demo.skiff.local
+    http:
+      paths:
+      - path: /
+        pathType: Prefix
+        backend:
+          service: {name: demo, port: {number: 80}}
 ";

@@ -33,9 +33,11 @@ impl Store {
         let key = PrivateKeyDer::from_pem_slice(certificate.key.as_bytes())?;
         let signing = rustls::crypto::aws_lc_rs::sign::any_supported_type(&key)?;
         let certified = CertifiedKey::new(chain, signing);
-        match certified.keys_match() {
-            Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => {}
-            Err(error) => return Err(error.into()),
+        // Other errors are about what is read on the way: the extension of RFC 8737 is critical, and not known to it.
+        if let Err(error @ rustls::Error::InconsistentKeys(rustls::InconsistentKeys::KeyMismatch)) =
+            certified.keys_match()
+        {
+            return Err(error.into());
         }
         self.0.insert(certificate.id.clone(), Arc::new(certified));
         Ok(())
