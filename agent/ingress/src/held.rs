@@ -171,7 +171,8 @@ mod tests {
             "tls.crt" is not certificates in PEM
             "tls.crt" is not an X.509 certificate
             "tls.key" is not a private key in PEM
-            "tls.key" is not the key of "tls.crt""#]].assert_eq(&said.join("\n"));
+            "tls.key" is not the key of "tls.crt""#]]
+        .assert_eq(&said.join("\n"));
         assert_eq!(said.len(), bad.len());
     }
 }
