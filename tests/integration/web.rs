@@ -100,10 +100,14 @@ pub fn a_deployment_answers_everywhere(place: &Place<'_>) -> anyhow::Result<()> 
             url,
         ])
     };
-    let page = from_pod(&url)?;
-    ensure!(page.contains("version one"), "{page}");
-    let page = from_pod("http://web/")?;
-    ensure!(page.contains("version one"), "{page}");
+    for url in [url.as_str(), "http://web/"] {
+        // kubectl shows what a container says once it is attached: one that is fast may have ended by then.
+        wait::until("a pod shows the page", SOON, || {
+            let page = from_pod(url)?;
+            ensure!(page.contains("version one"), "{url}: {page:?}");
+            Ok(())
+        })?;
+    }
 
     place.kubectl(&["scale", "deployment/web", "--replicas=5"])?;
     place.wait_for("deployment/web", "{.status.readyReplicas}", "5")?;
