@@ -61,9 +61,15 @@ impl RunningBox {
         Ok(running)
     }
 
-    /// What the next start of the agent reads: the box's own settings, then `more`, which begins in `[ingress]`.
+    /// What the next start of the agent reads: the box's own settings, then `more`, which begins in `[ingress]`. A key
+    /// in it replaces the box's own of that name.
     pub fn write_settings(&self, more: &str) -> anyhow::Result<()> {
-        std::fs::write(self.settings_file(), self.settings() + more)?;
+        let key = |line: &str| line.split_once(" = ").map(|(key, _)| key.to_owned());
+        let replaced: Vec<String> = more.lines().filter_map(key).collect();
+        let own = self.settings();
+        let kept = own.lines().filter(|line| key(line).is_none_or(|key| !replaced.contains(&key)));
+        let text: String = kept.chain(more.lines()).flat_map(|line| [line, "\n"]).collect();
+        std::fs::write(self.settings_file(), text)?;
         Ok(())
     }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use skiff_tests::running_box::{Number, RunningBox};
-use skiff_tests::{command, wait};
+use skiff_tests::{addresses, command, wait};
 
 use crate::ingress::{self, Manifest};
 use crate::{Place, SOON};
@@ -335,9 +335,16 @@ fn wait_all_ready(running: &RunningBox) -> anyhow::Result<()> {
 
 /// Settings of the proxy that change need another one: both serve until the old one has finished.
 fn replace_proxy(running: &mut RunningBox) -> anyhow::Result<()> {
-    for connections_max in [500, 600, 700, 800] {
+    let (http, free) = (running.http_port(), addresses::free_port()?);
+    let changes = [
+        "connections_max = 500\n",
+        &format!("metrics = \"127.0.0.1:{free}\"\n"),
+        &format!("http = [\"127.0.0.1:{free}\", \"0.0.0.0:{http}\"]\n"),
+        "connections_max = 600\n",
+    ];
+    for more in changes {
         let before = running.proxies()?;
-        running.write_settings(&format!("connections_max = {connections_max}\n"))?;
+        running.write_settings(more)?;
         running.stop_agent()?;
         running.start_agent()?;
         running.wait_ready()?;
