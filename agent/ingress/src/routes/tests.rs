@@ -156,13 +156,13 @@ fn the_longest_path_comes_first_and_exact_before_prefix() {
     check(
         vec![ingress("one", 1, json!({}), json!({"rules": [rule("A.example", paths)]}))],
         expect![[r#"
-        "a.example"
-          /api/v2 -> default/grpc:9000 H2c ["10.0.0.9:8080"] (default/one)
-          =/api -> default/grpc:9000 H2c ["10.0.0.9:8080"] (default/one)
-          /api/ -> default/web:80 Http1 ["10.0.0.1:8080", "10.0.0.2:8080"] (default/one)
-          / -> default/web:80 Http1 ["10.0.0.1:8080", "10.0.0.2:8080"] (default/one)
-        one HostConflict: a.example/ is served by Ingress default/one, which is older
-    "#]],
+            "a.example"
+              /api/v2 -> default/grpc:9000 H2c ["10.0.0.9:8080"] (default/one)
+              =/api -> default/grpc:9000 H2c ["10.0.0.9:8080"] (default/one)
+              /api/ -> default/web:80 Http1 ["10.0.0.1:8080", "10.0.0.2:8080"] (default/one)
+              / -> default/web:80 Http1 ["10.0.0.1:8080", "10.0.0.2:8080"] (default/one)
+            one HostConflict: a.example/ is named twice: the first counts
+        "#]],
     );
 }
 
