@@ -94,6 +94,11 @@ impl RunningBox {
         )
     }
 
+    /// What the addresses of its pods start with.
+    pub fn pod_prefix(&self) -> String {
+        format!("10.{}.0.", 100 + self.number.0)
+    }
+
     pub fn node_ports(&self) -> String {
         let first = 20_000 + u16::from(self.number.0) * 100;
         format!("{first}-{}", first + 99)

@@ -84,7 +84,7 @@ spec: {{type: ExternalName, externalName: sticky.{}.svc.cluster.local}}
         ensure!(inside("curl -sf -m 5 http://echo:8088/")?.contains("echo-"));
     }
     let names = inside(&format!("nslookup headless.{}.svc.cluster.local", place.namespace))?;
-    ensure!(names.matches("10.101.0.").count() >= 2, "{names}");
+    ensure!(names.matches(&place.shared.running.pod_prefix()).count() >= 2, "{names}");
     ensure!(inside("curl -sf -m 5 http://outside/")?.contains("echo-"), "an alias inside the cluster is followed");
     let dns = place.shared.running.kubectl(&[
         "get",
