@@ -99,6 +99,10 @@ impl RunningBox {
         format!("10.{}.0.", 100 + self.number.0)
     }
 
+    pub fn dns_address(&self) -> String {
+        format!("10.{}.0.10", 150 + self.number.0)
+    }
+
     pub fn node_ports(&self) -> String {
         let first = 20_000 + u16::from(self.number.0) * 100;
         format!("{first}-{}", first + 99)
