@@ -1,6 +1,7 @@
 //! What is wrong with an Ingress is said where people look: in events, in `skiff ingress` and `skiff status`, in the log.
 
 use anyhow::{Context, ensure};
+use skiff_tests::running_box::{Number, RunningBox};
 use skiff_tests::{command, wait};
 
 use crate::ingress::{self, Manifest};
@@ -131,4 +132,28 @@ pub fn the_box_ca_is_shown(place: &Place<'_>) -> anyhow::Result<()> {
     let profile = std::fs::read_to_string(fetch("/ca.mobileconfig")?)?;
     ensure!(profile.contains("<plist") && profile.contains("com.apple.security.root"), "{profile}");
     Ok(())
+}
+
+/// Another program has the port: that is said, the rest of the box works, and it is served as soon as the port is free.
+pub fn a_taken_port_is_said(place: &Place<'_>) -> anyhow::Result<()> {
+    let mut running = RunningBox::prepare(&place.shared.binary, &place.shared.kubectl, Number(8))?;
+    let taken = std::net::TcpListener::bind(("0.0.0.0", running.http_port()))?;
+    running.start_agent()?;
+    running.wait_ready()?;
+    let expected = format!("cannot listen on 0.0.0.0:{}", running.http_port());
+    wait::until("the taken port is said", SOON, || {
+        for command in ["ingress", "status"] {
+            let text = running.skiff(&[command])?.stdout;
+            ensure!(text.contains(&expected) && text.contains("does another program use the port?"), "{text}");
+        }
+        Ok(())
+    })?;
+    let log = std::fs::read_to_string(running.log_file())?;
+    ensure!(log.contains("the ingress does not serve") && log.contains(&expected), "{log}");
+    drop(taken);
+    wait::until("the ingress serves", SOON, || {
+        let text = running.skiff(&["ingress"])?.stdout;
+        ensure!(text.starts_with("The ingress serves"), "{text}");
+        Ok(())
+    })
 }

@@ -70,6 +70,7 @@ const TESTS: &[Test] = &[
     ("ingress_acme::orders_survive_kills", ingress_acme::orders_survive_kills),
     ("ingress_acme::renewal_cuts_no_connection", ingress_acme::renewal_cuts_no_connection),
     ("ingress_streams::nothing_is_gathered", ingress_streams::nothing_is_gathered),
+    ("ingress_cli::a_taken_port_is_said", ingress_cli::a_taken_port_is_said),
     ("ingress_cli::problems_are_said_everywhere", ingress_cli::problems_are_said_everywhere),
     ("ingress_cli::names_are_checked", ingress_cli::names_are_checked),
     ("ingress_cli::the_box_ca_is_shown", ingress_cli::the_box_ca_is_shown),

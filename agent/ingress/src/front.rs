@@ -1,7 +1,7 @@
 //! The agent's side of the proxy: finds the one that runs or starts one, and tells it what to serve.
 //!
 //! The agent keeps the listening sockets too, so that connections wait in their queues when the proxy has to be started
-//! again. A proxy of another build or configuration is replaced: both serve until the old one has finished.
+//! again. A proxy of another build or configuration is replaced: the new one tells the old one to finish once it serves.
 
 use std::collections::{HashMap, HashSet};
 use std::io::{Error, ErrorKind, Result};
@@ -133,8 +133,6 @@ pub struct Front {
     inherited: HashMap<SocketAddr, OwnedFd>,
     has: HashSet<CertificateId>,
     last: Option<Table>,
-    /// To be told to finish once its successor serves.
-    old: Option<Connection>,
     /// Whether the proxy of `connection` has gone. Its end may be seen on one connection before it is on another.
     gone: Arc<AtomicBool>,
     /// Raised when the proxy has gone.
@@ -150,7 +148,6 @@ impl Front {
             inherited: HashMap::new(),
             has: HashSet::new(),
             last: None,
-            old: None,
             gone: Arc::default(),
             lost: watch::Sender::new(0),
         }
@@ -195,10 +192,6 @@ impl Front {
             self.has = named;
             self.last = Some(table.clone());
         }
-        if let Some(mut old) = self.old.take() {
-            tracing::info!(process = old.process(), "the old proxy finishes what it serves");
-            old.tell(&Request::Drain).await?;
-        }
         Ok(())
     }
 
@@ -206,6 +199,7 @@ impl Front {
         self.connection = None;
         self.last = None;
         self.has.clear();
+        let mut before = None;
         if let Ok(mut running) = Connection::open(&self.config.control_socket).await {
             // Those of addresses that are still wanted are used again: a connection in their queues is not lost.
             let held = running.sockets().await?;
@@ -215,12 +209,12 @@ impl Front {
                 self.sockets = self.open_sockets()?;
                 return self.adopt(running);
             }
-            self.old = Some(running);
+            before = Some(running.process());
         }
         if self.sockets.is_empty() {
             self.sockets = self.open_sockets()?;
         }
-        self.start().await
+        self.start(before).await
     }
 
     fn adopt(&mut self, connection: Connection) -> Result<()> {
@@ -249,7 +243,8 @@ impl Front {
         opened
     }
 
-    async fn start(&mut self) -> Result<()> {
+    /// Starts a proxy; `before` is one that it replaces.
+    async fn start(&mut self, before: Option<u32>) -> Result<()> {
         let config = serde_json::to_string(&self.config.proxy)?;
         if let Some(dir) = self.config.control_socket.parent() {
             std::fs::create_dir_all(dir)?;
@@ -260,7 +255,6 @@ impl Front {
         command.arg("--control").arg(&self.config.control_socket).arg("--config").arg(config);
         // A group of its own: Ctrl-C is for the agent.
         command.stdin(Stdio::from(OwnedFd::from(theirs))).stdout(Stdio::null()).process_group(0);
-        let before = self.old.as_ref().map(Connection::process);
         let mut child = tokio::process::Command::from(command).kill_on_drop(false).spawn()?;
         control::send_sockets(ours.as_raw_fd(), &control::raw(&self.sockets))?;
         let deadline = tokio::time::Instant::now() + START_MAX;

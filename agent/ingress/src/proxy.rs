@@ -25,10 +25,10 @@ mod tests;
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -103,11 +103,12 @@ impl Sockets {
 pub fn run(control: &Path, config: ProxyConfig) -> Result<(), ProxyError> {
     let files = crate::control::receive_sockets(std::io::stdin().as_raw_fd()).map_err(ProxyError::Sockets)?;
     let sockets = Sockets::new(&config, files)?;
+    let predecessor = UnixStream::connect(control).ok();
     let listener = bind_control(control).map_err(|source| ProxyError::Control { path: control.to_owned(), source })?;
     // Before privileges are given up: afterwards the file cannot be looked at.
     let build = crate::control::build_id();
     give_up_privileges().map_err(ProxyError::Privileges)?;
-    serve(config, sockets, listener, build)
+    serve(config, sockets, listener, build, predecessor)
 }
 
 /// Replaces the socket of a predecessor at once.
@@ -151,13 +152,22 @@ pub(crate) struct Proxy {
     drain: CancellationToken,
     sockets: Sockets,
     build: String,
-    store: std::sync::Mutex<certificates::Store>,
+    store: Mutex<certificates::Store>,
     /// Connections wait until there is something to serve.
     accepts: std::sync::Once,
+    /// Told to finish as soon as this one serves: then nothing depends on the agent's seeing it through.
+    predecessor: Mutex<Option<UnixStream>>,
 }
 
-fn serve(config: ProxyConfig, sockets: Sockets, control: UnixListener, build: String) -> Result<(), ProxyError> {
+fn serve(
+    config: ProxyConfig,
+    sockets: Sockets,
+    control: UnixListener,
+    build: String,
+    predecessor: Option<UnixStream>,
+) -> Result<(), ProxyError> {
     let proxy = Proxy::build(config, sockets, build)?;
+    *proxy.predecessor.lock().unwrap_or_else(PoisonError::into_inner) = predecessor;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         control::serve(proxy, control).await?;
@@ -189,7 +199,8 @@ impl Proxy {
             drain,
             sockets,
             build,
-            store: std::sync::Mutex::default(),
+            store: Mutex::default(),
+            predecessor: Mutex::default(),
             accepts: std::sync::Once::new(),
         }))
     }
@@ -212,6 +223,20 @@ impl Proxy {
             let listener = listener.try_clone()?;
             listener.set_nonblocking(true)?;
             tokio::spawn(control::serve_metrics(Arc::clone(self), tokio::net::TcpListener::from_std(listener)?));
+        }
+        Ok(())
+    }
+
+    /// Serves: whoever did before may finish.
+    fn begin(self: &Arc<Self>) -> Result<(), ProxyError> {
+        self.accept_all()?;
+        let predecessor = self.predecessor.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(mut predecessor) = predecessor {
+            let mut request = serde_json::to_vec(&crate::control::Request::Drain).unwrap_or_default();
+            request.push(b'\n');
+            if let Err(error) = std::io::Write::write_all(&mut predecessor, &request) {
+                tracing::warn!(%error, "the proxy before this one was not told to finish");
+            }
         }
         Ok(())
     }

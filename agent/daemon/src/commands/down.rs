@@ -76,6 +76,8 @@ fn stop_agent(paths: &Paths) -> anyhow::Result<()> {
 
 async fn take_down(plan: &Plan) -> anyhow::Result<()> {
     agent::stop_proxy(&plan.paths).await;
+    // One that was being replaced when the agent ended.
+    skiff_host::processes::kill_by_argument("skiff", &plan.paths.ingress_control().to_string_lossy());
     // The runtime is started where it does not run: only it knows all that belongs to the containers.
     if plan.paths.containerd_root().exists() {
         let supervisor = Supervisor::start(plan.runtime()).await.context("the container runtime did not start")?;

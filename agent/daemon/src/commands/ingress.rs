@@ -102,9 +102,17 @@ pub async fn collect(paths: &Paths) -> anyhow::Result<Report> {
     let (status, proxy) = match ask_proxy(paths).await {
         Ok(status) => (status, None),
         Err(_) if !settings.ingress.enabled => (Default::default(), Some("it is turned off".to_owned())),
-        Err(error) => (Default::default(), Some(format!("{error:#}"))),
+        Err(error) => (Default::default(), Some(why_not(&mut client).await.unwrap_or_else(|| format!("{error:#}")))),
     };
     Ok(assemble(&settings, acme.as_ref(), &objects, &status.0, status.1, proxy))
+}
+
+/// What the agent said of it last, as an event on the node.
+async fn why_not(client: &mut Client) -> Option<String> {
+    let events = client.get("/api/v1/namespaces/default/events?fieldSelector=reason=IngressFailed").await.ok()?;
+    let newest = events["items"].as_array()?.iter().max_by_key(|e| e["lastTimestamp"].as_str().map(str::to_owned))?;
+    let message = newest["message"].as_str()?;
+    Some(message.strip_prefix("the ingress does not serve: ").unwrap_or(message).to_owned())
 }
 
 async fn ask_proxy(paths: &Paths) -> anyhow::Result<(Vec<EndpointStatus>, usize)> {

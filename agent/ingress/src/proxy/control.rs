@@ -76,9 +76,8 @@ async fn converse(proxy: Arc<Proxy>, stream: UnixStream, ends: tokio::sync::mpsc
         };
         let Ok(mut text) = serde_json::to_vec(&reply) else { return };
         text.push(b'\n');
-        if stream.get_mut().write_all(&text).await.is_err() {
-            return;
-        }
+        // Whoever asks to drain may not wait for the answer.
+        let heard = stream.get_mut().write_all(&text).await.is_ok();
         match after {
             After::Continue => {}
             After::Drain => {
@@ -87,6 +86,9 @@ async fn converse(proxy: Arc<Proxy>, stream: UnixStream, ends: tokio::sync::mpsc
             After::Stop => {
                 let _ = ends.send(()).await;
             }
+        }
+        if !heard {
+            return;
         }
     }
 }
@@ -118,7 +120,7 @@ fn answer(proxy: &Arc<Proxy>, request: Request) -> (Reply, After) {
         Request::Table(table) => {
             apply(proxy, *table);
             let mut failed = None;
-            proxy.accepts.call_once(|| failed = proxy.accept_all().err());
+            proxy.accepts.call_once(|| failed = proxy.begin().err());
             let reply = failed.map_or(Reply::Done, |error| Reply::Refused(error.to_string()));
             (reply, After::Continue)
         }
