@@ -39,6 +39,7 @@ pub const TESTS: &[Needed] = &[
     needed("/usr/bin/skopeo", "skopeo"),
     needed("/usr/bin/unshare", "util-linux"),
     needed("/usr/bin/openssl", "openssl"),
+    needed("/usr/sbin/haproxy", "haproxy"),
     needed("/usr/bin/pebble", "pebble"),
     needed("/usr/sbin/knotd", "knot"),
     needed("/usr/bin/wrk", "wrk"),
