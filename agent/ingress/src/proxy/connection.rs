@@ -110,9 +110,9 @@ where
     let context = Arc::new(context);
     let io = TokioIo::new(Watched::new(stream, Arc::clone(&context.activity)));
     let of_service = Arc::clone(&context);
+    let service = service_fn(move |request| handle(Arc::clone(&of_service), request));
     match version {
         Http::One => {
-            let service = service_fn(move |request| handle(Arc::clone(&of_service), request));
             let mut builder = http1::Builder::new();
             builder.max_buf_size(READ_BYTES_MAX).max_header_size(HEAD_BYTES_MAX).max_headers(HEADERS_MAX);
             builder.header_read_timeout(None).half_close(true);
@@ -121,8 +121,6 @@ where
             watch(connection, |_| {}, Leave::WhenIdle, &context).await;
         }
         Http::Two => {
-            // Each request becomes a task: in a box it is moved there once, and not from hand to hand.
-            let service = service_fn(move |request| Box::pin(handle(Arc::clone(&of_service), request)));
             let mut builder = http2::Builder::new(TokioExecutor::new());
             builder
                 .timer(TokioTimer::new())
