@@ -19,6 +19,8 @@ pub struct Backend {
     pub address: SocketAddr,
     pub received: Arc<Mutex<Vec<Received>>>,
     pub connections: Arc<AtomicUsize>,
+    /// Connections that the backend has closed.
+    pub closed: Arc<AtomicUsize>,
 }
 
 impl Backend {
@@ -37,14 +39,17 @@ impl Backend {
     ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let backend = Self { address, received: Arc::default(), connections: Arc::default() };
+        let backend = Self { address, received: Arc::default(), connections: Arc::default(), closed: Arc::default() };
         let answer: Arc<Answer> = Arc::new(answer);
         let own = backend.clone();
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 own.connections.fetch_add(1, Ordering::Relaxed);
                 let (own, answer) = (own.clone(), Arc::clone(&answer));
-                std::thread::spawn(move || own.serve(stream, &*answer));
+                std::thread::spawn(move || {
+                    own.serve(stream, &*answer);
+                    own.closed.fetch_add(1, Ordering::Relaxed);
+                });
             }
         });
         backend
