@@ -119,12 +119,8 @@ pub fn is_ours(ingress: &Ingress, classes: &[Arc<IngressClass>]) -> bool {
 /// The certificate of each TLS host.
 fn certificates(observed: &Observed<'_>, ingress: &Ingress, plan: &mut Plan) {
     let namespace = ingress.namespace().unwrap_or_default();
-    for tls in ingress.spec.iter().flat_map(|s| s.tls.iter().flatten()) {
-        let mut hosts: Vec<String> = tls.hosts.iter().flatten().map(|h| h.to_lowercase()).collect();
-        if hosts.is_empty() {
-            hosts = rule_hosts(ingress);
-        }
-        let source = wanted::source(ingress, &hosts, tls.secret_name.as_deref(), observed.acme, observed.local_domain);
+    for (hosts, secret_name) in wanted::tls_entries(ingress) {
+        let source = wanted::source(ingress, &hosts, secret_name, observed.acme, observed.local_domain);
         let held = match &source {
             Source::Secret(name) | Source::Ordered(name) => (observed.certificate)(&namespace, name),
             Source::BoxCa => Held::Missing,
@@ -175,11 +171,6 @@ fn certificates(observed: &Observed<'_>, ingress: &Ingress, plan: &mut Plan) {
     }
     let certificates: &BTreeMap<_, _> = &plan.table.certificates;
     plan.box_names.retain(|name| !certificates.contains_key(name));
-}
-
-fn rule_hosts(ingress: &Ingress) -> Vec<String> {
-    let rules = ingress.spec.iter().flat_map(|s| s.rules.iter().flatten());
-    rules.filter_map(|r| r.host.clone()).map(|h| h.to_lowercase()).filter(|h| !h.is_empty()).collect()
 }
 
 /// RFC 6125: a wildcard stands for one label.

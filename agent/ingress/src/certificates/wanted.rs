@@ -56,6 +56,23 @@ pub fn source(
     }
 }
 
+/// The entries of `spec.tls`, with the name of their Secret: hosts in lower case, sorted, without repeats. An entry without
+/// hosts is for those of the rules.
+pub fn tls_entries(ingress: &Ingress) -> Vec<(Vec<String>, Option<&str>)> {
+    let spec = ingress.spec.as_ref();
+    let rules = || spec.iter().flat_map(|s| s.rules.iter().flatten()).filter_map(|r| r.host.as_ref());
+    let entries = spec.iter().flat_map(|s| s.tls.iter().flatten()).map(|tls| {
+        let mut hosts: Vec<String> = tls.hosts.iter().flatten().map(|h| h.to_lowercase()).collect();
+        if hosts.is_empty() {
+            hosts = rules().map(|h| h.to_lowercase()).filter(|h| !h.is_empty()).collect();
+        }
+        hosts.sort();
+        hosts.dedup();
+        (hosts, tls.secret_name.as_deref())
+    });
+    entries.collect()
+}
+
 /// Whether a public CA may issue for this name at all.
 pub fn is_public(host: &str, local_domain: &str) -> bool {
     const PRIVATE: &[&str] =
@@ -81,12 +98,8 @@ pub fn wanted(ingresses: &[Arc<Ingress>], acme: &Acme, local_domain: &str) -> Ve
     let mut oldest_first: Vec<_> = ingresses.iter().collect();
     oldest_first.sort_by_key(|i| (i.creation_timestamp().map(|t| t.0), i.namespace(), i.name_any()));
     for ingress in oldest_first {
-        for tls in ingress.spec.iter().flat_map(|s| s.tls.iter().flatten()) {
-            let mut names: Vec<String> = tls.hosts.iter().flatten().map(|h| h.to_lowercase()).collect();
-            names.sort();
-            names.dedup();
-            let Source::Ordered(secret) = source(ingress, &names, tls.secret_name.as_deref(), Some(acme), local_domain)
-            else {
+        for (names, secret_name) in tls_entries(ingress) {
+            let Source::Ordered(secret) = source(ingress, &names, secret_name, Some(acme), local_domain) else {
                 continue;
             };
             let namespace = ingress.namespace().unwrap_or_default();

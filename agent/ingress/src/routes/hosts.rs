@@ -140,13 +140,8 @@ impl Builder<'_, '_> {
     fn add_tls(&mut self, chosen: &Chosen) {
         let observed = self.observed;
         let namespace = self.ingress.namespace().unwrap_or_default();
-        for tls in self.ingress.spec.iter().flat_map(|s| s.tls.iter().flatten()) {
-            let mut hosts: Vec<String> = tls.hosts.iter().flatten().map(|h| h.to_lowercase()).collect();
-            if hosts.is_empty() {
-                hosts = super::rule_hosts(self.ingress);
-            }
-            let source =
-                wanted::source(self.ingress, &hosts, tls.secret_name.as_deref(), observed.acme, observed.local_domain);
+        for (hosts, secret_name) in wanted::tls_entries(self.ingress) {
+            let source = wanted::source(self.ingress, &hosts, secret_name, observed.acme, observed.local_domain);
             let is_there = |name: &str| matches!((observed.certificate)(&namespace, name), Held::Certificate { .. });
             let is_trusted = match &source {
                 Source::Ordered(name) => is_there(name),
