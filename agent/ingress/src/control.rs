@@ -30,6 +30,15 @@ pub enum Request {
     Stop,
 }
 
+impl Request {
+    /// As it goes over the socket.
+    pub fn line(&self) -> serde_json::Result<Vec<u8>> {
+        let mut text = serde_json::to_vec(self)?;
+        text.push(b'\n');
+        Ok(text)
+    }
+}
+
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Reply {
     Hello(Box<Hello>),

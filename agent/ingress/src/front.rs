@@ -40,29 +40,15 @@ pub struct Connection {
 
 impl Connection {
     pub async fn open(path: &std::path::Path) -> Result<Self> {
-        let stream = BufReader::new(UnixStream::connect(path).await?);
-        let hello = Hello { build: String::new(), config: empty(), certificates: Vec::new(), process: 0 };
-        let mut connection = Self { stream, hello };
-        match connection.ask(&Request::Hello).await? {
-            Reply::Hello(hello) => connection.hello = *hello,
-            Reply::Done | Reply::Status(_) | Reply::Refused(_) => return Err(unexpected()),
+        let mut stream = BufReader::new(UnixStream::connect(path).await?);
+        match ask(&mut stream, &Request::Hello).await? {
+            Reply::Hello(hello) => Ok(Self { stream, hello: *hello }),
+            Reply::Done | Reply::Status(_) | Reply::Refused(_) => Err(unexpected()),
         }
-        Ok(connection)
     }
 
     async fn ask(&mut self, request: &Request) -> Result<Reply> {
-        let mut text = serde_json::to_vec(request)?;
-        text.push(b'\n');
-        let exchange = async {
-            self.stream.get_mut().write_all(&text).await?;
-            let mut line = Vec::new();
-            (&mut self.stream).take(LINE_BYTES_MAX as u64).read_until(b'\n', &mut line).await?;
-            if line.is_empty() {
-                return Err(ErrorKind::UnexpectedEof.into());
-            }
-            Ok(serde_json::from_slice(&line)?)
-        };
-        tokio::time::timeout(ANSWER_MAX, exchange).await.map_err(|_| Error::from(ErrorKind::TimedOut))?
+        ask(&mut self.stream, request).await
     }
 
     async fn tell(&mut self, request: &Request) -> Result<()> {
@@ -90,10 +76,8 @@ impl Connection {
     }
 
     async fn sockets(&mut self) -> Result<Vec<OwnedFd>> {
-        let mut text = serde_json::to_vec(&Request::Sockets)?;
-        text.push(b'\n');
         let stream = self.stream.get_mut();
-        stream.write_all(&text).await?;
+        stream.write_all(&Request::Sockets.line()?).await?;
         let receive = stream.async_io(Interest::READABLE, || {
             control::receive_sockets(stream.as_raw_fd()).map_err(std::io::Error::from)
         });
@@ -101,18 +85,18 @@ impl Connection {
     }
 }
 
-fn empty() -> ProxyConfig {
-    ProxyConfig {
-        http: Vec::new(),
-        https: Vec::new(),
-        metrics: None,
-        trusted_proxies: Vec::new(),
-        proxy_protocol: false,
-        access_log: crate::config::AccessLog::Off,
-        connections_max: 0,
-        body_bytes_max: 0,
-        threads: 0,
-    }
+async fn ask(stream: &mut BufReader<UnixStream>, request: &Request) -> Result<Reply> {
+    let text = request.line()?;
+    let exchange = async {
+        stream.get_mut().write_all(&text).await?;
+        let mut line = Vec::new();
+        stream.take(LINE_BYTES_MAX as u64).read_until(b'\n', &mut line).await?;
+        if line.is_empty() {
+            return Err(ErrorKind::UnexpectedEof.into());
+        }
+        Ok(serde_json::from_slice(&line)?)
+    };
+    tokio::time::timeout(ANSWER_MAX, exchange).await.map_err(|_| Error::from(ErrorKind::TimedOut))?
 }
 
 fn unexpected() -> Error {
