@@ -189,7 +189,6 @@ impl Proxy {
             metrics: metrics::Metrics::default(),
             connections: AtomicUsize::new(0),
             draining: false.into(),
-            end: CancellationToken::new(),
         });
         let drain = CancellationToken::new();
         let workers = (0..threads).map(|n| Worker::start(n, &shared)).collect::<Result<_, _>>()?;
@@ -232,9 +231,9 @@ impl Proxy {
         self.accept_all()?;
         let predecessor = self.predecessor.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(mut predecessor) = predecessor {
-            let mut request = serde_json::to_vec(&crate::control::Request::Drain).unwrap_or_default();
-            request.push(b'\n');
-            if let Err(error) = std::io::Write::write_all(&mut predecessor, &request) {
+            let told = crate::control::Request::Drain.line().map_err(std::io::Error::from);
+            let told = told.and_then(|line| std::io::Write::write_all(&mut predecessor, &line));
+            if let Err(error) = told {
                 tracing::warn!(%error, "the proxy before this one was not told to finish");
             }
         }

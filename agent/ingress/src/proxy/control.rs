@@ -169,7 +169,6 @@ async fn drain(proxy: Arc<Proxy>, ends: tokio::sync::mpsc::Sender<()>) {
     if tokio::time::timeout(DRAIN_MAX, finished).await.is_err() {
         tracing::info!(connections = proxy.shared.connections.load(Ordering::Relaxed), "cut off after draining");
     }
-    proxy.shared.end.cancel();
     let _ = ends.send(()).await;
 }
 

@@ -52,19 +52,16 @@ pub async fn forward(admitted: Admitted<'_>, mut parts: request::Parts, body: In
     let coding = if options.compress { compress::accepted(&parts.headers) } else { None };
     let chosen = options.session_cookie.as_deref().and_then(|name| chosen(&parts.headers, name, backend));
     let had_choice = chosen.is_some();
-    let mut frame_in_chunks = false;
     let Ok(body) = settle_empty(&parts, body, options).await else {
         return answers::error(StatusCode::BAD_REQUEST, "the body is longer than its Content-Length");
     };
     let (body, verdict) = request_body(body, options, admitted.host);
-    if matches!(body, RequestBody::Client(_)) && !parts.headers.contains_key(header::CONTENT_LENGTH) {
-        // Without it, the length of a GET's body would be taken for zero.
-        frame_in_chunks = true;
-    }
     if let Err(refusal) = prepare(&admitted, &mut parts, upgrade.clone(), backend.protocol) {
         return answers::refusal(refusal);
     }
-    if frame_in_chunks && backend.protocol == Protocol::Http1 {
+    let has_length = matches!(body, RequestBody::Empty) || parts.headers.contains_key(header::CONTENT_LENGTH);
+    if !has_length && backend.protocol == Protocol::Http1 {
+        // Without it, the length of a GET's body would be taken for zero.
         parts.headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
     let method = parts.method.clone();

@@ -10,7 +10,6 @@ use arc_swap::ArcSwap;
 use http::header::{self, HeaderValue};
 use http::{Request, StatusCode, Version, request};
 use hyper::body::{Body, Incoming};
-use tokio_util::sync::CancellationToken;
 
 use super::answers::{self, Answer};
 use super::auth;
@@ -30,8 +29,6 @@ pub struct Shared {
     pub metrics: Metrics,
     pub connections: AtomicUsize,
     pub draining: AtomicBool,
-    /// Cancelled when what is still open is cut off.
-    pub end: CancellationToken,
 }
 
 impl Shared {

@@ -53,7 +53,7 @@ impl Running {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
                 accepting.accept_all().unwrap();
-                accepting.shared.end.cancelled().await;
+                accepting.drain.cancelled().await;
             });
         });
         Self { proxy, http, https }
@@ -87,7 +87,6 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         self.proxy.drain.cancel();
-        self.proxy.shared.end.cancel();
     }
 }
 
