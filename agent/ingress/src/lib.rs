@@ -31,7 +31,7 @@ use kube::api::PostParams;
 use kube::runtime::watcher;
 use kube::{Api, Client};
 use serde_json::json;
-use skiff_reconcile::{Informer, Recorder, Wake, drive};
+use skiff_reconcile::{Chain, Informer, Recorder, Wake, drive};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -114,8 +114,8 @@ pub async fn run(
 async fn prepare(config: &Config, client: &Client, shutdown: &CancellationToken) -> Option<BoxCa> {
     loop {
         let made = async {
-            ensure_class(client, &config.class).await.map_err(|e| e.to_string())?;
-            BoxCa::ensure(client, &config.node_name, &config.local_domain).await.map_err(|e| chain(&e))
+            ensure_class(client, &config.class).await.map_err(|e| Chain(&e).to_string())?;
+            BoxCa::ensure(client, &config.node_name, &config.local_domain).await.map_err(|e| Chain(&e).to_string())
         };
         match made.await {
             Ok(box_ca) => return Some(box_ca),
@@ -125,13 +125,6 @@ async fn prepare(config: &Config, client: &Client, shutdown: &CancellationToken)
             () = tokio::time::sleep(RETRY) => {}
             () = shutdown.cancelled() => return None,
         }
-    }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    match error.source() {
-        Some(source) => format!("{error}: {}", chain(source)),
-        None => error.to_string(),
     }
 }
 

@@ -46,6 +46,7 @@ use handle::Shared;
 use limits::Networks;
 use routes::Routes;
 
+pub use answers::CHECK_PATH;
 pub(crate) use limits::is_network;
 
 /// `nobody`: no file is its own, and without the right to be traced no other process of that name can look in.

@@ -94,7 +94,8 @@ async fn wait(next: Next) {
 }
 
 /// An error with its sources, on one line; what a source only says again is left out.
-struct Chain<'a>(&'a (dyn std::error::Error + 'static));
+#[derive(Debug)]
+pub struct Chain<'a>(pub &'a (dyn std::error::Error + 'static));
 
 impl std::fmt::Display for Chain<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -8,6 +8,6 @@ mod recorder;
 #[cfg(test)]
 mod tests;
 
-pub use driver::{BoxError, Next, Reconciler, Wake, drive};
+pub use driver::{BoxError, Chain, Next, Reconciler, Wake, drive};
 pub use informer::{Changes, Informer};
 pub use recorder::{EventKind, Recorder};

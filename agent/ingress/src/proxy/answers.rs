@@ -11,8 +11,8 @@ use crate::table::Own;
 pub type Answer = Response<ResponseBody>;
 
 const CHALLENGE_PATH: &str = "/.well-known/acme-challenge/";
-/// The token `skiff ingress check` asks for.
-const CHECK_TOKEN: &str = "skiff-check";
+/// What `skiff ingress check` asks for: answered with a word that only this box knows.
+pub const CHECK_PATH: &str = "/.well-known/acme-challenge/skiff-check";
 
 fn with(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Answer {
     let mut answer = Response::new(ResponseBody::Own(Some(body.into())));
@@ -64,7 +64,7 @@ pub fn challenge(path: &str, token_answer: impl Fn(&str) -> Option<String>, own:
     let token = path.strip_prefix(CHALLENGE_PATH)?;
     let text = match token_answer(token) {
         Some(answer) => answer,
-        None if token == CHECK_TOKEN && !own.check_token.is_empty() => own.check_token.clone(),
+        None if path == CHECK_PATH && !own.check_token.is_empty() => own.check_token.clone(),
         None => return None,
     };
     Some(with(StatusCode::OK, "application/octet-stream", text))

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::bail;
+use skiff_ingress::proxy::CHECK_PATH;
 use skiff_settings::{Challenge, Settings};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -14,8 +15,6 @@ use crate::supervision::Plan;
 
 const TIME_MAX: Duration = Duration::from_secs(5);
 const ANSWER_BYTES_MAX: u64 = 4096;
-/// Answered by the proxy with a word that only this box knows.
-const CHALLENGE_PATH: &str = "/.well-known/acme-challenge/skiff-check";
 
 /// One thing that was tried.
 enum Finding {
@@ -131,7 +130,7 @@ async fn http(paths: &Paths, name: &str) -> Finding {
     };
     match fetch(name, 80).await {
         Ok(answer) if answer.ends_with(&expected) => {
-            Finding::Good(format!("http-01: http://{name}{CHALLENGE_PATH} comes to this box"))
+            Finding::Good(format!("http-01: http://{name}{CHECK_PATH} comes to this box"))
         }
         Ok(answer) => {
             let first = answer.lines().next().unwrap_or_default().to_owned();
@@ -170,7 +169,7 @@ async fn fetch(name: &str, port: u16) -> std::io::Result<String> {
 async fn exchange(address: SocketAddr, host: &str) -> std::io::Result<String> {
     let work = async {
         let mut stream = TcpStream::connect(address).await?;
-        let request = format!("GET {CHALLENGE_PATH} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        let request = format!("GET {CHECK_PATH} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await?;
         let mut answer = Vec::new();
         stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer).await?;
