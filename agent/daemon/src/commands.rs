@@ -11,6 +11,7 @@ mod images;
 mod ingress;
 mod ingress_proxy;
 mod kubeconfig;
+mod slots;
 mod status;
 mod up;
 
@@ -67,6 +68,9 @@ enum Command {
     /// Serve what the agent says: started by it
     #[command(hide = true)]
     IngressProxy(ingress_proxy::Arguments),
+    /// Show the two systems on the disk of an appliance, and start the other one
+    #[command(after_help = "Examples:\n  skiff slots\n  skiff slots boot-other --reboot")]
+    Slots(slots::Arguments),
     /// Check a settings file
     #[command(after_help = "Examples:\n  skiff check /etc/skiff/skiff.toml")]
     Check {
@@ -92,6 +96,7 @@ pub fn run(command: CommandLine) -> anyhow::Result<()> {
         Command::Images(arguments) => images::run(&arguments),
         Command::Ingress(arguments) => ingress::run(&arguments),
         Command::IngressProxy(arguments) => ingress_proxy::run(&arguments),
+        Command::Slots(arguments) => slots::run(&arguments),
         Command::Check { file } => check::run(&file),
         Command::Version => {
             println!("skiff {}\nKubernetes {}", env!("CARGO_PKG_VERSION"), skiff_apiserver::git_version());
