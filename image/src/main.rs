@@ -66,6 +66,7 @@ fn main() -> std::process::ExitCode {
 
 fn build(arguments: &Arguments) -> anyhow::Result<()> {
     run::require_tools(arguments.arch)?;
+    run::enable_emulation(arguments.arch)?;
     let epoch = run::source_date_epoch()?;
     let work = std::path::absolute(&arguments.work)?.join(arguments.arch.name());
     run::fresh_dir(&work)?;

@@ -45,6 +45,25 @@ pub fn require_tools(arch: Arch) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Lets the kernel start programs of another processor through QEMU, where it does not yet.
+pub fn enable_emulation(arch: Arch) -> anyhow::Result<()> {
+    const MISC: &str = "/proc/sys/fs/binfmt_misc";
+    let Some(name) = arch.emulator().and_then(|program| program.strip_suffix("-static")) else { return Ok(()) };
+    if !Path::new(MISC).join("register").exists() {
+        run("mount", ["-t", "binfmt_misc", "binfmt_misc", MISC])?;
+    }
+    if Path::new(MISC).join(name).exists() {
+        return Ok(());
+    }
+    // Newer packages bring the line that systemd registers at boot, older ones a database of their own.
+    match std::fs::read_to_string(format!("/usr/lib/binfmt.d/{name}.conf")) {
+        Ok(line) => {
+            std::fs::write(Path::new(MISC).join("register"), line.trim()).context("cannot register the emulator")
+        }
+        Err(_) => run("update-binfmts", ["--enable", name]).map(drop),
+    }
+}
+
 /// Runs a program to its end; its output is part of the error if it fails.
 pub fn run<S: AsRef<OsStr>>(program: &str, arguments: impl IntoIterator<Item = S>) -> anyhow::Result<String> {
     command(Command::new(program).args(arguments))

@@ -48,6 +48,26 @@ pub const TESTS: &[Needed] = &[
     needed("/usr/lib/python3/dist-packages/websockets", "python3-websockets"),
 ];
 
+/// To build an image.
+pub const IMAGE: &[Needed] = &[
+    needed("/usr/bin/mmdebstrap", "mmdebstrap"),
+    needed("/usr/share/keyrings/debian-archive-keyring.gpg", "debian-archive-keyring"),
+    needed("/usr/bin/mksquashfs", "squashfs-tools"),
+    needed("/usr/sbin/veritysetup", "cryptsetup-bin"),
+    needed("/usr/sbin/sfdisk", "fdisk"),
+    needed("/usr/sbin/mkfs.vfat", "dosfstools"),
+    needed("/usr/bin/mcopy", "mtools"),
+    needed("/usr/bin/zstd", "zstd"),
+    needed("/usr/bin/ssh-keygen", "openssh-client"),
+    needed("/usr/bin/openssl", "openssl"),
+    needed("/usr/bin/unshare", "util-linux"),
+    needed("/usr/bin/qemu-aarch64-static", "qemu-user-static"),
+];
+
+/// To build the agent for arm64 with this machine's Rust.
+pub const CROSS: &[Needed] =
+    &[needed("/usr/bin/aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu"), needed("/usr/bin/cmake", "cmake")];
+
 /// To run the benchmarks' peers.
 pub const BENCHMARKS: &[Needed] = &[
     needed("/usr/bin/etcd", "etcd-server"),

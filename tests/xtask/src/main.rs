@@ -1,6 +1,7 @@
-//! The project's own commands: `cargo xtask up`, `down`, `test`, `bench`.
+//! The project's own commands: `cargo xtask up`, `down`, `test`, `image`, `bench`.
 
 mod bench;
+mod image;
 mod test;
 mod up;
 mod workspace;
@@ -22,6 +23,8 @@ enum Command {
     Down,
     /// Everything CI runs
     Test(test::Arguments),
+    /// Build the flashable image
+    Image(image::Arguments),
     /// Measure, beside peers where there are any
     Bench(bench::Arguments),
 }
@@ -31,6 +34,7 @@ fn main() -> std::process::ExitCode {
         Command::Up(arguments) => up::run(&arguments),
         Command::Down => up::down(),
         Command::Test(arguments) => test::run(&arguments),
+        Command::Image(arguments) => image::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
     };
     match result {

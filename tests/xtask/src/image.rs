@@ -1,0 +1,209 @@
+//! `cargo xtask image`: the agent for a processor, and the image around it.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use skiff_tests::{command, prerequisites};
+
+use crate::workspace::{self, Profile};
+
+/// Rust's word for the processor of `--arch arm64`.
+const ARM64: &str = "aarch64-unknown-linux-gnu";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Arch {
+    Amd64,
+    Arm64,
+}
+
+impl Arch {
+    pub const HERE: Self = if cfg!(target_arch = "aarch64") { Self::Arm64 } else { Self::Amd64 };
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Amd64 => "amd64",
+            Self::Arm64 => "arm64",
+        }
+    }
+}
+
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// The processor the image is for
+    #[arg(long, value_enum, default_value_t = Arch::HERE)]
+    arch: Arch,
+    /// Build a second time from nothing and compare
+    #[arg(long)]
+    check_reproducible: bool,
+    /// The Ed25519 key (OpenSSH) that signs
+    #[arg(long)]
+    sign_key: Option<PathBuf>,
+    /// Where Debian's packages come from
+    #[arg(long)]
+    mirror: Option<String>,
+}
+
+pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    workspace::require_root()?;
+    let more = [
+        arguments.sign_key.as_ref().map(|key| ["--sign-key".to_owned(), key.display().to_string()]),
+        arguments.mirror.as_ref().map(|mirror| ["--mirror".to_owned(), mirror.clone()]),
+    ];
+    let more: Vec<String> = more.into_iter().flatten().flatten().collect();
+    let dist = workspace::root().join("dist");
+    let image = build(arguments.arch, Profile::Release, &dist, &more)?;
+    if arguments.check_reproducible {
+        println!("building again, to compare");
+        let again = workspace::target().join("image/again");
+        let second = build(arguments.arch, Profile::Release, &again, &more)?;
+        let same = std::fs::read(&image)? == std::fs::read(&second)?;
+        if !same {
+            bail!("the two images differ: {} and {}", image.display(), second.display());
+        }
+        println!("the two images are bit for bit the same");
+        std::fs::remove_dir_all(again)?;
+    }
+    Ok(())
+}
+
+/// Builds what is missing and returns the compressed image.
+pub fn build(arch: Arch, profile: Profile, output: &Path, more: &[String]) -> anyhow::Result<PathBuf> {
+    prerequisites::ensure(&[prerequisites::IMAGE])?;
+    let host_agent = workspace::build_agent(profile)?;
+    let agent = if arch == Arch::HERE { host_agent.clone() } else { cross_build(arch)? };
+    let text = |path: &Path| path.display().to_string();
+    let target = workspace::target();
+    let arguments =
+        ["run", "--quiet", "--package", "skiff-image", "--", "build", "--arch", arch.name()].map(str::to_owned);
+    let paths = [
+        ["--agent".to_owned(), text(&agent)],
+        ["--host-agent".to_owned(), text(&host_agent)],
+        ["--output".to_owned(), text(output)],
+        ["--work".to_owned(), text(&target.join("image"))],
+    ];
+    let all: Vec<String> =
+        arguments.into_iter().chain(paths.into_iter().flatten()).chain(more.iter().cloned()).collect();
+    workspace::cargo(&all.iter().map(String::as_str).collect::<Vec<_>>())?;
+    let version = env!("CARGO_PKG_VERSION");
+    Ok(output.join(format!("skiff-{version}-{}.img.zst", arch.name())))
+}
+
+/// The agent for another processor than this machine's.
+fn cross_build(arch: Arch) -> anyhow::Result<PathBuf> {
+    if arch != Arch::Arm64 {
+        bail!("the agent can be built for {} on such a machine only", arch.name());
+    }
+    let sysroot = sysroot(arch)?;
+    let libraries = command::run("rustc", ["--print", "target-libdir", "--target", ARM64])?;
+    let target = workspace::target().join("cross");
+    std::fs::create_dir_all(&target)?;
+    if Path::new(libraries.trim()).is_dir() {
+        prerequisites::ensure(&[prerequisites::CROSS])?;
+        cargo_build("", &workspace::root(), &sysroot, &target)?;
+    } else {
+        println!("this machine's Rust cannot build for {ARM64} (rustup target add would): taking Debian's");
+        build_in_debian(&sysroot, &target)?;
+    }
+    Ok(target.join(ARM64).join("release/skiff"))
+}
+
+/// The C library and headers of the image's Debian, so that the agent needs no newer ones.
+fn sysroot(arch: Arch) -> anyhow::Result<PathBuf> {
+    let dir = workspace::target().join(format!("image/sysroot-{}", arch.name()));
+    if dir.join("usr/include").is_dir() {
+        return Ok(dir);
+    }
+    println!("unpacking Debian's libraries for {}", arch.name());
+    let parent = dir.parent().context("the target directory")?;
+    std::fs::create_dir_all(parent)?;
+    let architectures = format!("--architectures={}", arch.name());
+    let include = "--include=libc6-dev,libgcc-14-dev,libstdc++-14-dev,linux-libc-dev";
+    let place = dir.display().to_string();
+    command::run(
+        "mmdebstrap",
+        [
+            "--variant=extract",
+            "--mode=root",
+            "--format=directory",
+            "--quiet",
+            &architectures,
+            include,
+            "trixie",
+            &place,
+        ],
+    )?;
+    Ok(dir)
+}
+
+/// A shell script, run where `prefix` says: the same for this machine and for Debian's Rust.
+fn cargo_script(project: &Path, sysroot: &Path, target: &Path) -> String {
+    format!(
+        "export CARGO_TARGET_DIR='{target}' CC_aarch64_unknown_linux_gnu=aarch64-linux-gnu-gcc \
+         AR_aarch64_unknown_linux_gnu=aarch64-linux-gnu-ar CFLAGS_aarch64_unknown_linux_gnu=--sysroot='{sysroot}' \
+         CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc \
+         CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUSTFLAGS='-C link-arg=--sysroot={sysroot}'\n\
+         cd '{project}' && exec cargo build --locked --release --target {ARM64} --package skiff-daemon",
+        target = target.display(),
+        sysroot = sysroot.display(),
+        project = project.display(),
+    )
+}
+
+fn cargo_build(prefix: &str, project: &Path, sysroot: &Path, target: &Path) -> anyhow::Result<()> {
+    let script = format!("{prefix}{}", cargo_script(project, sysroot, target));
+    let status = std::process::Command::new("sh").args(["-c", &script]).status()?;
+    if status.success() { Ok(()) } else { bail!("the agent was not built for {ARM64}: {status}") }
+}
+
+/// Debian's newest Rust in a root of its own; mounts go with the namespace they are made in.
+fn build_in_debian(sysroot: &Path, target: &Path) -> anyhow::Result<()> {
+    let root = workspace::target().join("image/rust");
+    if !root.join("usr/bin/cargo").exists() {
+        println!("unpacking Debian's Rust with the libraries for {ARM64}");
+        let place = root.display().to_string();
+        let include = "--include=rustc,cargo,libstd-rust-dev:arm64,gcc-aarch64-linux-gnu,g++-aarch64-linux-gnu,gcc,\
+                       libc6-dev,libc6-dev:arm64,cmake,make,ca-certificates";
+        let arguments = [
+            "--architectures=amd64,arm64",
+            "--variant=minbase",
+            "--mode=root",
+            "--format=directory",
+            "--quiet",
+            "--aptopt=Acquire::Check-Valid-Until \"false\"",
+            "--aptopt=APT::Install-Recommends \"false\"",
+            include,
+            "forky",
+            &place,
+            "deb http://deb.debian.org/debian forky main",
+        ];
+        command::run("mmdebstrap", arguments)?;
+    }
+    workspace::cargo(&["fetch", "--locked", "--target", ARM64])?;
+    let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+    let home =
+        home.or_else(|| std::env::home_dir().map(|dir| dir.join(".cargo"))).context("where cargo keeps its files")?;
+    let inside = cargo_script("/project".as_ref(), "/sysroot".as_ref(), "/target".as_ref());
+    let script = root.join("build.sh");
+    std::fs::write(
+        &script,
+        format!("#!/bin/sh\nexport CARGO_HOME=/cargo CARGO_NET_OFFLINE=true HOME=/root\n{inside}\n"),
+    )?;
+    let mounts = [
+        (workspace::root(), "project"),
+        (sysroot.to_owned(), "sysroot"),
+        (target.to_owned(), "target"),
+        (home, "cargo"),
+    ];
+    let mut outside = String::from("set -e\n");
+    for (from, name) in mounts {
+        let to = root.join(name);
+        std::fs::create_dir_all(&to)?;
+        outside += &format!("mount --bind '{}' '{}'\n", from.display(), to.display());
+    }
+    outside += &format!(
+        "mount -t proc proc '{0}/proc'\nexec chroot '{0}' /usr/bin/env -i PATH=/usr/sbin:/usr/bin sh /build.sh\n",
+        root.display()
+    );
+    let status = std::process::Command::new("unshare").args(["--mount", "sh", "-c", &outside]).status()?;
+    if status.success() { Ok(()) } else { bail!("the agent was not built for {ARM64}: {status}") }
+}
