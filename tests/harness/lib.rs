@@ -8,6 +8,7 @@ pub mod certificate;
 pub mod command;
 pub mod daemon;
 pub mod images;
+pub mod machine;
 pub mod prerequisites;
 pub mod registry;
 pub mod running_box;
