@@ -203,7 +203,7 @@ impl Settings {
     /// Parses `text`; `path` only names it in errors.
     pub fn parse(path: &Path, text: &str) -> Result<Self, SettingsError> {
         let invalid = |message: String| SettingsError::Invalid { path: path.to_owned(), message };
-        let settings: Self = toml::from_str(text).map_err(|error| invalid(error.to_string().trim_end().to_owned()))?;
+        let settings: Self = toml::from_str(text).map_err(|error| invalid(describe(text, &error)))?;
         match settings.conflicts().into_iter().next() {
             Some(conflict) => Err(invalid(conflict.message)),
             None => Ok(settings),
@@ -256,6 +256,21 @@ impl Settings {
         }
         found
     }
+}
+
+/// What is wrong and where, with the line; but a line that may hold a secret is not shown.
+fn describe(text: &str, error: &toml::de::Error) -> String {
+    let line = error.span().map_or(0, |span| text[..span.start].matches('\n').count());
+    let is_secret = |line: &str| ["password_hash", "hmac_key", "tsig_secret"].iter().any(|key| line.contains(key));
+    if !text.lines().nth(line).is_some_and(is_secret) {
+        return error.to_string().trim_end().to_owned();
+    }
+    let message = match error.message() {
+        // It names the value.
+        message if message.starts_with("invalid type") => "a secret is a text in quotes",
+        message => message,
+    };
+    format!("line {}: {message}", line + 1)
 }
 
 impl Network {

@@ -243,3 +243,12 @@ fn bad_host_settings() {
         skiff.toml: acme.account_hmac_key and acme.account_hmac_key_file are both given: keep one
         this is not base64, as the DNS server shows it: copy it again"#]].assert_eq(&errors.join("\n"));
 }
+
+#[test]
+fn a_refused_password_is_not_repeated() {
+    for value in ["\"hunter2\"", "42424242", "'hunter2"] {
+        let error = Settings::parse("x".as_ref(), &format!("[host.admin]\npassword_hash = {value}\n")).unwrap_err();
+        let error = error.to_string();
+        assert!(error.contains("line 2") && !error.contains("hunter2") && !error.contains("4242"), "{error}");
+    }
+}
