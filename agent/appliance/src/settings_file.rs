@@ -10,10 +10,11 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::net::IpAddr;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use skiff_settings::Settings;
+use skiff_settings::{InterfaceAddress, Settings};
 use toml::{Table, Value};
 
 use statements::{Content, Statement};
@@ -481,4 +482,76 @@ fn scrub(bytes: &[u8], raw: &[Range<usize>], reader: &Reader, today: &str) -> Op
         }
     }
     Some(scrubbed)
+}
+
+/// The file with another address of the box, or none; everything else byte for byte as it was.
+pub fn with_network(
+    bytes: &[u8],
+    address: Option<InterfaceAddress>,
+    gateway: Option<IpAddr>,
+    dns: &[IpAddr],
+) -> Vec<u8> {
+    const TABLE: &str = "host.network";
+    let raw = raw_lines(bytes);
+    let lines: Vec<String> = raw.iter().map(|range| text_of(&bytes[range.clone()], range.start)).collect();
+    let end = if raw.first().is_some_and(|line| bytes[line.clone()].ends_with(b"\r\n")) { "\r\n" } else { "\n" };
+    let mut header: Option<Vec<String>> = Some(Vec::new());
+    let (mut dropped, mut insert_after) = (BTreeSet::new(), None);
+    for statement in statements::parse(&lines) {
+        match statement.content {
+            Content::Header(path) => {
+                if path.join(".") == TABLE {
+                    insert_after = Some(statement.lines.start);
+                }
+                header = Some(path);
+            }
+            Content::Broken { is_header: true, .. } => header = None,
+            Content::Broken { is_header: false, key, .. } => {
+                let in_table = header.as_ref().is_some_and(|path| path.join(".") == TABLE);
+                if in_table && key.is_some_and(|key| is_of_address(&format!("{TABLE}.{key}"))) {
+                    dropped.extend(statement.lines);
+                }
+            }
+            Content::Entry { key, .. } => {
+                let path = header.iter().flatten().chain(&key).cloned().collect::<Vec<_>>().join(".");
+                if header.is_some() && (path == TABLE || is_of_address(&path)) {
+                    dropped.extend(statement.lines);
+                }
+            }
+        }
+    }
+    let mut own = String::new();
+    if let Some(address) = address {
+        own.push_str(&format!("address = \"{address}\"{end}"));
+    }
+    if let Some(gateway) = gateway {
+        own.push_str(&format!("gateway = \"{gateway}\"{end}"));
+    }
+    if !dns.is_empty() {
+        let quoted: Vec<String> = dns.iter().map(|server| format!("\"{server}\"")).collect();
+        own.push_str(&format!("dns = [{}]{end}", quoted.join(", ")));
+    }
+    let mut text = Vec::with_capacity(bytes.len() + own.len());
+    for (at, range) in raw.iter().enumerate() {
+        if !dropped.contains(&at) {
+            text.extend_from_slice(&bytes[range.clone()]);
+        }
+        if insert_after == Some(at) {
+            if !text.ends_with(b"\n") {
+                text.extend_from_slice(end.as_bytes());
+            }
+            text.extend_from_slice(own.as_bytes());
+        }
+    }
+    if insert_after.is_none() && !own.is_empty() {
+        if !text.is_empty() && !text.ends_with(b"\n") {
+            text.extend_from_slice(end.as_bytes());
+        }
+        text.extend_from_slice(format!("{end}[{TABLE}]{end}{own}").as_bytes());
+    }
+    text
+}
+
+fn is_of_address(path: &str) -> bool {
+    ["host.network.address", "host.network.gateway", "host.network.dns"].contains(&path)
 }

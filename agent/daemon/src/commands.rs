@@ -7,10 +7,13 @@ use clap::{CommandFactory, Parser, Subcommand};
 mod check;
 mod client;
 mod down;
+mod factory_reset;
+mod host;
 mod images;
 mod ingress;
 mod ingress_proxy;
 mod kubeconfig;
+mod screen;
 mod status;
 mod up;
 
@@ -67,6 +70,15 @@ enum Command {
     /// Serve what the agent says: started by it
     #[command(hide = true)]
     IngressProxy(ingress_proxy::Arguments),
+    /// Delete everything on a box that Skiff brought, at the next boot
+    #[command(after_help = "Examples:\n  skiff factory-reset --yes")]
+    FactoryReset(factory_reset::Arguments),
+    /// Bring the machine to what the settings say: run at each boot
+    #[command(hide = true)]
+    Host(host::Arguments),
+    /// Serve the box's own screen and serial lines
+    #[command(hide = true)]
+    Screen(screen::Arguments),
     /// Check a settings file
     #[command(after_help = "Examples:\n  skiff check /etc/skiff/skiff.toml")]
     Check {
@@ -92,6 +104,9 @@ pub fn run(command: CommandLine) -> anyhow::Result<()> {
         Command::Images(arguments) => images::run(&arguments),
         Command::Ingress(arguments) => ingress::run(&arguments),
         Command::IngressProxy(arguments) => ingress_proxy::run(&arguments),
+        Command::FactoryReset(arguments) => factory_reset::run(&arguments),
+        Command::Host(arguments) => host::run(&arguments),
+        Command::Screen(arguments) => screen::run(&arguments),
         Command::Check { file } => check::run(&file),
         Command::Version => {
             println!("skiff {}\nKubernetes {}", env!("CARGO_PKG_VERSION"), skiff_apiserver::git_version());

@@ -55,23 +55,8 @@ impl Host {
     }
 
     pub(crate) fn check(&self, found: &mut Vec<Conflict>) {
-        let network = &self.network;
-        match (&network.address, network.gateway) {
-            (None, Some(_)) => found.push(Conflict::new(
-                &["host.network.gateway"],
-                "a gateway without an address has no effect: DHCP names the gateway; set host.network.address too, or \
-                 remove host.network.gateway",
-            )),
-            (Some(address), Some(gateway)) if !address.reaches(gateway) => found.push(Conflict::new(
-                &["host.network.gateway"],
-                format!(
-                    "host.network.gateway = \"{gateway}\" is not in the network of host.network.address = \
-                     \"{address}\": the box could not reach it"
-                ),
-            )),
-            (Some(_), Some(_)) | (None | Some(_), None) => {}
-        }
-        for (key, count) in [("host.ntp", self.ntp.len()), ("host.network.dns", network.dns.len())] {
+        found.extend(self.network.conflict());
+        for (key, count) in [("host.ntp", self.ntp.len()), ("host.network.dns", self.network.dns.len())] {
             if count > SERVERS_MAX {
                 found.push(Conflict::new(&[key], format!("{key} has {count} entries: at most {SERVERS_MAX} are used")));
             }
@@ -80,6 +65,27 @@ impl Host {
         if keys > SSH_KEYS_MAX {
             let message = format!("host.admin.ssh_keys has {keys} keys: allowed are {SSH_KEYS_MAX}");
             found.push(Conflict::new(&["host.admin.ssh_keys"], message));
+        }
+    }
+}
+
+impl HostNetwork {
+    /// Values that do not fit together.
+    pub fn conflict(&self) -> Option<Conflict> {
+        match (&self.address, self.gateway) {
+            (None, Some(_)) => Some(Conflict::new(
+                &["host.network.gateway"],
+                "a gateway without an address has no effect: DHCP names the gateway; set host.network.address too, or \
+                 remove host.network.gateway",
+            )),
+            (Some(address), Some(gateway)) if !address.reaches(gateway) => Some(Conflict::new(
+                &["host.network.gateway"],
+                format!(
+                    "host.network.gateway = \"{gateway}\" is not in the network of host.network.address = \
+                     \"{address}\": the box could not reach it"
+                ),
+            )),
+            (Some(_), Some(_)) | (None | Some(_), None) => None,
         }
     }
 }
