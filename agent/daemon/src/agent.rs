@@ -101,6 +101,8 @@ pub fn lock(paths: &Paths) -> anyhow::Result<Flock<std::fs::File>> {
 
 /// What `skiff down` and `skiff ingress` need to find everything again.
 fn write_settings(plan: &Plan) -> anyhow::Result<()> {
+    use std::io::Write;
+    use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
     let path = plan.paths.settings();
     let dir = path.parent().context("the settings are in a directory")?;
     std::fs::create_dir_all(dir)?;
@@ -111,7 +113,13 @@ fn write_settings(plan: &Plan) -> anyhow::Result<()> {
     if std::fs::read_to_string(&path).is_ok_and(|current| current == text) {
         return Ok(());
     }
-    std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
+    // Secrets may stand in the settings.
+    let file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path);
+    let written = file.and_then(|mut file| {
+        file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
+        file.write_all(text.as_bytes())
+    });
+    written.with_context(|| format!("cannot write {}", path.display()))
 }
 
 fn stop_on_signal(shutdown: CancellationToken) -> anyhow::Result<()> {

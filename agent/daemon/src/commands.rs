@@ -7,11 +7,14 @@ use clap::{CommandFactory, Parser, Subcommand};
 mod check;
 mod client;
 mod down;
+mod factory_reset;
+mod host;
 mod images;
 mod ingress;
 mod ingress_proxy;
 mod kubeconfig;
 mod slots;
+mod screen;
 mod status;
 mod up;
 
@@ -71,6 +74,15 @@ enum Command {
     /// Show the two systems on the disk of an appliance, and start the other one
     #[command(after_help = "Examples:\n  skiff slots\n  skiff slots boot-other --reboot")]
     Slots(slots::Arguments),
+    /// Delete everything on a box that Skiff brought, at the next boot
+    #[command(after_help = "Examples:\n  skiff factory-reset --yes")]
+    FactoryReset(factory_reset::Arguments),
+    /// Bring the machine to what the settings say: run at each boot
+    #[command(hide = true)]
+    Host(host::Arguments),
+    /// Serve the box's own screen and serial lines
+    #[command(hide = true)]
+    Screen(screen::Arguments),
     /// Check a settings file
     #[command(after_help = "Examples:\n  skiff check /etc/skiff/skiff.toml")]
     Check {
@@ -97,6 +109,9 @@ pub fn run(command: CommandLine) -> anyhow::Result<()> {
         Command::Ingress(arguments) => ingress::run(&arguments),
         Command::IngressProxy(arguments) => ingress_proxy::run(&arguments),
         Command::Slots(arguments) => slots::run(&arguments),
+        Command::FactoryReset(arguments) => factory_reset::run(&arguments),
+        Command::Host(arguments) => host::run(&arguments),
+        Command::Screen(arguments) => screen::run(&arguments),
         Command::Check { file } => check::run(&file),
         Command::Version => {
             println!("skiff {}\nKubernetes {}", env!("CARGO_PKG_VERSION"), skiff_apiserver::git_version());

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context, bail};
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use skiff_ingress::config as ingress;
-use skiff_settings::{AccessLog, AcmeDns, Challenge, Settings, TsigAlgorithm};
+use skiff_settings::{AccessLog, AcmeDns, Challenge, HmacKey, Settings, TsigAlgorithm, TsigSecret};
 
 use crate::paths::Paths;
 
@@ -59,6 +59,11 @@ impl Plan {
     pub fn names(&self) -> skiff_apiserver::Names {
         let domain = &self.settings.network.cluster_domain;
         let mut dns = vec!["localhost".to_owned(), self.node_name.clone()];
+        let host = &self.settings.host;
+        if host.name.is_some() {
+            dns.extend([host.name().to_owned(), format!("{}.local", host.name())]);
+        }
+        dns.extend(host.full_name());
         dns.extend(["kubernetes", "kubernetes.default", "kubernetes.default.svc"].map(str::to_owned));
         dns.push(format!("kubernetes.default.svc.{domain}"));
         let mut addresses = vec![IpAddr::from([127, 0, 0, 1]), self.node_address, self.service_network().api_address()];
@@ -167,7 +172,7 @@ impl Plan {
             node_name: self.node_name.clone(),
             node_address: self.node_address,
             class: settings.class.to_string(),
-            local_domain: settings.local_domain.to_string(),
+            local_domain: self.settings.local_domain().to_string(),
             cluster_domain: self.settings.network.cluster_domain.to_string(),
             proxy: ingress::ProxyConfig {
                 http: here(&settings.http),
@@ -193,23 +198,16 @@ pub fn acme(settings: &skiff_settings::Acme) -> anyhow::Result<Option<ingress::A
     if !settings.agree_to_terms {
         return Ok(None);
     }
-    let issuer = |directory: &str, profile, trust_root, id: &Option<String>, file: &Option<PathBuf>| {
-        let external_account = match (id, file) {
-            (Some(key_id), Some(file)) => {
-                // As CAs hand it out: base64url, RFC 8555, 7.3.4.
-                let hmac_key = secret(file, &BASE64_URL_SAFE_NO_PAD)?;
-                Some(ingress::ExternalAccount { key_id: key_id.clone(), hmac_key })
-            }
-            (Some(_) | None, _) => None,
-        };
-        anyhow::Ok(ingress::Issuer { directory: directory.to_owned(), trust_root, external_account, profile })
+    let issuer = |directory: &str, profile, trust_root, id: &Option<String>, key: Option<Vec<u8>>| {
+        let external_account =
+            id.clone().zip(key).map(|(key_id, hmac_key)| ingress::ExternalAccount { key_id, hmac_key });
+        ingress::Issuer { directory: directory.to_owned(), trust_root, external_account, profile }
     };
-    let (id, file) = (&settings.account_key_id, &settings.account_hmac_key_file);
-    let mut issuers =
-        vec![issuer(&settings.directory, settings.profile.clone(), settings.trust_root.clone(), id, file)?];
+    let (id, key) = (&settings.account_key_id, hmac_key(&settings.account_hmac_key, &settings.account_hmac_key_file)?);
+    let mut issuers = vec![issuer(&settings.directory, settings.profile.clone(), settings.trust_root.clone(), id, key)];
     if let Some(second) = &settings.fallback {
-        let (id, file) = (&second.account_key_id, &second.account_hmac_key_file);
-        issuers.push(issuer(&second.directory, second.profile.clone(), second.trust_root.clone(), id, file)?);
+        let (id, key) = (&second.account_key_id, hmac_key(&second.account_hmac_key, &second.account_hmac_key_file)?);
+        issuers.push(issuer(&second.directory, second.profile.clone(), second.trust_root.clone(), id, key));
     }
     let challenge = match settings.challenge {
         Challenge::Http01 => ingress::Challenge::Http01,
@@ -225,15 +223,16 @@ fn dns(settings: &AcmeDns) -> anyhow::Result<ingress::Dns> {
     match (&settings.hook, settings.server, &settings.zone) {
         (Some(program), _, _) => Ok(ingress::Dns::Hook { program: program.clone(), propagation_seconds }),
         (None, Some(server), Some(zone)) => {
-            let key = match (&settings.tsig_key, &settings.tsig_secret_file) {
-                (Some(name), Some(file)) => Some(ingress::TsigKey {
+            let inline = settings.tsig_secret.as_ref().map(TsigSecret::expose);
+            let key = match (&settings.tsig_key, secret(inline, &settings.tsig_secret_file, &BASE64_STANDARD)?) {
+                (Some(name), Some(secret)) => Some(ingress::TsigKey {
                     name: name.to_string(),
                     algorithm: match settings.tsig_algorithm {
                         TsigAlgorithm::HmacSha256 => ingress::TsigAlgorithm::HmacSha256,
                         TsigAlgorithm::HmacSha384 => ingress::TsigAlgorithm::HmacSha384,
                         TsigAlgorithm::HmacSha512 => ingress::TsigAlgorithm::HmacSha512,
                     },
-                    secret: secret(file, &BASE64_STANDARD)?,
+                    secret,
                 }),
                 (Some(_) | None, _) => None,
             };
@@ -243,11 +242,26 @@ fn dns(settings: &AcmeDns) -> anyhow::Result<ingress::Dns> {
     }
 }
 
-/// A secret that is kept in a file of its own, so that the settings can be shown around.
-fn secret(file: &std::path::Path, encoding: &impl base64::Engine) -> anyhow::Result<Vec<u8>> {
-    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-    let secret = encoding.decode(text.trim());
-    secret.with_context(|| format!("{} does not hold a secret in base64", file.display()))
+/// As CAs hand it out: base64url, RFC 8555, 7.3.4.
+fn hmac_key(inline: &Option<HmacKey>, file: &Option<PathBuf>) -> anyhow::Result<Option<Vec<u8>>> {
+    secret(inline.as_ref().map(HmacKey::expose), file, &BASE64_URL_SAFE_NO_PAD)
+}
+
+/// A secret from the settings, or from a file of its own, so that the settings can be shown around.
+fn secret(
+    inline: Option<&str>,
+    file: &Option<PathBuf>,
+    encoding: &impl base64::Engine,
+) -> anyhow::Result<Option<Vec<u8>>> {
+    match (inline, file) {
+        (Some(text), _) => Ok(Some(encoding.decode(text).context("a secret of the settings is not in base64")?)),
+        (None, Some(file)) => {
+            let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+            let secret = encoding.decode(text.trim());
+            Ok(Some(secret.with_context(|| format!("{} does not hold a secret in base64", file.display()))?))
+        }
+        (None, None) => Ok(None),
+    }
 }
 
 /// The machine's name as a node's name: lower case, as upstream's kubelet takes it.

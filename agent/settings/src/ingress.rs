@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
+use crate::Conflict;
 use crate::values::DnsName;
 
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
@@ -16,7 +17,8 @@ pub struct Ingress {
     pub metrics: Option<SocketAddr>,
     /// The name of the IngressClass.
     pub class: DnsName,
-    pub local_domain: DnsName,
+    /// The host's name below `local` if absent: [`crate::Settings::local_domain`].
+    pub local_domain: Option<DnsName>,
     /// Addresses and networks.
     pub trusted_proxies: Vec<String>,
     pub proxy_protocol: bool,
@@ -44,7 +46,7 @@ impl Default for Ingress {
             https: any(443),
             metrics: None,
             class: DnsName::constant("skiff"),
-            local_domain: DnsName::constant("skiff.local"),
+            local_domain: None,
             trusted_proxies: Vec::new(),
             proxy_protocol: false,
             access_log: AccessLog::Off,
@@ -56,27 +58,32 @@ impl Default for Ingress {
 }
 
 impl Ingress {
-    pub(crate) fn check(&self) -> Result<(), String> {
-        for network in &self.trusted_proxies {
-            let (address, length) = network.split_once('/').map_or((network.as_str(), None), |(a, l)| (a, Some(l)));
-            let most = match address.parse() {
-                Ok(IpAddr::V4(_)) => 32,
-                Ok(IpAddr::V6(_)) => 128,
-                Err(_) => return Err(bad_network(network)),
-            };
-            if length.is_some_and(|l| !l.parse::<u8>().is_ok_and(|l| l <= most)) {
-                return Err(bad_network(network));
-            }
+    pub(crate) fn check(&self, found: &mut Vec<Conflict>) {
+        if let Some(bad) = self.trusted_proxies.iter().find(|network| !is_network(network)) {
+            found.push(Conflict::new(&["ingress.trusted_proxies"], bad_network(bad)));
         }
         if self.proxy_protocol && self.trusted_proxies.is_empty() {
             let why = "only what ingress.trusted_proxies names may say who its client is";
-            return Err(format!("ingress.proxy_protocol = true has no effect: {why}"));
+            let message = format!("ingress.proxy_protocol = true has no effect: {why}");
+            found.push(Conflict::new(&["ingress.proxy_protocol"], message));
         }
         if self.enabled && self.http.is_empty() && self.https.is_empty() {
-            return Err("ingress.http and ingress.https are both empty: set ingress.enabled = false instead".to_owned());
+            found.push(Conflict::new(
+                &["ingress.http", "ingress.https"],
+                "ingress.http and ingress.https are both empty: set ingress.enabled = false instead",
+            ));
         }
-        Ok(())
     }
+}
+
+fn is_network(text: &str) -> bool {
+    let (address, length) = text.split_once('/').map_or((text, None), |(a, l)| (a, Some(l)));
+    let most = match address.parse() {
+        Ok(IpAddr::V4(_)) => 32,
+        Ok(IpAddr::V6(_)) => 128,
+        Err(_) => return false,
+    };
+    length.is_none_or(|l| l.parse::<u8>().is_ok_and(|l| l <= most))
 }
 
 fn bad_network(text: &str) -> String {

@@ -4,7 +4,9 @@
 //! read here but the file itself: the agent works out what is left empty (host name, addresses).
 
 mod acme;
+mod host;
 mod ingress;
+mod secrets;
 mod values;
 
 #[cfg(test)]
@@ -17,8 +19,10 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub use acme::{Acme, AcmeDns, AcmeFallback, Challenge, TsigAlgorithm};
+pub use host::{Admin, Host, HostNetwork, InterfaceAddress, ServerName, SshKey, Timezone};
 pub use ingress::{AccessLog, Ingress};
-pub use values::{Cidr, DnsName, InterfaceName, LogLevel, NodeName, PortRange};
+pub use secrets::{HmacKey, PasswordHash, TsigSecret};
+pub use values::{Cidr, DnsName, HostInterface, HostName, InterfaceName, LogLevel, NodeName, PortRange};
 
 /// The version of the format; raised when a key changes its meaning.
 pub const VERSION: u32 = 1;
@@ -35,10 +39,25 @@ pub enum SettingsError {
     Invalid { path: PathBuf, message: String },
 }
 
+/// Values that are possible each, and impossible together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conflict {
+    /// Without these the rest is possible.
+    pub keys: Vec<&'static str>,
+    pub message: String,
+}
+
+impl Conflict {
+    pub(crate) fn new(keys: &[&'static str], message: impl Into<String>) -> Self {
+        Self { keys: keys.to_vec(), message: message.into() }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
     pub version: u32,
+    pub host: Host,
     pub node: Node,
     pub api: Api,
     pub network: Network,
@@ -110,6 +129,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             version: VERSION,
+            host: Host::default(),
             node: Node::default(),
             api: Api::default(),
             network: Network::default(),
@@ -183,9 +203,11 @@ impl Settings {
     /// Parses `text`; `path` only names it in errors.
     pub fn parse(path: &Path, text: &str) -> Result<Self, SettingsError> {
         let invalid = |message: String| SettingsError::Invalid { path: path.to_owned(), message };
-        let settings: Self = toml::from_str(text).map_err(|error| invalid(error.to_string().trim_end().to_owned()))?;
-        settings.check().map_err(invalid)?;
-        Ok(settings)
+        let settings: Self = toml::from_str(text).map_err(|error| invalid(describe(text, &error)))?;
+        match settings.conflicts().into_iter().next() {
+            Some(conflict) => Err(invalid(conflict.message)),
+            None => Ok(settings),
+        }
     }
 
     /// The text of a file that means the same.
@@ -193,35 +215,32 @@ impl Settings {
         toml::to_string(self).expect("settings are tables of plain values")
     }
 
+    /// The domain of names in the home network.
+    pub fn local_domain(&self) -> DnsName {
+        match (&self.ingress.local_domain, &self.host.name) {
+            (Some(domain), _) => domain.clone(),
+            (None, Some(_)) => DnsName::constant(&format!("{}.local", self.host.name())),
+            (None, None) => DnsName::constant("skiff.local"),
+        }
+    }
+
     /// What no single value shows.
-    fn check(&self) -> Result<(), String> {
+    pub fn conflicts(&self) -> Vec<Conflict> {
+        let mut found = Vec::new();
         if self.version != VERSION {
-            return Err(format!(
+            let message = format!(
                 "version = {} is not known: this program reads version {VERSION}; a newer file needs a newer program",
                 self.version
-            ));
+            );
+            found.push(Conflict::new(&["version"], message));
         }
-        let network = &self.network;
-        if network.pod_cidr.overlaps(&network.service_cidr) {
-            return Err(format!(
-                "network.pod_cidr = \"{}\" and network.service_cidr = \"{}\" overlap: choose two separate networks",
-                network.pod_cidr, network.service_cidr
-            ));
-        }
-        let ranges = [
-            ("network.pod_cidr", network.pod_cidr.prefix_len, 8, 28),
-            ("network.service_cidr", network.service_cidr.prefix_len, 12, 28),
-        ];
-        for (key, length, low, high) in ranges {
-            if !(low..=high).contains(&length) {
-                return Err(format!("{key}: a prefix of /{length} is not possible: allowed are /{low} to /{high}"));
-            }
-        }
-        self.ingress.check()?;
-        self.acme.check()?;
-        let bounds: [(&str, u64, u64, u64); 8] = [
+        self.host.check(&mut found);
+        self.network.check(&mut found);
+        self.ingress.check(&mut found);
+        self.acme.check(&mut found);
+        let bounds: [(&'static str, u64, u64, u64); 8] = [
             ("node.max_pods", self.node.max_pods.into(), 1, 1000),
-            ("network.mtu", network.mtu.into(), 576, 9216),
+            ("network.mtu", self.network.mtu.into(), 576, 9216),
             ("ingress.body_mebibytes_max", self.ingress.body_mebibytes_max.into(), 1, 1 << 24),
             ("ingress.connections_max", self.ingress.connections_max.into(), 16, 1 << 20),
             ("runtime.log_file_mebibytes_max", self.runtime.log_file_mebibytes_max.into(), 1, 1024),
@@ -231,9 +250,47 @@ impl Settings {
         ];
         for (key, value, low, high) in bounds {
             if !(low..=high).contains(&value) {
-                return Err(format!("{key} = {value} is out of range: allowed are {low} to {high}"));
+                let message = format!("{key} = {value} is out of range: allowed are {low} to {high}");
+                found.push(Conflict::new(&[key], message));
             }
         }
-        Ok(())
+        found
+    }
+}
+
+/// What is wrong and where, with the line; but a line that may hold a secret is not shown.
+fn describe(text: &str, error: &toml::de::Error) -> String {
+    let line = error.span().map_or(0, |span| text[..span.start].matches('\n').count());
+    let is_secret = |line: &str| ["password_hash", "hmac_key", "tsig_secret"].iter().any(|key| line.contains(key));
+    if !text.lines().nth(line).is_some_and(is_secret) {
+        return error.to_string().trim_end().to_owned();
+    }
+    let message = match error.message() {
+        // It names the value.
+        message if message.starts_with("invalid type") => "a secret is a text in quotes",
+        message => message,
+    };
+    format!("line {}: {message}", line + 1)
+}
+
+impl Network {
+    fn check(&self, found: &mut Vec<Conflict>) {
+        if self.pod_cidr.overlaps(&self.service_cidr) {
+            let message = format!(
+                "network.pod_cidr = \"{}\" and network.service_cidr = \"{}\" overlap: choose two separate networks",
+                self.pod_cidr, self.service_cidr
+            );
+            found.push(Conflict::new(&["network.pod_cidr", "network.service_cidr"], message));
+        }
+        let ranges = [
+            ("network.pod_cidr", self.pod_cidr.prefix_len, 8, 28),
+            ("network.service_cidr", self.service_cidr.prefix_len, 12, 28),
+        ];
+        for (key, length, low, high) in ranges {
+            if !(low..=high).contains(&length) {
+                let message = format!("{key}: a prefix of /{length} is not possible: allowed are /{low} to /{high}");
+                found.push(Conflict::new(&[key], message));
+            }
+        }
     }
 }

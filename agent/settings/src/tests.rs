@@ -163,10 +163,92 @@ fn bad_ingress_and_acme_settings() {
         unknown variant `http-02`, expected one of `http-01`, `tls-alpn-01`, `dns-01`
         skiff.toml: acme.challenge = "dns-01" needs [acme.dns] with a server or a hook
         skiff.toml: acme.email is not one mail address
-        skiff.toml: acme.account_key_id and acme.account_hmac_key_file belong together
+        skiff.toml: acme.account_key_id and acme.account_hmac_key (or acme.account_hmac_key_file) belong together
         skiff.toml: acme.dns.hook is not an absolute path
         skiff.toml: acme.dns.server needs acme.dns.zone
         skiff.toml: [acme.dns] has both a server and a hook: keep one
-        skiff.toml: acme.dns.tsig_key and acme.dns.tsig_secret_file belong together
-        missing field `directory`"#]].assert_eq(&errors.join("\n"));
+        skiff.toml: acme.dns.tsig_key and acme.dns.tsig_secret (or acme.dns.tsig_secret_file) belong together
+        skiff.toml: acme.fallback.directory = "" is not the https:// address of a CA's directory"#]].assert_eq(&errors.join("\n"));
+}
+
+#[test]
+fn good_host_settings() {
+    let key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f you@laptop";
+    let text = format!(
+        "[host]\nname = \"cellar\"\ntimezone = \"Etc/GMT+1\"\ndomain = \"home.example.org\"\nntp = [\"ptbtime1.ptb.de\", \
+         \"fd00::1\"]\n[host.network]\ninterface = \"enp1s0\"\naddress = \"fd00::5/64\"\ngateway = \"fe80::1\"\n\
+         dns = [\"9.9.9.9\"]\n[host.admin]\nssh_keys = [\"{key}\"]\npassword_hash = \"$6$salt$0123456789012345\"\n"
+    );
+    let settings = Settings::parse("skiff.toml".as_ref(), &text).unwrap();
+    assert_eq!(settings.host.full_name().as_deref(), Some("cellar.home.example.org"));
+    assert_eq!(settings.local_domain().as_str(), "cellar.local");
+    assert_eq!(Settings::parse("x".as_ref(), &settings.to_toml()).unwrap(), settings);
+    assert!(!format!("{settings:?}").contains("salt"), "a hash is never shown");
+    assert_eq!(Settings::default().local_domain().as_str(), "skiff.local");
+}
+
+#[test]
+fn bad_host_settings() {
+    let error = |text: &str| Settings::parse("skiff.toml".as_ref(), text).unwrap_err().to_string();
+    let cases = [
+        "[host]\nname = \"Cellar\"",
+        "[host]\nname = \"cellar.home\"",
+        "[host]\ntimezone = \"../etc/shadow\"",
+        "[host]\nntp = [\"a b\"]",
+        "[host]\nntp = [\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\"]",
+        "[host.network]\ninterface = \"*\"",
+        "[host.network]\naddress = \"192.168.1.10\"",
+        "[host.network]\naddress = \"192.168.1.0/24\"",
+        "[host.network]\naddress = \"192.168.1.255/24\"",
+        "[host.network]\naddress = \"192.168.1.10/0\"",
+        "[host.network]\naddress = \"::1/64\"",
+        "[host.network]\ngateway = \"192.168.1.1\"",
+        "[host.network]\naddress = \"192.168.1.10/24\"\ngateway = \"192.168.2.1\"",
+        "[host.network]\naddress = \"192.168.1.10/24\"\ngateway = \"fe80::1\"",
+        "[host.admin]\nssh_keys = [\"ssh-dss AAAA\"]",
+        "[host.admin]\nssh_keys = [\"no-pty ssh-rsa AAAA\"]",
+        "[host.admin]\nssh_keys = [\"ssh-rsa\"]",
+        "[host.admin]\nssh_keys = [\"ssh-rsa AAAAC3NzaC1lZDI1NTE5AAAAIAAB\"]",
+        "[host.admin]\nssh_keys = [\"-----BEGIN OPENSSH PRIVATE KEY-----\"]",
+        "[host.admin]\npassword_hash = \"hunter2\"",
+        "[host.admin]\npassword_hash = \"$1$md5$0123456789012345678\"",
+        "[acme]\naccount_key_id = \"k\"\naccount_hmac_key = \"=\"",
+        "[acme]\naccount_key_id = \"k\"\naccount_hmac_key = \"aaaa\"\naccount_hmac_key_file = \"/x\"",
+        "[acme.dns]\nserver = \"127.0.0.1:53\"\nzone = \"a.b\"\ntsig_key = \"k\"\ntsig_secret = \"?\"",
+    ];
+    let errors: Vec<String> = cases.iter().map(|c| error(c).lines().last().unwrap_or_default().to_owned()).collect();
+    expect_test::expect![[r#"
+        "Cellar" is not a host name: at most 63 lower-case letters, digits and '-', without a dot (the domain is host.domain)
+        "cellar.home" is not a host name: at most 63 lower-case letters, digits and '-', without a dot (the domain is host.domain)
+        "../etc/shadow" is not a time zone such as "Europe/Zurich"
+        "a b" is not a server's name or address such as "ptbtime1.ptb.de"
+        skiff.toml: host.ntp has 9 entries: at most 8 are used
+        "*" is not the name of an interface such as "enp1s0"
+        "192.168.1.10" is not an address with its network's length such as "192.168.1.10/24"; at home it is mostly /24
+        "192.168.1.0/24" is not an address that a box can have: choose one of its network's hosts
+        "192.168.1.255/24" is not an address that a box can have: choose one of its network's hosts
+        "192.168.1.10/0" is not an address with its network's length such as "192.168.1.10/24"
+        "::1/64" is not an address that a box can have: choose one of its network's hosts
+        skiff.toml: a gateway without an address has no effect: DHCP names the gateway; set host.network.address too, or remove host.network.gateway
+        skiff.toml: host.network.gateway = "192.168.2.1" is not in the network of host.network.address = "192.168.1.10/24": the box could not reach it
+        skiff.toml: host.network.gateway = "fe80::1" is not in the network of host.network.address = "192.168.1.10/24": the box could not reach it
+        "ssh-dss" is not a type of public key: allowed are ssh-ed25519, ssh-rsa, ecdsa-sha2-nistp256, ecdsa-sha2-nistp384, ecdsa-sha2-nistp521, sk-ssh-ed25519@openssh.com, sk-ecdsa-sha2-nistp256@openssh.com
+        a key with options before it is not taken: remove what is before the key's type
+        the public key "ssh-rsa …" is damaged: copy the line of the .pub file again
+        the public key "ssh-rsa …" is damaged: copy the line of the .pub file again
+        this is a private key: never copy it anywhere; use the file that ends in .pub
+        this is not the hash of a password: never write the password itself here. `mkpasswd` or `openssl passwd -6` make a hash such as "$6$…"
+        this is not the hash of a password: never write the password itself here. `mkpasswd` or `openssl passwd -6` make a hash such as "$6$…"
+        this is not base64url without "=" at its end, as the CA hands it out: copy it again
+        skiff.toml: acme.account_hmac_key and acme.account_hmac_key_file are both given: keep one
+        this is not base64, as the DNS server shows it: copy it again"#]].assert_eq(&errors.join("\n"));
+}
+
+#[test]
+fn a_refused_password_is_not_repeated() {
+    for value in ["\"hunter2\"", "42424242", "'hunter2"] {
+        let error = Settings::parse("x".as_ref(), &format!("[host.admin]\npassword_hash = {value}\n")).unwrap_err();
+        let error = error.to_string();
+        assert!(error.contains("line 2") && !error.contains("hunter2") && !error.contains("4242"), "{error}");
+    }
 }

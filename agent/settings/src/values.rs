@@ -153,15 +153,32 @@ name!(
     "a name of at most 15 lower-case letters, digits and '-', starting with a letter"
 );
 
+name!(
+    /// A machine's name: one label of a DNS name.
+    HostName,
+    |text| is_dns_label(text) && text != "localhost",
+    "a host name: at most 63 lower-case letters, digits and '-', without a dot (the domain is host.domain)"
+);
+name!(
+    /// An interface of this machine, as the kernel calls it.
+    HostInterface,
+    |text| {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.len() <= 15 && text.chars().all(allowed)
+    },
+    "the name of an interface such as \"enp1s0\""
+);
+
 fn is_dns_name(text: &str) -> bool {
-    let label = |label: &str| {
-        let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
-        label.len() <= 63
-            && edge(label.chars().next())
-            && edge(label.chars().next_back())
-            && label.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
-    };
-    text.len() <= 253 && text.split('.').all(label)
+    text.len() <= 253 && text.split('.').all(is_dns_label)
+}
+
+fn is_dns_label(text: &str) -> bool {
+    let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
+    text.len() <= 63
+        && edge(text.chars().next())
+        && edge(text.chars().next_back())
+        && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]

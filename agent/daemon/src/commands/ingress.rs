@@ -129,7 +129,8 @@ fn assemble(
     connections: usize,
     proxy: Option<String>,
 ) -> Report {
-    let local = settings.ingress.local_domain.as_str();
+    let local = settings.local_domain();
+    let local = local.as_str();
     let (table, problems, ours) = report::plan(objects, acme, local, settings.network.cluster_domain.as_str());
     let certificates = acme.map_or_else(Vec::new, |acme| {
         certificates::report(&wanted::wanted(&ours, acme, local), &objects.secrets, Timestamp::now())

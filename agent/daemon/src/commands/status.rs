@@ -24,9 +24,9 @@ pub enum Output {
 }
 
 #[derive(Serialize)]
-struct Status {
+pub struct Status {
     node: String,
-    ready: bool,
+    pub ready: bool,
     version: String,
     kubernetes: String,
     runtime: String,
@@ -35,7 +35,7 @@ struct Status {
     uptime_seconds: Option<u64>,
     agent_memory_bytes: Option<u64>,
     pods: Pods,
-    problems: Vec<String>,
+    pub problems: Vec<String>,
 }
 
 #[derive(Default, Serialize)]
@@ -57,7 +57,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn collect(paths: &Paths) -> anyhow::Result<Status> {
+pub async fn collect(paths: &Paths) -> anyhow::Result<Status> {
     let mut client = Client::connect(paths).await?;
     let nodes = client.get("/api/v1/nodes").await?;
     let pods = client.get("/api/v1/pods").await?;
@@ -81,8 +81,17 @@ async fn collect(paths: &Paths) -> anyhow::Result<Status> {
         uptime_seconds: uptime(pid.trim()),
         agent_memory_bytes: resident(pid.trim()),
         pods: count(&pods, node),
-        problems: problems(conditions, &pods).into_iter().chain(ingress).collect(),
+        problems: host_problems().into_iter().chain(problems(conditions, &pods)).chain(ingress).collect(),
     })
+}
+
+/// What is wrong with the machine below the box, where Skiff brought the system.
+pub fn host_problems() -> Vec<String> {
+    let paths = skiff_appliance::paths::Paths::new("/".as_ref());
+    let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+    let settings = read(paths.settings_errors()).lines().map(|line| format!("skiff.toml: {line}")).collect::<Vec<_>>();
+    let slots = read(paths.slot_problem()).lines().map(|line| format!("system: {line}")).collect::<Vec<_>>();
+    settings.into_iter().chain(slots).collect()
 }
 
 fn items(value: &Value) -> &[Value] {

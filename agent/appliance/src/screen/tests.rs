@@ -1,0 +1,63 @@
+//! Frames as they look.
+
+use expect_test::{Expect, expect};
+use proptest::prelude::*;
+
+use super::*;
+
+fn view() -> View {
+    View {
+        name: "cellar".to_owned(),
+        version: "0.1.0".to_owned(),
+        addresses: vec!["192.168.1.10".parse().unwrap(), "fd00::5".parse().unwrap()],
+        state: State::Ready,
+        code: Some("7KQ2-M4XD".to_owned()),
+        has_ssh: false,
+        ca_fingerprint: None,
+        problems: Vec::new(),
+    }
+}
+
+fn check(view: &View, expected: Expect) {
+    expected.assert_eq(&(render(view).join("\n") + "\n"));
+}
+
+#[test]
+fn a_box_that_starts() {
+    let nothing = View { addresses: Vec::new(), state: State::Starting, code: None, ..view() };
+    check(&nothing, expect![[""]]);
+}
+
+#[test]
+fn a_box_that_is_ready() {
+    check(&view(), expect![[""]]);
+}
+
+#[test]
+fn a_box_with_everything() {
+    let fingerprint = (0..32).map(|n| format!("{n:02X}")).collect::<Vec<_>>().join(":");
+    let problem = "line 3: host.network.address: \"192.168.1.10\" is not an address with its network's length such as \
+                   \"192.168.1.10/24\"; at home it is mostly /24";
+    let everything = View {
+        has_ssh: true,
+        ca_fingerprint: Some(fingerprint),
+        problems: vec![problem.to_owned(), "pod default/web: ImagePullBackOff: „x“ is not there…\u{1b}[2J".to_owned()],
+        ..view()
+    };
+    check(&everything, expect![[""]]);
+}
+
+#[test]
+fn an_agent_that_is_gone() {
+    let silent = View { state: State::Silent, problems: vec!["x".to_owned(); 9], ..view() };
+    check(&silent, expect![[""]]);
+}
+
+proptest! {
+    #[test]
+    fn every_frame_fits(name in "\\PC{0,200}", problems in prop::collection::vec("(?s).{0,400}", 0..12), code in ".{0,300}") {
+        for line in render(&View { name, problems, code: Some(code), ..view() }) {
+            prop_assert!(line.len() <= COLUMNS && line.bytes().all(|b| b == b' ' || b.is_ascii_graphic()), "{line:?}");
+        }
+    }
+}

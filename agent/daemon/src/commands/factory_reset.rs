@@ -1,0 +1,43 @@
+//! `skiff factory-reset`: asks for the reset that the next boot does.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, bail};
+use skiff_appliance::factory_reset;
+use skiff_appliance::paths::Paths;
+
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Really delete everything
+    #[arg(long)]
+    yes: bool,
+    /// Do not restart now: the reset is done at the next boot
+    #[arg(long)]
+    no_reboot: bool,
+    /// Where the machine's files are
+    #[arg(long, value_name = "DIR", default_value = "/", hide = true)]
+    root: PathBuf,
+}
+
+pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let paths = Paths::new(&arguments.root);
+    if !paths.marker().exists() {
+        bail!("Skiff did not bring this system: `skiff down --purge --yes` deletes the box and leaves the rest");
+    }
+    println!("The factory reset deletes at the next boot all that is in:");
+    for dir in factory_reset::REMOVED {
+        println!("  {dir}");
+    }
+    println!("Your settings file skiff.toml on the boot partition is kept.");
+    if !arguments.yes {
+        bail!("nothing was deleted: say --yes if you mean it");
+    }
+    factory_reset::request(&paths).context("the reset could not be asked for")?;
+    if arguments.no_reboot {
+        println!("restart the box to go on");
+        return Ok(());
+    }
+    let status = Command::new("systemctl").arg("reboot").status().context("cannot run systemctl")?;
+    if status.success() { Ok(()) } else { bail!("the box does not restart: do it by hand, the reset goes on then") }
+}
