@@ -17,6 +17,7 @@ use skiff_store::Embedded;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::containerd_unit;
 use crate::paths::Paths;
 use crate::supervision::Plan;
 
@@ -27,6 +28,7 @@ const RENEWAL_INTERVAL: Duration = Duration::from_secs(12 * 3600);
 
 pub async fn run(plan: Plan) -> anyhow::Result<()> {
     let _lock = lock(&plan.paths)?;
+    plan.paths.prepare_run_dir()?;
     write_settings(&plan)?;
     let started = std::time::Instant::now();
     let shutdown = CancellationToken::new();
@@ -167,7 +169,8 @@ async fn start_node(
         shutdown.clone(),
     ));
     skiff_network::prepare(&plan.network()).await?;
-    let supervisor = Supervisor::start(plan.runtime()).await.context("the container runtime did not start")?;
+    let unit = containerd_unit::find(plan).await;
+    let supervisor = Supervisor::start(plan.runtime(), unit).await.context("the container runtime did not start")?;
     let runtime: Arc<dyn Runtime> = Arc::new(plan.containerd());
     tasks.spawn({
         let shutdown = shutdown.clone();

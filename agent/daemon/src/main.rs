@@ -2,6 +2,7 @@
 
 mod agent;
 mod commands;
+mod containerd_unit;
 mod paths;
 mod supervision;
 

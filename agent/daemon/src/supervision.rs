@@ -119,7 +119,7 @@ impl Plan {
             log_file: paths.containerd_log(),
             cni_bin_dir: self.settings.runtime.cni_bin_dir.clone(),
             cni_conf_dir: paths.cni_conf(),
-            ..skiff_cri::Config::under(&paths.data_dir, &paths.data_dir.join("run"))
+            ..skiff_cri::Config::under(&paths.data_dir, &paths.run_dir)
         }
     }
 
