@@ -1,5 +1,5 @@
-//! The container runtime: what the node agent asks of it (a trait), containerd behind it, a supervisor for containerd
-//! where systemd is not there to do it, and an in-memory runtime for tests. It knows nothing of Kubernetes objects.
+//! The container runtime: what the node agent asks of it (a trait), containerd behind it, a supervisor that sees to it
+//! that containerd runs, and an in-memory runtime for tests. It knows nothing of Kubernetes objects.
 
 mod containerd;
 mod fake;
@@ -15,4 +15,4 @@ pub use containerd::Containerd;
 pub use fake::{FakeContainer, FakeRuntime};
 pub use pause::{PAUSE_IMAGE, files_archive, pause_archive};
 pub use runtime::{Error, Event, EventStream, Result, Runtime};
-pub use supervise::{Config, SuperviseError, Supervisor};
+pub use supervise::{Config, SuperviseError, Supervisor, Unit, UnitError, UnitState};

@@ -1,14 +1,11 @@
-//! Runs containerd where no service manager does: starts it in a session of its own, so that it outlives the agent;
-//! adopts the one that runs already; starts it again when it dies. Containers are never touched: their shims are
-//! processes of their own. On the appliance systemd has this duty instead.
+//! Sees to it that containerd runs: as a unit of the service manager where there is one for it, else as a process of
+//! ours. In both cases it outlives the agent, is started again when it dies, and its containers are never touched:
+//! their shims are processes of their own.
 
-use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -16,24 +13,19 @@ use crate::containerd::Containerd;
 use crate::pause::{PAUSE_IMAGE, pause_archive};
 use crate::runtime::Runtime;
 
+mod child;
 mod process;
 mod render;
+mod unit;
 
 pub use render::{OomScores, render};
+pub use unit::{Unit, UnitError, UnitState};
 
 use process::Running;
 
 /// A cold start of containerd on a slow card with many containers to load.
 const READY_TIMEOUT: Duration = Duration::from_secs(30);
 const READY_POLL: Duration = Duration::from_millis(20);
-/// After SIGTERM; containerd then has nothing left to do but close its database.
-const STOP_TIMEOUT: Duration = Duration::from_secs(10);
-const RESTART_DELAY_MIN: Duration = Duration::from_millis(200);
-const RESTART_DELAY_MAX: Duration = Duration::from_secs(30);
-/// A run as long as this makes the next restart quick again.
-const RESTART_RESET: Duration = Duration::from_secs(60);
-/// The log file is looked at this often; it grows slowly, as only warnings go there.
-const LOG_CHECK: Duration = Duration::from_secs(600);
 
 /// Where containerd is and what it may use. Two boxes on one machine differ in every directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -118,10 +110,12 @@ pub enum SuperviseError {
     Start { binary: PathBuf, source: std::io::Error },
     #[error("cannot watch the process {pid}")]
     Watch { pid: u32, source: std::io::Error },
-    #[error("containerd did not answer on {} within {} s; see {}", socket.display(), READY_TIMEOUT.as_secs(), log.display())]
-    NotReady { socket: PathBuf, log: PathBuf },
-    #[error("containerd ended at its start ({status}); see {}", log.display())]
-    Ended { status: String, log: PathBuf },
+    #[error("containerd did not answer on {} within {} s; see {log}", socket.display(), READY_TIMEOUT.as_secs())]
+    NotReady { socket: PathBuf, log: String },
+    #[error("containerd ended at its start ({status}); see {log}")]
+    Ended { status: String, log: String },
+    #[error("the service manager does not {verb} containerd")]
+    Unit { verb: &'static str, source: UnitError },
     #[error("cannot import the sandbox image")]
     SandboxImage { source: crate::runtime::Error },
 }
@@ -131,17 +125,36 @@ pub enum SuperviseError {
 pub struct Supervisor {
     config: Config,
     shutdown: CancellationToken,
-    watcher: JoinHandle<Option<Running>>,
+    backend: Backend,
+}
+
+#[derive(Debug)]
+enum Backend {
+    /// We keep it running.
+    Child(JoinHandle<Option<Running>>),
+    /// The service manager does; the task only says what happens.
+    Unit(Arc<dyn Unit>, JoinHandle<()>),
 }
 
 impl Supervisor {
-    /// Starts or adopts containerd, waits until it answers, and sees to the sandbox image.
-    pub async fn start(config: Config) -> Result<Self, SuperviseError> {
-        let running = ensure_running(&config).await?;
-        ensure_sandbox_image(&config).await?;
+    /// Starts or adopts containerd, waits until it answers, and sees to the sandbox image. With a `unit`, the service
+    /// manager starts it, with the configuration that is written here.
+    pub async fn start(config: Config, unit: Option<Arc<dyn Unit>>) -> Result<Self, SuperviseError> {
         let shutdown = CancellationToken::new();
-        let watcher = tokio::spawn(keep_running(config.clone(), running, shutdown.clone()));
-        Ok(Self { config, shutdown, watcher })
+        let backend = match unit {
+            Some(unit) => {
+                unit::ensure_running(&config, &*unit).await?;
+                ensure_sandbox_image(&config).await?;
+                let watcher = tokio::spawn(unit::report(config.clone(), Arc::clone(&unit), shutdown.clone()));
+                Backend::Unit(unit, watcher)
+            }
+            None => {
+                let running = child::ensure_running(&config).await?;
+                ensure_sandbox_image(&config).await?;
+                Backend::Child(tokio::spawn(child::keep_running(config.clone(), running, shutdown.clone())))
+            }
+        };
+        Ok(Self { config, shutdown, backend })
     }
 
     pub fn client(&self) -> Containerd {
@@ -151,53 +164,50 @@ impl Supervisor {
     /// Lets go of containerd without ending it, as at an update of the agent.
     pub async fn release(self) {
         self.shutdown.cancel();
-        let _ = self.watcher.await;
+        match self.backend {
+            Backend::Child(watcher) => drop(watcher.await),
+            Backend::Unit(_, watcher) => drop(watcher.await),
+        }
     }
 
     /// Ends containerd. Containers go on: their shims are not its children.
-    pub async fn stop(self) {
+    pub async fn stop(self) -> Result<(), SuperviseError> {
         self.shutdown.cancel();
-        if let Ok(Some(running)) = self.watcher.await {
-            terminate(running).await;
+        match self.backend {
+            Backend::Child(watcher) => {
+                if let Ok(Some(running)) = watcher.await {
+                    child::terminate(running).await;
+                }
+                let _ = std::fs::remove_file(self.config.pid_file());
+                Ok(())
+            }
+            Backend::Unit(unit, watcher) => {
+                let _ = watcher.await;
+                unit::stop(&*unit).await
+            }
         }
-        let _ = std::fs::remove_file(self.config.pid_file());
     }
 }
 
-async fn ensure_running(config: &Config) -> Result<Running, SuperviseError> {
+/// What containerd is started with, and whether the file has it already. A running containerd has read the file, so
+/// that it is ended before another is written: then a crash of ours at any point leaves no containerd with old settings.
+fn configuration(config: &Config) -> (String, Change) {
     let rendered = render(config, config.oom_scores());
-    let changed = std::fs::read_to_string(config.config_file()).map_or(true, |now| now != rendered);
-    if let Some(running) = process::adopt(config)? {
-        if !changed && wait_ready(config, &running).await.is_ok() {
-            tracing::info!(pid = running.pid(), "containerd adopted");
-            return Ok(running);
-        }
-        tracing::info!(pid = running.pid(), "containerd restarts: its settings changed or it does not answer");
-        terminate(running).await;
-    }
-    if changed {
-        write(&config.config_file(), rendered.as_bytes())?;
-    }
-    launch(config).await
+    let is_there = std::fs::read_to_string(config.config_file()).is_ok_and(|now| now == rendered);
+    (rendered, if is_there { Change::None } else { Change::Needed })
 }
 
-async fn launch(config: &Config) -> Result<Running, SuperviseError> {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Change {
+    Needed,
+    None,
+}
+
+fn make_directories(config: &Config) -> Result<(), SuperviseError> {
     for dir in [&config.root, &config.cni_conf_dir] {
         std::fs::create_dir_all(dir).map_err(|source| SuperviseError::Write { path: dir.clone(), source })?;
     }
-    process::bound_log(&config.log_file, config.log_bytes_max);
-    let running = process::spawn(config)?;
-    write(&config.pid_file(), running.pid().to_string().as_bytes())?;
-    match wait_ready(config, &running).await {
-        Ok(()) => {
-            tracing::info!(pid = running.pid(), "containerd started");
-            Ok(running)
-        }
-        Err(error) => {
-            terminate(running).await;
-            Err(error)
-        }
-    }
+    Ok(())
 }
 
 fn write(path: &Path, data: &[u8]) -> Result<(), SuperviseError> {
@@ -210,19 +220,11 @@ fn write(path: &Path, data: &[u8]) -> Result<(), SuperviseError> {
     std::fs::rename(&new, path).map_err(wrap)
 }
 
-async fn wait_ready(config: &Config, running: &Running) -> Result<(), SuperviseError> {
+/// Waits until containerd answers on its socket.
+async fn answers(config: &Config) {
     let client = Containerd::new(&config.socket, &config.ctr);
-    let answers = async {
-        while client.version().await.is_err() {
-            tokio::time::sleep(READY_POLL).await;
-        }
-    };
-    tokio::select! {
-        () = answers => Ok(()),
-        status = running.ended() => Err(SuperviseError::Ended { status, log: config.log_file.clone() }),
-        () = tokio::time::sleep(READY_TIMEOUT) => {
-            Err(SuperviseError::NotReady { socket: config.socket.clone(), log: config.log_file.clone() })
-        }
+    while client.version().await.is_err() {
+        tokio::time::sleep(READY_POLL).await;
     }
 }
 
@@ -245,65 +247,4 @@ async fn ensure_sandbox_image(config: &Config) -> Result<(), SuperviseError> {
         tokio::time::sleep(READY_POLL).await;
     }
     Ok(())
-}
-
-/// Waits for containerd's end and starts it again, until told to stop; then hands over what runs.
-async fn keep_running(config: Config, first: Running, shutdown: CancellationToken) -> Option<Running> {
-    let mut current = Some(first);
-    let mut delay = RESTART_DELAY_MIN;
-    while let Some(running) = current.take() {
-        let since = tokio::time::Instant::now();
-        tokio::select! {
-            status = running.ended() => tracing::error!(status, "containerd ended, will start it again"),
-            () = bound_log_now_and_then(&config) => {}
-            () = shutdown.cancelled() => return Some(running),
-        }
-        if since.elapsed() >= RESTART_RESET {
-            delay = RESTART_DELAY_MIN;
-        }
-        while current.is_none() {
-            tokio::select! {
-                () = tokio::time::sleep(delay) => {}
-                () = shutdown.cancelled() => return None,
-            }
-            delay = (delay * 2).min(RESTART_DELAY_MAX);
-            match launch(&config).await {
-                Ok(running) => current = Some(running),
-                Err(error) => tracing::error!(error = &error as &dyn std::error::Error, "containerd does not start"),
-            }
-        }
-    }
-    None
-}
-
-async fn bound_log_now_and_then(config: &Config) {
-    loop {
-        tokio::time::sleep(LOG_CHECK).await;
-        process::bound_log(&config.log_file, config.log_bytes_max);
-    }
-}
-
-async fn terminate(running: Running) {
-    let pid = Pid::from_raw(running.pid().cast_signed());
-    let _ = kill(pid, Signal::SIGTERM);
-    if tokio::time::timeout(STOP_TIMEOUT, running.ended()).await.is_err() {
-        tracing::warn!(pid = running.pid(), "containerd does not end, killing it");
-        let _ = kill(pid, Signal::SIGKILL);
-        running.ended().await;
-    }
-}
-
-/// Shared by `process`: both halves of the command line of a containerd of ours.
-fn command(config: &Config, log: std::fs::File) -> std::io::Result<std::process::Command> {
-    let mut command = std::process::Command::new(&config.binary);
-    command.arg("--config").arg(config.config_file()).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-    Ok(command)
-}
-
-fn describe(status: std::process::ExitStatus) -> String {
-    match (status.code(), status.signal()) {
-        (Some(code), _) => format!("exit code {code}"),
-        (None, Some(signal)) => format!("signal {signal}"),
-        (None, None) => "unknown status".to_owned(),
-    }
 }

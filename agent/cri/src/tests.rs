@@ -155,7 +155,7 @@ async fn the_fake_keeps_the_contract() {
 async fn containerd_keeps_the_contract() {
     let dir = tempfile::tempdir().unwrap();
     let config = Config::under(&dir.path().join("data"), &dir.path().join("run"));
-    let supervisor = Supervisor::start(config.clone()).await.unwrap();
+    let supervisor = Supervisor::start(config.clone(), None).await.unwrap();
     let client = supervisor.client();
     let busybox = std::fs::read("/bin/busybox").unwrap();
     let archive = dir.path().join("busybox.tar");
@@ -170,13 +170,13 @@ async fn containerd_keeps_the_contract() {
     // A second supervisor, as after an agent's restart, finds the same process.
     let pid = std::fs::read_to_string(config.state.join("skiff-containerd.pid")).unwrap();
     supervisor.release().await;
-    let supervisor = Supervisor::start(config.clone()).await.unwrap();
+    let supervisor = Supervisor::start(config.clone(), None).await.unwrap();
     assert_eq!(std::fs::read_to_string(config.state.join("skiff-containerd.pid")).unwrap(), pid);
 
     contract(&supervisor.client(), &logs, || ()).await;
     assert!(std::fs::read_to_string(logs.join("short.log")).unwrap().contains("stdout F bye"));
     let client = supervisor.client();
-    supervisor.stop().await;
+    supervisor.stop().await.unwrap();
     assert!(client.version().await.is_err());
     for hierarchy in std::fs::read_dir("/sys/fs/cgroup").unwrap().flatten() {
         let _ = std::fs::remove_dir(hierarchy.path().join("skiff-cri-test"));

@@ -17,16 +17,28 @@ use skiff_store::Embedded;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::circumstances::{Changed, Circumstances};
 use crate::paths::Paths;
 use crate::supervision::Plan;
+use crate::{containerd_unit, notify};
 
 /// How long running requests and pods' workers get to finish what they are at.
 const STOP_TIME_MAX: Duration = Duration::from_secs(5);
 const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(6 * 3600);
 const RENEWAL_INTERVAL: Duration = Duration::from_secs(12 * 3600);
 
-pub async fn run(plan: Plan) -> anyhow::Result<()> {
+/// How the agent ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// By a signal.
+    Stopped,
+    /// It has to begin anew.
+    Changed(Changed),
+}
+
+pub async fn run(plan: Plan) -> anyhow::Result<Ended> {
     let _lock = lock(&plan.paths)?;
+    plan.paths.prepare_run_dir()?;
     write_settings(&plan)?;
     let started = std::time::Instant::now();
     let shutdown = CancellationToken::new();
@@ -35,17 +47,51 @@ pub async fn run(plan: Plan) -> anyhow::Result<()> {
 
     let (api, pki, store) = start_api(&plan, &tasks, &shutdown).await?;
     tracing::info!(address = %plan.api_address(), after_ms = started.elapsed().as_millis(), "api ready");
+    notify::status("The API answers on this machine; waiting for a network address");
+    tasks.spawn(notify::feed_watchdog(api.client("system:skiff"), store.clone(), shutdown.clone()));
 
-    let starting = tokio::select! {
-        starting = start_node(&plan, &api, &pki, &tasks, &shutdown) => starting,
-        () = shutdown.cancelled() => Ok(()),
+    let circumstances = Circumstances::new(plan.address, plan.settings.network.bridge.as_str());
+    let mut changed = tokio::select! {
+        changed = circumstances.wait_for_address() => changed,
+        () = shutdown.cancelled() => None,
     };
-    if let Err(error) = starting {
-        shutdown.cancel();
-        tasks.close();
-        let _ = tokio::time::timeout(STOP_TIME_MAX, tasks.wait()).await;
-        return Err(error);
+    if changed.is_none() && !shutdown.is_cancelled() {
+        notify::status("The API answers; starting the node");
+        let starting = tokio::select! {
+            starting = start_node(&plan, &api, &pki, &tasks, &shutdown) => starting,
+            () = shutdown.cancelled() => Ok(()),
+        };
+        if let Err(error) = starting {
+            shutdown.cancel();
+            tasks.close();
+            let _ = tokio::time::timeout(STOP_TIME_MAX, tasks.wait()).await;
+            return Err(error);
+        }
+        keep_up(&store, &pki, &tasks, &shutdown);
+        tasks.spawn(announce(plan.node_name.clone(), api.client("system:skiff"), started, shutdown.clone()));
+        changed = tokio::select! {
+            changed = circumstances.changed() => Some(changed),
+            () = shutdown.cancelled() => None,
+        };
     }
+    match changed {
+        Some(changed) => tracing::info!(?changed, "beginning anew, pods keep running"),
+        None => {
+            notify::stopping();
+            tracing::info!("stopping, pods keep running");
+        }
+    }
+    shutdown.cancel();
+    tasks.close();
+    if tokio::time::timeout(STOP_TIME_MAX, tasks.wait()).await.is_err() {
+        tracing::warn!("some tasks did not end in time");
+    }
+    store.close().await;
+    Ok(changed.map_or(Ended::Stopped, Ended::Changed))
+}
+
+/// What is done again and again: snapshots, renewals.
+fn keep_up(store: &Embedded, pki: &Arc<Pki>, tasks: &TaskTracker, shutdown: &CancellationToken) {
     let copied = store.clone();
     tasks.spawn(keep(shutdown.clone(), SNAPSHOT_INTERVAL, move || {
         let store = copied.clone();
@@ -57,6 +103,7 @@ pub async fn run(plan: Plan) -> anyhow::Result<()> {
             }
         }
     }));
+    let pki = Arc::clone(pki);
     tasks.spawn(keep(shutdown.clone(), RENEWAL_INTERVAL, move || {
         let pki = Arc::clone(&pki);
         async move {
@@ -65,16 +112,6 @@ pub async fn run(plan: Plan) -> anyhow::Result<()> {
             }
         }
     }));
-    announce(&plan, api.client("system:skiff"), started, &shutdown).await;
-    shutdown.cancelled().await;
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
-    tracing::info!("stopping, pods keep running");
-    tasks.close();
-    if tokio::time::timeout(STOP_TIME_MAX, tasks.wait()).await.is_err() {
-        tracing::warn!("some tasks did not end in time");
-    }
-    store.close().await;
-    Ok(())
 }
 
 /// One agent on one data directory.
@@ -108,7 +145,7 @@ fn write_settings(plan: &Plan) -> anyhow::Result<()> {
     std::fs::create_dir_all(dir)?;
     let mut settings = plan.settings.clone();
     settings.node.name = Some(skiff_settings::NodeName::try_from(plan.node_name.clone()).map_err(anyhow::Error::msg)?);
-    settings.node.address = Some(plan.node_address);
+    settings.node.address = Some(plan.address.ip());
     let text = settings.to_toml();
     if std::fs::read_to_string(&path).is_ok_and(|current| current == text) {
         return Ok(());
@@ -175,7 +212,9 @@ async fn start_node(
         shutdown.clone(),
     ));
     skiff_network::prepare(&plan.network()).await?;
-    let supervisor = Supervisor::start(plan.runtime()).await.context("the container runtime did not start")?;
+    let supervisor = Supervisor::start(plan.runtime(), containerd_unit::find(plan).await)
+        .await
+        .context("the container runtime did not start")?;
     let runtime: Arc<dyn Runtime> = Arc::new(plan.containerd());
     tasks.spawn({
         let shutdown = shutdown.clone();
@@ -236,20 +275,20 @@ impl skiff_apiserver::NodeService for InProcessNode {
 }
 
 /// Tells the service manager when the node is Ready.
-async fn announce(plan: &Plan, client: kube::Client, started: std::time::Instant, shutdown: &CancellationToken) {
+async fn announce(name: String, client: kube::Client, started: std::time::Instant, shutdown: CancellationToken) {
     let nodes: KubeApi<Node> = KubeApi::all(client);
     let ready = |node: Option<&Node>| {
         let conditions = node.and_then(|n| n.status.as_ref()).and_then(|s| s.conditions.as_ref());
         conditions.is_some_and(|all| all.iter().any(|c| c.type_ == "Ready" && c.status == "True"))
     };
-    let wait = kube::runtime::wait::await_condition(nodes, &plan.node_name, ready);
+    let wait = kube::runtime::wait::await_condition(nodes, &name, ready);
     tokio::select! {
         result = wait => {
             if let Err(error) = result {
                 tracing::warn!(%error, "the node could not be watched");
             }
-            tracing::info!(node = plan.node_name, after_ms = started.elapsed().as_millis(), "node ready");
-            let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+            tracing::info!(node = name, after_ms = started.elapsed().as_millis(), "node ready");
+            notify::ready("The node is ready");
         }
         () = shutdown.cancelled() => {}
     }

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
+use crate::paths::DATA_DIR;
+
 mod check;
 mod client;
 mod down;
@@ -18,7 +20,6 @@ mod screen;
 mod status;
 mod up;
 
-const DATA_DIR: &str = "/var/lib/skiff";
 const CONFIG: &str = "/etc/skiff/skiff.toml";
 
 #[derive(Parser)]

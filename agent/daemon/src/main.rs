@@ -1,7 +1,10 @@
 //! The `skiff` binary: the agent and its command line.
 
 mod agent;
+mod circumstances;
 mod commands;
+mod containerd_unit;
+mod notify;
 mod paths;
 mod supervision;
 

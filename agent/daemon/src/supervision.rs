@@ -8,6 +8,7 @@ use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use skiff_ingress::config as ingress;
 use skiff_settings::{AccessLog, AcmeDns, Challenge, HmacKey, Settings, TsigAlgorithm, TsigSecret};
 
+use crate::circumstances::Address;
 use crate::paths::Paths;
 
 /// The settings with what they leave open worked out from the machine.
@@ -17,6 +18,7 @@ pub struct Plan {
     pub paths: Paths,
     pub node_name: String,
     pub node_address: IpAddr,
+    pub address: Address,
 }
 
 impl Plan {
@@ -25,12 +27,13 @@ impl Plan {
             Some(name) => name.to_string(),
             None => host_name()?,
         };
-        let node_address = match settings.node.address {
-            Some(address) => address,
-            None => skiff_host::links::primary_address()
-                .context("this machine has no network address; set node.address in the settings")?,
+        let network = &settings.network;
+        let address = match (settings.node.address, skiff_host::links::primary_address(network.bridge.as_str())) {
+            (Some(address), _) => Address::Chosen(address),
+            (None, Some(address)) => Address::Found(address),
+            (None, None) => Address::Provisional(network.pod_cidr.nth(1).into()),
         };
-        Ok(Self { settings, paths, node_name, node_address })
+        Ok(Self { settings, paths, node_name, node_address: address.ip(), address })
     }
 
     /// Where others reach the API.
@@ -124,7 +127,7 @@ impl Plan {
             log_file: paths.containerd_log(),
             cni_bin_dir: self.settings.runtime.cni_bin_dir.clone(),
             cni_conf_dir: paths.cni_conf(),
-            ..skiff_cri::Config::under(&paths.data_dir, &paths.data_dir.join("run"))
+            ..skiff_cri::Config::under(&paths.data_dir, &paths.run_dir)
         }
     }
 

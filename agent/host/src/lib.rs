@@ -1,5 +1,5 @@
 //! Every touch of the operating system that more than one crate needs, or that tests want to replace: commands,
-//! interfaces and addresses, kernel settings, nftables, mounts, control groups, processes.
+//! interfaces and addresses, kernel settings, nftables, mounts, control groups, processes, systemd.
 
 pub mod cgroups;
 pub mod command;
@@ -8,6 +8,7 @@ pub mod mounts;
 pub mod nft;
 pub mod processes;
 pub mod sysctl;
+pub mod systemd;
 
 #[cfg(test)]
 mod tests;

@@ -35,14 +35,21 @@ pub fn exists(name: &str) -> bool {
 }
 
 /// The IPv4 address that other machines reach this one at: that of the interface with the default route, else the
-/// first that is not loopback.
-pub fn primary_address() -> Option<IpAddr> {
+/// first that is neither loopback nor on `bridge`, which only pods are connected to.
+pub fn primary_address(bridge: &str) -> Option<IpAddr> {
+    let elsewhere = || addresses_of_interfaces().into_iter().filter(|(name, _)| name != bridge);
+    default_addresses().first().copied().or_else(|| elsewhere().find_map(|(_, address)| usable(address)))
+}
+
+/// The IPv4 addresses of the interface with the default route.
+pub fn default_addresses() -> Vec<IpAddr> {
     let routes = std::fs::read_to_string("/proc/net/route").unwrap_or_default();
-    let default = default_interface(&routes);
-    let addresses = addresses_of_interfaces();
-    let usable = |address: &Option<IpAddr>| address.filter(|a| a.is_ipv4() && !a.is_loopback());
-    let on_default = addresses.iter().filter(|(name, _)| Some(name) == default.as_ref());
-    on_default.chain(&addresses).find_map(|(_, address)| usable(address))
+    let Some(default) = default_interface(&routes) else { return Vec::new() };
+    addresses_of_interfaces().into_iter().filter(|(name, _)| *name == default).filter_map(|(_, a)| usable(a)).collect()
+}
+
+fn usable(address: Option<IpAddr>) -> Option<IpAddr> {
+    address.filter(|a| a.is_ipv4() && !a.is_loopback())
 }
 
 /// From the kernel's routing table as `/proc/net/route` shows it.

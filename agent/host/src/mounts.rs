@@ -25,6 +25,11 @@ pub fn unmount_below(dir: &Path) -> Result<(), UnmountError> {
     Ok(())
 }
 
+/// Whether anything is mounted below a directory.
+pub fn is_mounted_below(dir: &Path) -> bool {
+    !below(&std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default(), dir).is_empty()
+}
+
 /// The mount points below `dir`, in the order they were made.
 pub(crate) fn below(mountinfo: &str, dir: &Path) -> Vec<PathBuf> {
     let points = mountinfo.lines().filter_map(|line| line.split(' ').nth(4)).map(unescape).map(PathBuf::from);

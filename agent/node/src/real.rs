@@ -32,7 +32,7 @@ impl RealBox {
         let settings = skiff_cri::Config::under(&data, &run);
         let bridge = format!("nodetest{number}");
         write_network(&settings.cni_conf_dir, &bridge, number, dir.path());
-        let supervisor = Supervisor::start(settings).await.unwrap();
+        let supervisor = Supervisor::start(settings, None).await.unwrap();
         let client = supervisor.client();
         import(&client, dir.path()).await;
         let mut config = Config::new("box", &data);
@@ -71,7 +71,7 @@ impl RealBox {
         }
         self.shutdown.cancel();
         if let Some(supervisor) = self.supervisor.take() {
-            supervisor.stop().await;
+            supervisor.stop().await.unwrap();
         }
     }
 }

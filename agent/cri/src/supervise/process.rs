@@ -10,7 +10,8 @@ use std::sync::{Mutex, PoisonError};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use super::{Config, SuperviseError, command, describe};
+use super::child::{command, describe};
+use super::{Config, SuperviseError};
 
 /// Position of CAP_SYS_RESOURCE in a capability set (linux/capability.h).
 const CAP_SYS_RESOURCE: u32 = 24;
@@ -26,7 +27,7 @@ pub(super) struct Running {
 }
 
 impl Running {
-    fn watch(pid: u32, child: Option<Child>) -> std::io::Result<Self> {
+    pub(super) fn watch(pid: u32, child: Option<Child>) -> std::io::Result<Self> {
         let raw = pid.cast_signed();
         // SAFETY: pidfd_open(2) takes a pid and flags and touches no memory of ours.
         let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, raw, 0) };

@@ -1,5 +1,6 @@
 //! `skiff down`: stops every pod, the runtime and the agent, and takes back what they made on the machine.
 
+use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
@@ -11,6 +12,7 @@ use skiff_settings::Settings;
 
 use super::{DataDir, block_on};
 use crate::agent;
+use crate::containerd_unit;
 use crate::paths::Paths;
 use crate::supervision::Plan;
 
@@ -41,6 +43,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     }
     stop_agent(&paths)?;
     let lock = agent::lock(&paths)?;
+    paths.prepare_run_dir()?;
     if paths.settings().exists() {
         let plan = Plan::new(Settings::read(&paths.settings())?, paths.clone())?;
         block_on(take_down(&plan))?;
@@ -80,16 +83,20 @@ async fn take_down(plan: &Plan) -> anyhow::Result<()> {
     skiff_host::processes::kill_by_argument("skiff", &plan.paths.ingress_control().to_string_lossy());
     // The runtime is started where it does not run: only it knows all that belongs to the containers.
     if plan.paths.containerd_root().exists() {
-        let supervisor = Supervisor::start(plan.runtime()).await.context("the container runtime did not start")?;
+        let unit = containerd_unit::find(plan).await;
+        let supervisor =
+            Supervisor::start(plan.runtime(), unit).await.context("the container runtime did not start")?;
         let runtime = plan.containerd();
         stop_pods(&runtime).await?;
-        supervisor.stop().await;
+        supervisor.stop().await?;
         // A start that was cut off in its middle leaves a shim that the runtime does not know.
         let socket = plan.paths.containerd_socket();
         skiff_host::processes::kill_by_argument("containerd-shim", &socket.to_string_lossy());
     }
     skiff_network::remove(&plan.network()).await?;
-    mounts::unmount_below(&plan.paths.data_dir)?;
+    for dir in [&plan.paths.data_dir, &plan.paths.run_dir] {
+        mounts::unmount_below(dir)?;
+    }
     cgroups::remove(plan.settings.runtime.cgroup_parent.as_str());
     Ok(())
 }
@@ -114,9 +121,15 @@ async fn stop_pods(runtime: &Containerd) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Everything in the data directory but the lock we hold; then the directory itself.
+/// The directories with everything in them. A mount point itself cannot be deleted: it stays, empty.
 fn purge(paths: &Paths) -> anyhow::Result<()> {
-    let dir = &paths.data_dir;
-    mounts::unmount_below(dir)?;
-    std::fs::remove_dir_all(dir).with_context(|| format!("cannot delete {}", dir.display()))
+    for dir in [&paths.run_dir, &paths.data_dir] {
+        mounts::unmount_below(dir)?;
+        match std::fs::remove_dir_all(dir) {
+            Ok(()) => {}
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ResourceBusy) => {}
+            Err(error) => return Err(error).with_context(|| format!("cannot delete {}", dir.display())),
+        }
+    }
+    Ok(())
 }

@@ -1,5 +1,6 @@
 //! `skiff up`: reads the settings and runs the agent until a signal.
 
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 
 use anyhow::Context;
@@ -7,7 +8,7 @@ use skiff_settings::Settings;
 use tracing_subscriber::EnvFilter;
 
 use super::{CONFIG, DataDir};
-use crate::agent;
+use crate::agent::{self, Ended};
 use crate::paths::Paths;
 use crate::supervision::Plan;
 
@@ -41,7 +42,17 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let result = runtime.block_on(agent::run(plan));
     // Tasks that wait for a pod's program must not hold the process.
     runtime.shutdown_timeout(std::time::Duration::from_millis(500));
-    result
+    match result? {
+        Ended::Stopped => Ok(()),
+        Ended::Changed(_) => begin_anew(),
+    }
+}
+
+/// The same program from its beginning in this very process: the service manager sees no end.
+fn begin_anew() -> anyhow::Result<()> {
+    let program = std::env::current_exe().context("this program's own file is not known")?;
+    let error = std::process::Command::new(program).args(std::env::args_os().skip(1)).exec();
+    Err(error).context("the agent does not begin anew")
 }
 
 /// To standard error, which the service manager keeps. `SKIFF_LOG` overrides the settings.

@@ -154,7 +154,7 @@ async fn containerd_runs_what_clients_ask_for() {
     if let Err(error) = std::process::Command::new(&config.binary).arg("--version").output() {
         return eprintln!("skipped, as containerd is not here: {error}");
     }
-    let supervisor = Supervisor::start(config).await.unwrap();
+    let supervisor = Supervisor::start(config, None).await.unwrap();
     let client = supervisor.client();
     let logs = dir.path().join("logs");
     std::fs::create_dir_all(logs.join("app")).unwrap();
@@ -175,7 +175,7 @@ async fn containerd_runs_what_clients_ask_for() {
 
     client.stop_pod_sandbox(&sandbox).await.unwrap();
     client.remove_pod_sandbox(&sandbox).await.unwrap();
-    supervisor.stop().await;
+    supervisor.stop().await.unwrap();
     for hierarchy in std::fs::read_dir("/sys/fs/cgroup").unwrap().flatten() {
         let _ = std::fs::remove_dir(hierarchy.path().join("skiff-streaming-test"));
     }
