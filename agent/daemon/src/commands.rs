@@ -15,8 +15,8 @@ mod images;
 mod ingress;
 mod ingress_proxy;
 mod kubeconfig;
-mod slots;
 mod screen;
+mod slots;
 mod status;
 mod up;
 
