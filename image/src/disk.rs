@@ -46,20 +46,7 @@ pub fn boot_loader(arch: Arch, mirror: &str, work: &Path) -> anyhow::Result<Boot
     let architecture = format!("--architectures={}", arch.name());
     let target = dir.to_string_lossy().into_owned();
     let source = format!("deb {mirror} trixie main");
-    run::run(
-        "mmdebstrap",
-        [
-            "--variant=extract",
-            "--mode=root",
-            "--format=directory",
-            "--quiet",
-            &architecture,
-            &include,
-            "trixie",
-            &target,
-            &source,
-        ],
-    )?;
+    run::command(run::mmdebstrap().args(["--variant=extract", &architecture, &include, "trixie", &target, &source]))?;
     let suffix = arch.efi_suffix();
     Ok(BootLoader {
         arch,

@@ -64,6 +64,13 @@ pub fn enable_emulation(arch: Arch) -> anyhow::Result<()> {
     }
 }
 
+/// mmdebstrap in a mount namespace of its own: what it mounts goes with it, however it ends.
+pub fn mmdebstrap() -> Command {
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "mmdebstrap", "--mode=root", "--format=directory", "--quiet"]);
+    command
+}
+
 /// Runs a program to its end; its output is part of the error if it fails.
 pub fn run<S: AsRef<OsStr>>(program: &str, arguments: impl IntoIterator<Item = S>) -> anyhow::Result<String> {
     command(Command::new(program).args(arguments))
@@ -95,6 +102,11 @@ pub fn step<T>(name: &str, work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::
 
 pub fn fresh_dir(dir: &Path) -> anyhow::Result<()> {
     if dir.exists() {
+        let mounts = std::fs::read_to_string("/proc/self/mounts")?;
+        let below = format!(" {}/", dir.display());
+        if let Some(mount) = mounts.lines().find(|line| line.contains(&below)) {
+            bail!("{} is not deleted: something is mounted below it ({mount})", dir.display());
+        }
         std::fs::remove_dir_all(dir).with_context(|| format!("cannot remove {}", dir.display()))?;
     }
     std::fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))

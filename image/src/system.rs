@@ -3,7 +3,6 @@
 use std::ffi::OsString;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context, bail};
 
@@ -74,9 +73,8 @@ pub fn install(arch: Arch, mirror: &str, epoch: u64, work: &Path) -> anyhow::Res
     if packages.len() < 10 {
         bail!("the table of packages in image/README.md cannot be read");
     }
-    let mut command = Command::new("mmdebstrap");
-    command.env("SOURCE_DATE_EPOCH", epoch.to_string());
-    command.args(["--variant=essential", "--mode=root", "--format=directory", "--quiet"]);
+    let mut command = run::mmdebstrap();
+    command.env("SOURCE_DATE_EPOCH", epoch.to_string()).arg("--variant=essential");
     command.arg(format!("--architectures={}", arch.name())).arg(format!("--include={}", packages.join(",")));
     command.arg("--aptopt=APT::Install-Recommends \"false\"");
     command.args(LEFT_OUT.iter().map(|path| format!("--dpkgopt=path-exclude={path}")));

@@ -120,8 +120,10 @@ fn sysroot(arch: Arch) -> anyhow::Result<PathBuf> {
     let include = "--include=libc6-dev,libgcc-14-dev,libstdc++-14-dev,linux-libc-dev";
     let place = dir.display().to_string();
     command::run(
-        "mmdebstrap",
+        "unshare",
         [
+            "--mount",
+            "mmdebstrap",
             "--variant=extract",
             "--mode=root",
             "--format=directory",
@@ -164,6 +166,8 @@ fn build_in_debian(sysroot: &Path, target: &Path) -> anyhow::Result<()> {
         let include = "--include=rustc,cargo,libstd-rust-dev:arm64,gcc-aarch64-linux-gnu,g++-aarch64-linux-gnu,gcc,\
                        libc6-dev,libc6-dev:arm64,cmake,make,ca-certificates";
         let arguments = [
+            "--mount",
+            "mmdebstrap",
             "--architectures=amd64,arm64",
             "--variant=minbase",
             "--mode=root",
@@ -176,7 +180,7 @@ fn build_in_debian(sysroot: &Path, target: &Path) -> anyhow::Result<()> {
             &place,
             "deb http://deb.debian.org/debian forky main",
         ];
-        command::run("mmdebstrap", arguments)?;
+        command::run("unshare", arguments)?;
     }
     workspace::cargo(&["fetch", "--locked", "--target", ARM64])?;
     let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
