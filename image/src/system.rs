@@ -213,6 +213,11 @@ fn copy_tree(from: &Path, to: &Path, arch: Arch) -> anyhow::Result<()> {
             copy_tree(&entry.path(), &target, arch)?;
             continue;
         }
+        if entry.file_type()?.is_symlink() {
+            remove(&target)?;
+            symlink(std::fs::read_link(entry.path())?, &target)?;
+            continue;
+        }
         let mode = if entry.metadata()?.permissions().mode() & 0o100 == 0 { 0o644 } else { 0o755 };
         let text = std::fs::read_to_string(entry.path()).with_context(|| entry.path().display().to_string())?;
         write(&target, &text.replace("@ARCH@", arch.name()))?;

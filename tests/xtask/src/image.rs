@@ -66,26 +66,47 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
+#[derive(clap::Args)]
+pub struct DebArguments {
+    /// The processor the package is for
+    #[arg(long, value_enum, default_value_t = Arch::HERE)]
+    arch: Arch,
+}
+
+/// `cargo xtask deb`.
+pub fn deb(arguments: &DebArguments) -> anyhow::Result<()> {
+    let dist = workspace::root().join("dist");
+    build_deb(arguments.arch, Profile::Release, &dist).map(drop)
+}
+
+pub fn build_deb(arch: Arch, profile: Profile, output: &Path) -> anyhow::Result<PathBuf> {
+    builder("deb", arch, profile, output, &[])?;
+    Ok(output.join(format!("skiff_{}_{}.deb", env!("CARGO_PKG_VERSION"), arch.name())))
+}
+
 /// Builds what is missing and returns the compressed image.
 pub fn build(arch: Arch, profile: Profile, output: &Path, more: &[String]) -> anyhow::Result<PathBuf> {
     prerequisites::ensure(&[prerequisites::IMAGE])?;
+    builder("build", arch, profile, output, more)?;
+    Ok(output.join(format!("skiff-{}-{}.img.zst", env!("CARGO_PKG_VERSION"), arch.name())))
+}
+
+/// Runs `skiff-image` with the agent for that processor.
+fn builder(what: &str, arch: Arch, profile: Profile, output: &Path, more: &[String]) -> anyhow::Result<()> {
     let host_agent = workspace::build_agent(profile)?;
     let agent = if arch == Arch::HERE { host_agent.clone() } else { cross_build(arch)? };
     let text = |path: &Path| path.display().to_string();
-    let target = workspace::target();
-    let arguments =
-        ["run", "--quiet", "--package", "skiff-image", "--", "build", "--arch", arch.name()].map(str::to_owned);
+    let work = workspace::target().join("image");
     let paths = [
-        ["--agent".to_owned(), text(&agent)],
-        ["--host-agent".to_owned(), text(&host_agent)],
-        ["--output".to_owned(), text(output)],
-        ["--work".to_owned(), text(&target.join("image"))],
+        ("--agent", text(&agent)),
+        ("--host-agent", text(&host_agent)),
+        ("--output", text(output)),
+        ("--work", text(&work)),
     ];
-    let all: Vec<String> =
-        arguments.into_iter().chain(paths.into_iter().flatten()).chain(more.iter().cloned()).collect();
-    workspace::cargo(&all.iter().map(String::as_str).collect::<Vec<_>>())?;
-    let version = env!("CARGO_PKG_VERSION");
-    Ok(output.join(format!("skiff-{version}-{}.img.zst", arch.name())))
+    let mut arguments = vec!["run", "--quiet", "--package", "skiff-image", "--", what, "--arch", arch.name()];
+    arguments.extend(paths.iter().flat_map(|(option, path)| [*option, path.as_str()]));
+    arguments.extend(more.iter().map(String::as_str));
+    workspace::cargo(&arguments)
 }
 
 /// The agent for another processor than this machine's.

@@ -1,4 +1,4 @@
-//! The project's own commands: `cargo xtask up`, `down`, `test`, `image`, `bench`.
+//! The project's own commands: `cargo xtask up`, `down`, `test`, `image`, `deb`, `bench`.
 
 mod bench;
 mod image;
@@ -25,6 +25,8 @@ enum Command {
     Test(test::Arguments),
     /// Build the flashable image
     Image(image::Arguments),
+    /// Build the Debian package
+    Deb(image::DebArguments),
     /// Measure, beside peers where there are any
     Bench(bench::Arguments),
 }
@@ -34,6 +36,7 @@ fn main() -> std::process::ExitCode {
         Command::Up(arguments) => up::run(&arguments),
         Command::Down => up::down(),
         Command::Test(arguments) => test::run(&arguments),
+        Command::Deb(arguments) => image::deb(&arguments),
         Command::Image(arguments) => image::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
     };
