@@ -6,6 +6,7 @@
 mod api;
 mod cli;
 mod crash;
+mod host;
 mod ingress;
 mod ingress_acme;
 mod ingress_cli;
@@ -74,6 +75,10 @@ const TESTS: &[Test] = &[
     ("ingress_cli::problems_are_said_everywhere", ingress_cli::problems_are_said_everywhere),
     ("ingress_cli::names_are_checked", ingress_cli::names_are_checked),
     ("ingress_cli::the_box_ca_is_shown", ingress_cli::the_box_ca_is_shown),
+    ("host::each_setting_makes_its_file", host::each_setting_makes_its_file),
+    ("host::a_broken_file_is_honoured_where_it_is_right", host::a_broken_file_is_honoured_where_it_is_right),
+    ("host::a_factory_reset_leaves_the_owners_file", host::a_factory_reset_leaves_the_owners_file),
+    ("host::the_screen_shows_the_box", host::the_screen_shows_the_box),
     ("api::bad_clients_are_refused", api::bad_clients_are_refused),
     ("cli::says_what_it_does", cli::says_what_it_does),
 ];

@@ -76,8 +76,9 @@ fn statement(lines: &[String], start: usize, tries: &mut usize) -> Statement {
             return Statement { lines: start..end + 1, content };
         }
     }
-    // It is broken up to the line that is right by itself.
-    let follows = |line: &String| line.trim().is_empty() || line.trim_start().starts_with('#') || alone(line).is_ok();
+    // It is broken up to the line that begins something else.
+    let is_blank = |line: &String| line.trim().is_empty() || line.trim_start().starts_with('#');
+    let follows = |line: &String| !is_blank(line) && (named_key(line).is_some() || alone(line).is_ok());
     let length = lines[start + 1..last].iter().position(follows).unwrap_or(last - start - 1);
     let message = "the value is not closed".to_owned();
     Statement { lines: start..start + 1 + length, content: Content::Broken { key, is_header: false, message } }

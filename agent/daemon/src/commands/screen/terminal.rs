@@ -6,7 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use nix::sys::termios::{LocalFlags, SetArg, tcgetattr, tcsetattr};
+use nix::sys::termios::{InputFlags, LocalFlags, SetArg, tcgetattr, tcsetattr};
 
 /// The kernel's line discipline ends lines before this.
 const LINE_BYTES_MAX: usize = 4096;
@@ -35,6 +35,9 @@ impl Terminal {
         settings.local_flags.insert(LocalFlags::ICANON);
         settings.local_flags.remove(LocalFlags::ISIG);
         settings.local_flags.set(LocalFlags::ECHO, shown);
+        // Ctrl-S on one terminal would stop all: they are drawn by one thread.
+        settings.input_flags.remove(InputFlags::IXON);
+        settings.input_flags.insert(InputFlags::ICRNL);
         let _ = tcsetattr(&*self.file, SetArg::TCSADRAIN, &settings);
     }
 
