@@ -5,6 +5,7 @@
 
 mod api;
 mod cli;
+mod console;
 mod crash;
 mod ingress;
 mod ingress_acme;
@@ -74,6 +75,7 @@ const TESTS: &[Test] = &[
     ("ingress_cli::problems_are_said_everywhere", ingress_cli::problems_are_said_everywhere),
     ("ingress_cli::names_are_checked", ingress_cli::names_are_checked),
     ("ingress_cli::the_box_ca_is_shown", ingress_cli::the_box_ca_is_shown),
+    ("console::the_first_page_hands_out_the_kubeconfig", console::the_first_page_hands_out_the_kubeconfig),
     ("api::bad_clients_are_refused", api::bad_clients_are_refused),
     ("cli::says_what_it_does", cli::says_what_it_does),
 ];

@@ -32,6 +32,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("node", 2),
     ("network", 2),
     ("ingress", 2),
+    ("console", 2),
     ("daemon", 3),
 ];
 
