@@ -5,6 +5,7 @@
 
 mod api;
 mod cli;
+mod console;
 mod crash;
 mod host;
 mod ingress;
@@ -79,6 +80,7 @@ const TESTS: &[Test] = &[
     ("host::a_broken_file_is_honoured_where_it_is_right", host::a_broken_file_is_honoured_where_it_is_right),
     ("host::a_factory_reset_leaves_the_owners_file", host::a_factory_reset_leaves_the_owners_file),
     ("host::the_screen_shows_the_box", host::the_screen_shows_the_box),
+    ("console::the_first_page_hands_out_the_kubeconfig", console::the_first_page_hands_out_the_kubeconfig),
     ("api::bad_clients_are_refused", api::bad_clients_are_refused),
     ("cli::says_what_it_does", cli::says_what_it_does),
 ];

@@ -33,6 +33,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("network", 2),
     ("ingress", 2),
     ("appliance", 2),
+    ("console", 2),
     ("daemon", 3),
 ];
 

@@ -47,10 +47,6 @@ impl Paths {
         self.at("run/skiff/settings-errors")
     }
 
-    pub fn slot_problem(&self) -> PathBuf {
-        self.at("run/skiff/slot-problem")
-    }
-
     /// The one-time code of the first page.
     pub fn code(&self) -> PathBuf {
         self.at("run/skiff/code")

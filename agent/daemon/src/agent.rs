@@ -235,7 +235,9 @@ async fn start_node(
         slices.clone(),
         shutdown.clone(),
     ));
-    if let Some(config) = plan.ingress()? {
+    let pages = tokio::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).await?;
+    if let Some(config) = plan.ingress(Some(pages.local_addr()?))? {
+        tasks.spawn(skiff_console::run(plan.console(), api.client("system:skiff:console"), pages, shutdown.clone()));
         let client = api.client("system:serviceaccount:kube-system:ingress");
         tasks.spawn(skiff_ingress::run(config, client, informers.services.clone(), slices, shutdown.clone()));
     } else {

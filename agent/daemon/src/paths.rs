@@ -97,6 +97,16 @@ impl Paths {
         self.running("ingress/control.sock")
     }
 
+    /// The one-time code for the console, for root alone.
+    pub fn code(&self) -> PathBuf {
+        self.running("code")
+    }
+
+    /// SHA-256 of the box CA's certificate.
+    pub fn ca_fingerprint(&self) -> PathBuf {
+        self.running("ca-fingerprint")
+    }
+
     /// The settings that the running agent was started with.
     pub fn settings(&self) -> PathBuf {
         self.running("settings.toml")

@@ -61,7 +61,8 @@ impl Plan {
 
     pub fn names(&self) -> skiff_apiserver::Names {
         let domain = &self.settings.network.cluster_domain;
-        let mut dns = vec!["localhost".to_owned(), self.node_name.clone()];
+        let mut dns = vec!["localhost".to_owned(), self.node_name.clone(), format!("{}.local", self.node_name)];
+        dns.push(self.settings.local_domain().to_string());
         let host = &self.settings.host;
         if host.name.is_some() {
             dns.extend([host.name().to_owned(), format!("{}.local", host.name())]);
@@ -158,8 +159,26 @@ impl Plan {
 }
 
 impl Plan {
+    /// The box's own pages, behind the ingress.
+    pub fn console(&self) -> skiff_console::Config {
+        let names = self.names();
+        let addresses = names.addresses.iter().map(ToString::to_string);
+        skiff_console::Config {
+            node_name: self.node_name.clone(),
+            node_address: self.node_address,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            api_names: names.dns.into_iter().chain(addresses).collect(),
+            api_port: self.settings.api.listen.port(),
+            https_port: self.settings.ingress.https.first().map_or(443, SocketAddr::port),
+            kubeconfig: self.paths.kubeconfig(),
+            data_dir: self.paths.data_dir.clone(),
+            code_file: self.paths.code(),
+            fingerprint_file: self.paths.ca_fingerprint(),
+        }
+    }
+
     /// `None`: the ingress is turned off.
-    pub fn ingress(&self) -> anyhow::Result<Option<skiff_ingress::config::Config>> {
+    pub fn ingress(&self, console: Option<SocketAddr>) -> anyhow::Result<Option<skiff_ingress::config::Config>> {
         let settings = &self.settings.ingress;
         if !settings.enabled {
             return Ok(None);
@@ -192,6 +211,7 @@ impl Plan {
             proxy_arguments: ["ingress-proxy", "--log", self.settings.log.level.as_str()].map(str::to_owned).to_vec(),
             control_socket: self.paths.ingress_control(),
             acme: acme(&self.settings.acme)?,
+            console,
         }))
     }
 }

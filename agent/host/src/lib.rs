@@ -2,6 +2,7 @@
 //! interfaces and addresses, kernel settings, nftables, mounts, control groups, processes, systemd.
 
 pub mod cgroups;
+pub mod clock;
 pub mod command;
 pub mod links;
 pub mod mounts;

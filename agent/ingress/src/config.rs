@@ -23,6 +23,8 @@ pub struct Config {
     pub control_socket: PathBuf,
     /// `None`: every certificate comes from the box CA.
     pub acme: Option<Acme>,
+    /// Where the box's own pages are served; its own names lead there. `None`: they lead nowhere.
+    pub console: Option<SocketAddr>,
 }
 
 /// What the proxy is told when it starts; a change needs a new one.

@@ -1,6 +1,6 @@
 //! Keeps the proxy's table, the status of Ingresses and what is said about them up to date.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +19,8 @@ use crate::challenges::{Answer, Challenges};
 use crate::config::Config;
 use crate::front::{Content, Front};
 use crate::held;
+use crate::mdns::HostName;
+use crate::own;
 use crate::routes::{self, Observed, Plan, Problem};
 use crate::table::{Certificate, CertificateId, Own, Table};
 
@@ -45,6 +47,8 @@ pub struct Controller {
     challenges: Challenges,
     box_ca: BoxCa,
     front: Front,
+    /// The name that avahi gave this machine.
+    announced: Arc<HostName>,
     held: held::Cache,
     minted: HashMap<String, Minted>,
     said: HashSet<(String, &'static str, String)>,
@@ -66,6 +70,7 @@ impl Controller {
         challenges: Challenges,
         box_ca: BoxCa,
         front: Front,
+        announced: Arc<HostName>,
     ) -> Self {
         Self {
             config,
@@ -75,6 +80,7 @@ impl Controller {
             challenges,
             box_ca,
             front,
+            announced,
             held: held::Cache::default(),
             minted: HashMap::new(),
             said: HashSet::new(),
@@ -104,19 +110,23 @@ impl Controller {
     fn complete(&mut self, plan: &Plan) -> Result<(Table, Vec<Arc<Certificate>>), BoxError> {
         let mut table = plan.table.clone();
         let mut made = Vec::new();
+        let names = self.own_names();
         self.minted.retain(|name, minted| {
             let young = minted.at.elapsed() < BOX_CERTIFICATE_AGE_MAX;
-            young && (name.is_empty() || plan.box_names.contains(name))
+            young && (*name == names.join(" ") || plan.box_names.contains(name))
         });
         for name in &plan.box_names {
             let certificate = self.mint(name, std::slice::from_ref(name), &[])?;
             table.certificates.insert(name.clone(), certificate.id.clone());
             made.push(certificate);
         }
-        let names = self.own_names();
         let (dns, addresses): (Vec<_>, Vec<_>) = names.iter().partition(|name| name.parse::<IpAddr>().is_err());
         let addresses: Vec<IpAddr> = addresses.iter().filter_map(|a| a.parse().ok()).collect();
-        let own = self.mint("", &dns.into_iter().cloned().collect::<Vec<_>>(), &addresses)?;
+        if let Some(console) = self.config.console {
+            own::route_to_console(&mut table, &names, console);
+        }
+        // By the names themselves: another name of the box needs another certificate.
+        let own = self.mint(&names.join(" "), &dns.into_iter().cloned().collect::<Vec<_>>(), &addresses)?;
         table.default_certificate = Some(own.id.clone());
         for name in names.iter().filter(|n| n.parse::<IpAddr>().is_err()) {
             table.certificates.entry(name.clone()).or_insert_with(|| own.id.clone());
@@ -157,17 +167,8 @@ impl Controller {
 
     /// What people call the box.
     fn own_names(&self) -> Vec<String> {
-        let node = self.config.node_name.to_lowercase();
-        let names = [
-            self.config.local_domain.clone(),
-            node.clone(),
-            format!("{node}.local"),
-            "localhost".to_owned(),
-            self.config.node_address.to_string(),
-            "127.0.0.1".to_owned(),
-        ];
-        let unique: BTreeSet<String> = names.into();
-        unique.into_iter().collect()
+        let Config { node_name, node_address, local_domain, .. } = &self.config;
+        own::names(node_name, *node_address, local_domain, self.announced.get().as_deref())
     }
 
     async fn write_status(&self, ingress: &Ingress) -> Result<(), kube::Error> {

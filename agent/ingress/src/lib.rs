@@ -16,6 +16,7 @@ mod front;
 pub mod fuzzing;
 mod held;
 mod mdns;
+mod own;
 pub mod proxy;
 pub mod report;
 pub mod routes;
@@ -40,7 +41,7 @@ use challenges::Challenges;
 use config::Config;
 use controller::{Controller, Inputs};
 use front::Front;
-use mdns::Announcer;
+use mdns::{Announcer, HostName};
 
 pub use front::Connection;
 
@@ -81,8 +82,11 @@ pub async fn run(
     ];
     changes.extend([challenges.changes().into(), front.losses().into()]);
     let tasks = TaskTracker::new();
+    let host_name = Arc::new(HostName::default());
+    changes.push(host_name.changes().into());
     let announcer = Announcer {
         address: config.node_address,
+        host_name: Arc::clone(&host_name),
         local_domain: config.local_domain.clone(),
         ingresses: inputs.ingresses.clone(),
         classes: inputs.classes.clone(),
@@ -104,7 +108,7 @@ pub async fn run(
         let wake = Wake::on([inputs.ingresses.changes(), inputs.classes.changes(), inputs.secrets.changes()]);
         tasks.spawn(drive(certificates, wake, shutdown.clone()));
     }
-    let controller = Controller::new(config, client, recorder, inputs, challenges, box_ca, front);
+    let controller = Controller::new(config, client, recorder, inputs, challenges, box_ca, front, host_name);
     tasks.spawn(drive(controller, Wake::on(changes), shutdown));
     tasks.close();
     tasks.wait().await;

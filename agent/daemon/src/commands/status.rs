@@ -2,7 +2,7 @@
 
 use clap::ValueEnum;
 use serde::Serialize;
-use serde_json::Value;
+use skiff_console::{Health, Pods};
 
 use super::client::Client;
 use super::{DataDir, block_on};
@@ -36,15 +36,8 @@ pub struct Status {
     agent_memory_bytes: Option<u64>,
     pods: Pods,
     pub problems: Vec<String>,
-}
-
-#[derive(Default, Serialize)]
-struct Pods {
-    running: usize,
-    pending: usize,
-    failed: usize,
-    succeeded: usize,
-    capacity: u64,
+    /// For the box's first page; only root may read it.
+    sign_in_code: Option<String>,
 }
 
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
@@ -63,39 +56,36 @@ pub async fn collect(paths: &Paths) -> anyhow::Result<Status> {
     let pods = client.get("/api/v1/pods").await?;
     let version = client.get("/version").await?;
     let ingress = super::ingress::problems(&super::ingress::collect(paths).await?);
-    let node = &nodes["items"][0];
+    let health = Health::read(&nodes, &pods);
     let pid = std::fs::read_to_string(paths.lock()).unwrap_or_default();
-    let conditions = items(&node["status"]["conditions"]);
-    let ready = conditions.iter().any(|c| c["type"] == "Ready" && c["status"] == "True");
-    let text = |value: &Value| value.as_str().unwrap_or("unknown").to_owned();
     let kubeconfig = std::fs::read_to_string(paths.kubeconfig()).unwrap_or_default();
     let api = kubeconfig.lines().find_map(|l| l.trim().strip_prefix("server: ")).unwrap_or_default();
     Ok(Status {
-        node: text(&node["metadata"]["name"]),
-        ready,
+        node: health.node,
+        ready: health.ready,
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        kubernetes: text(&version["gitVersion"]),
-        runtime: text(&node["status"]["nodeInfo"]["containerRuntimeVersion"]),
-        address: text(&node["status"]["addresses"][0]["address"]),
+        kubernetes: version["gitVersion"].as_str().unwrap_or("unknown").to_owned(),
+        runtime: health.runtime,
+        address: health.address,
         api: api.to_owned(),
         uptime_seconds: uptime(pid.trim()),
         agent_memory_bytes: resident(pid.trim()),
-        pods: count(&pods, node),
-        problems: host_problems().into_iter().chain(problems(conditions, &pods)).chain(ingress).collect(),
+        pods: health.pods,
+        problems: host_problems()
+            .into_iter()
+            .chain(health.problems.iter().map(|p| p.text().to_owned()))
+            .chain(ingress)
+            .collect(),
+        sign_in_code: std::fs::read_to_string(paths.code()).ok().map(|code| code.trim().to_owned()),
     })
 }
 
 /// What is wrong with the machine below the box, where Skiff brought the system.
 pub fn host_problems() -> Vec<String> {
     let paths = skiff_appliance::paths::Paths::new("/".as_ref());
-    let read = |path| std::fs::read_to_string(path).unwrap_or_default();
-    let settings = read(paths.settings_errors()).lines().map(|line| format!("skiff.toml: {line}")).collect::<Vec<_>>();
-    let slots = read(paths.slot_problem()).lines().map(|line| format!("system: {line}")).collect::<Vec<_>>();
-    settings.into_iter().chain(slots).collect()
-}
-
-fn items(value: &Value) -> &[Value] {
-    value.as_array().map(Vec::as_slice).unwrap_or_default()
+    let errors = std::fs::read_to_string(paths.settings_errors()).unwrap_or_default();
+    let slots = skiff_appliance::slots::Disk::default().problem().map(|problem| format!("system: {problem}"));
+    errors.lines().map(|line| format!("skiff.toml: {line}")).chain(slots).collect()
 }
 
 fn resident(pid: &str) -> Option<u64> {
@@ -107,53 +97,6 @@ fn resident(pid: &str) -> Option<u64> {
 fn uptime(pid: &str) -> Option<u64> {
     let created = std::fs::metadata(format!("/proc/{pid}")).ok()?.modified().ok()?;
     created.elapsed().ok().map(|d| d.as_secs())
-}
-
-fn count(pods: &Value, node: &Value) -> Pods {
-    let capacity = node["status"]["allocatable"]["pods"].as_str().and_then(|p| p.parse().ok()).unwrap_or(0);
-    let mut counts = Pods { capacity, ..Pods::default() };
-    for pod in items(&pods["items"]) {
-        match pod["status"]["phase"].as_str() {
-            Some("Running") => counts.running += 1,
-            Some("Succeeded") => counts.succeeded += 1,
-            Some("Failed") => counts.failed += 1,
-            Some(_) | None => counts.pending += 1,
-        }
-    }
-    counts
-}
-
-/// Conditions that are not as they should be, and containers that do not run.
-fn problems(conditions: &[Value], pods: &Value) -> Vec<String> {
-    let mut problems = Vec::new();
-    for condition in conditions {
-        let good = if condition["type"] == "Ready" { "True" } else { "False" };
-        if condition["status"] != good {
-            let text = |field: &str| condition[field].as_str().unwrap_or_default();
-            problems.push(format!("node: {} is {}: {}", text("type"), text("status"), text("message")));
-        }
-    }
-    for pod in items(&pods["items"]) {
-        let name = format!(
-            "{}/{}",
-            pod["metadata"]["namespace"].as_str().unwrap_or_default(),
-            pod["metadata"]["name"].as_str().unwrap_or_default()
-        );
-        for container in items(&pod["status"]["containerStatuses"]) {
-            let waiting = &container["state"]["waiting"];
-            let reason = waiting["reason"].as_str().unwrap_or_default();
-            if !matches!(reason, "" | "ContainerCreating" | "PodInitializing") {
-                let message = waiting["message"].as_str().unwrap_or_default();
-                problems.push(format!("pod {name}: {reason}: {message}"));
-            }
-        }
-        for condition in items(&pod["status"]["conditions"]) {
-            if condition["type"] == "PodScheduled" && condition["status"] == "False" {
-                problems.push(format!("pod {name}: {}", condition["message"].as_str().unwrap_or_default()));
-            }
-        }
-    }
-    problems
 }
 
 fn print(status: &Status) {
@@ -172,6 +115,9 @@ fn print(status: &Status) {
         "Pods       {} running, {} pending, {} succeeded, {} failed (at most {})",
         pods.running, pods.pending, pods.succeeded, pods.failed, pods.capacity
     );
+    if let Some(code) = &status.sign_in_code {
+        println!("Sign in    at https://{} with the one-time code {code}", status.address);
+    }
     if status.problems.is_empty() {
         println!("Problems   none");
     }

@@ -1,8 +1,8 @@
 //! A manager with one service, on the other end of a private connection.
 
+use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex};
 
-use tokio::net::UnixStream;
 use zbus::connection::Builder;
 
 use super::*;
@@ -71,14 +71,10 @@ async fn pair(fake: &Fake) -> (Connection, Systemd) {
     let guid = zbus::Guid::generate();
     let server = Builder::unix_stream(theirs)
         .server(guid)
-        .unwrap()
         .p2p()
         .serve_at(MANAGER, Manager(fake.clone()))
-        .unwrap()
         .serve_at(PATH, Unit(fake.clone()))
-        .unwrap()
-        .serve_at(PATH, Process(fake.clone()))
-        .unwrap();
+        .serve_at(PATH, Process(fake.clone()));
     let client = Builder::unix_stream(ours).p2p();
     let (server, client) = tokio::try_join!(server.build(), client.build()).unwrap();
     (server, Systemd { connection: client })

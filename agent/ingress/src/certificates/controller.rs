@@ -24,6 +24,8 @@ use crate::config::Acme;
 
 /// CAs count requests of one address; more at once would only be more failures at once.
 const TASKS_MAX: usize = 4;
+/// The clock is set within seconds once the network is there.
+const CLOCK_POLL: Duration = Duration::from_secs(5);
 /// Tasks end without a change of an object that would wake us when they have nothing to do.
 const TASK_POLL: Duration = Duration::from_millis(500);
 /// After a failure of our own API, which is not counted as the order's.
@@ -240,6 +242,10 @@ impl Reconciler for Controller {
         self.ingresses.synced().await;
         self.secrets.synced().await;
         self.reap().await;
+        if skiff_host::clock::is_awaited() {
+            // A CA's answers, and what is still valid, cannot be judged by a clock that is about to be set.
+            return Ok(Next::After(CLOCK_POLL));
+        }
         let wanted = self.wanted();
         let keys: HashSet<Key> = wanted.iter().map(|w| (w.namespace.clone(), w.secret.clone())).collect();
         self.told.retain(|(key, _), _| keys.contains(key));

@@ -147,7 +147,7 @@ async fn http(paths: &Paths, name: &str) -> Finding {
 /// What this box answers, asked on the way that cannot go wrong.
 async fn expected(paths: &Paths) -> anyhow::Result<String> {
     let plan = Plan::new(super::settings(paths)?, paths.clone())?;
-    let config = plan.ingress()?.ok_or_else(|| anyhow::anyhow!("it is turned off"))?;
+    let config = plan.ingress(None)?.ok_or_else(|| anyhow::anyhow!("it is turned off"))?;
     let Some(listen) = config.proxy.http.first() else { bail!("ingress.http is empty: nothing listens for http-01") };
     let ip = if listen.ip().is_unspecified() { IpAddr::from([127, 0, 0, 1]) } else { listen.ip() };
     let answer = exchange(SocketAddr::new(ip, listen.port()), "localhost").await?;
