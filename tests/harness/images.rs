@@ -20,6 +20,8 @@ pub struct Image {
     pub entrypoint: Vec<String>,
     pub stop_signal: Option<String>,
     pub user: Option<String>,
+    /// Of another processor than this machine's: its name, and a static busybox for it in the place of this machine's.
+    pub foreign: Option<(String, PathBuf)>,
 }
 
 /// busybox and its tools.
@@ -99,7 +101,8 @@ impl Image {
         if let Some(user) = &self.user {
             config["User"] = serde_json::json!(user);
         }
-        let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
+        let own = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
+        let architecture = self.foreign.as_ref().map_or(own, |(name, _)| name);
         let config = serde_json::json!({"architecture": architecture, "os": "linux", "config": config,
             "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{layer_digest}")]}});
         let (config_digest, config_size) = store(&blobs, &serde_json::to_vec(&config)?)?;
@@ -131,7 +134,11 @@ impl Image {
         for source in sources {
             let target = root.join(source.strip_prefix("/").unwrap_or(&source));
             std::fs::create_dir_all(target.parent().context("a file is in a directory")?)?;
-            std::fs::copy(&source, &target).with_context(|| source.display().to_string())?;
+            let source = match &self.foreign {
+                Some((_, busybox)) if source.ends_with("bin/busybox") => busybox,
+                _ => &source,
+            };
+            std::fs::copy(source, &target).with_context(|| source.display().to_string())?;
         }
         for (path, content) in &self.files {
             let target = root.join(path);

@@ -81,6 +81,59 @@ pub const BENCHMARKS: &[Needed] = &[
     needed("/usr/bin/caddy", "caddy"),
 ];
 
+/// To start an image in a virtual machine; QEMU itself is looked at by `ensure_qemu`.
+pub const MACHINE: &[Needed] = &[
+    needed("/usr/bin/curl", "curl"),
+    needed("/usr/bin/ssh", "openssh-client"),
+    needed("/usr/bin/mcopy", "mtools"),
+    needed("/usr/bin/zstd", "zstd"),
+    needed("/bin/busybox", "busybox-static"),
+];
+
+/// QEMU 7 crashes guests at random; what Debian 12 has in backports does not.
+const QEMU_MAJOR_MIN: u32 = 10;
+const QEMU_PACKAGES: &[&str] = &["qemu-system-x86", "qemu-system-arm", "qemu-efi-aarch64", "ovmf", "qemu-utils"];
+
+/// A QEMU that is good enough, from backports where the distribution's own is not. Backports are not added to this
+/// machine's sources.
+pub fn ensure_qemu(dir: &Path) -> anyhow::Result<()> {
+    let version = command::run("qemu-system-x86_64", ["--version"]).unwrap_or_default();
+    let major = version.split_whitespace().nth(3).and_then(|v| v.split('.').next()?.parse::<u32>().ok());
+    let firmware = ["/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/AAVMF/AAVMF_CODE.fd"];
+    if major >= Some(QEMU_MAJOR_MIN) && firmware.iter().all(|file| Path::new(file).exists()) {
+        return Ok(());
+    }
+    println!("missing: QEMU {QEMU_MAJOR_MIN} with UEFI firmware; installing with apt");
+    let release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
+    let mut arguments = vec!["install", "-y", "-q", "--no-install-recommends"];
+    if !release.contains("VERSION_CODENAME=bookworm") {
+        apt(&["update", "-q"])?;
+        arguments.extend(QEMU_PACKAGES);
+        return apt(&arguments);
+    }
+    let lists = dir.join("backports");
+    std::fs::create_dir_all(lists.join("lists/partial"))?;
+    let keyring = "/usr/share/keyrings/debian-archive-keyring.gpg";
+    let suites = ["bookworm", "bookworm-updates", "bookworm-backports"];
+    let sources: String =
+        suites.iter().map(|s| format!("deb [signed-by={keyring}] http://deb.debian.org/debian {s} main\n")).collect();
+    std::fs::write(lists.join("sources.list"), sources)?;
+    let options = [
+        format!("-oDir::Etc::sourcelist={}", lists.join("sources.list").display()),
+        "-oDir::Etc::sourceparts=-".to_owned(),
+        format!("-oDir::State::lists={}", lists.join("lists").display()),
+        "-oAPT::Sandbox::User=root".to_owned(),
+    ];
+    let with_options = |more: &[&'static str]| {
+        let all: Vec<&str> = options.iter().map(String::as_str).chain(more.iter().copied()).collect();
+        apt(&all)
+    };
+    with_options(&["update", "-q"])?;
+    arguments.extend(["-t", "bookworm-backports"]);
+    arguments.extend(QEMU_PACKAGES);
+    with_options(&arguments)
+}
+
 /// Programs that distributions put in one of several places.
 fn is_there(program: &str) -> bool {
     let name = Path::new(program).file_name().map(PathBuf::from).unwrap_or_default();

@@ -1,0 +1,241 @@
+//! From power on to an application that answers on HTTPS, and what the system is like then.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, bail, ensure};
+use serde_json::Value;
+use skiff_tests::images;
+use skiff_tests::machine::{Arch, Disk, Machine};
+use skiff_tests::{command, wait};
+
+use crate::Shared;
+
+/// A machine with what it takes to talk to it.
+pub struct Client {
+    pub machine: Machine,
+    kubectl: PathBuf,
+    kubeconfig: PathBuf,
+    cache: PathBuf,
+}
+
+impl Client {
+    /// Waits until the node is Ready.
+    pub fn connect(shared: &Shared, disk: &Disk, mut machine: Machine) -> anyhow::Result<Self> {
+        machine.wait("the API answers", Machine::api_ready)?;
+        let api = machine.started.elapsed();
+        let kubeconfig = machine.wait("SSH answers", Machine::kubeconfig)?;
+        let mut client =
+            Self { machine, kubectl: shared.kubectl.clone(), kubeconfig, cache: disk.file("kubectl-cache") };
+        client.wait_node()?;
+        let ready = client.machine.started.elapsed();
+        println!("        power on → API {:.1} s → node Ready {:.1} s", api.as_secs_f32(), ready.as_secs_f32());
+        Ok(client)
+    }
+
+    fn wait_node(&mut self) -> anyhow::Result<()> {
+        let (kubectl, kubeconfig, cache) = (self.kubectl.clone(), self.kubeconfig.clone(), self.cache.clone());
+        self.machine.wait("the node is Ready", |_| {
+            let nodes: Value =
+                serde_json::from_str(&run(&kubectl, &kubeconfig, &cache, &["get", "nodes", "-o", "json"])?)?;
+            let conditions = nodes["items"][0]["status"]["conditions"].as_array().cloned().unwrap_or_default();
+            let ready = conditions.iter().any(|c| c["type"] == "Ready" && c["status"] == "True");
+            if ready { Ok(()) } else { bail!("conditions: {conditions:?}") }
+        })
+    }
+
+    pub fn kubectl(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        run(&self.kubectl, &self.kubeconfig, &self.cache, arguments)
+    }
+
+    pub fn apply(&self, manifest: &str) -> anyhow::Result<()> {
+        let file = tempfile::Builder::new().suffix(".yaml").tempfile()?;
+        std::fs::write(file.path(), manifest)?;
+        self.kubectl(&["apply", "-f", &file.path().to_string_lossy()]).map(drop)
+    }
+
+    /// Makes a container image known to the machine.
+    pub fn import(&self, shared: &Shared, image: &images::Image) -> anyhow::Result<()> {
+        let archive = tempfile::Builder::new().suffix(".tar").tempfile()?;
+        let mut image = image.clone();
+        if shared.arch == Arch::Arm64 && cfg!(target_arch = "x86_64") {
+            image.foreign = Some(("arm64".to_owned(), foreign_busybox(shared)?));
+        }
+        image.write(archive.path())?;
+        self.machine.send(
+            archive.path(),
+            "cat > /var/tmp/image.tar && skiff images import /var/tmp/image.tar && rm /var/tmp/image.tar",
+        )
+    }
+
+    pub fn https(&self, host: &str) -> anyhow::Result<String> {
+        let ca =
+            self.machine.output("curl --version >/dev/null 2>&1; cat /run/skiff/box-ca.pem 2>/dev/null || true")?;
+        drop(ca);
+        let port = self.machine.ports.https;
+        let pem = tempfile::NamedTempFile::new()?;
+        let http = format!("http://{host}:{}/ca.pem", self.machine.ports.http);
+        let to = |port: u16| format!("{host}:{port}:127.0.0.1");
+        let ca = command::run("curl", ["-sS", "-m", "20", "--resolve", &to(self.machine.ports.http), &http]);
+        let ca = match ca {
+            Ok(text) if text.contains("BEGIN CERTIFICATE") => text,
+            _ => {
+                let own = format!("http://skiff.local:{}/ca.pem", self.machine.ports.http);
+                let resolve = format!("skiff.local:{}:127.0.0.1", self.machine.ports.http);
+                command::run("curl", ["-sS", "-m", "20", "--resolve", &resolve, &own])?
+            }
+        };
+        std::fs::write(pem.path(), ca)?;
+        let url = format!("https://{host}:{port}/");
+        let pem = pem.path().to_string_lossy().into_owned();
+        command::run("curl", ["-sS", "-m", "20", "--cacert", &pem, "--resolve", &to(port), &url])
+    }
+}
+
+fn run(kubectl: &PathBuf, kubeconfig: &PathBuf, cache: &PathBuf, arguments: &[&str]) -> anyhow::Result<String> {
+    let mut command = Command::new(kubectl);
+    command.arg("--kubeconfig").arg(kubeconfig).arg("--cache-dir").arg(cache).arg("--request-timeout=60s");
+    command.args(arguments);
+    let done = command::output(command)?;
+    if done.ok { Ok(done.stdout) } else { bail!("kubectl {}: {}", arguments.join(" "), done.stderr) }
+}
+
+/// A static busybox for the other processor, unpacked from Debian's package.
+fn foreign_busybox(shared: &Shared) -> anyhow::Result<PathBuf> {
+    let dir = shared.left.join("busybox-arm64");
+    let program = dir.join("usr/bin/busybox");
+    if !program.exists() {
+        let place = dir.to_string_lossy().into_owned();
+        let arguments = [
+            "--mount",
+            "mmdebstrap",
+            "--variant=extract",
+            "--mode=root",
+            "--format=directory",
+            "--quiet",
+            "--architectures=arm64",
+            "--include=busybox-static",
+            "trixie",
+            &place,
+        ];
+        command::run("unshare", arguments)?;
+    }
+    Ok(program)
+}
+
+pub const APPLICATION: &str = r#"
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web, labels: {app: web}}
+spec:
+  replicas: 2
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      containers:
+      - {name: web, image: "localhost/machine/web:1", imagePullPolicy: IfNotPresent, ports: [{containerPort: 80}],
+         readinessProbe: {httpGet: {path: /, port: 80}, periodSeconds: 2, timeoutSeconds: 10}}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec: {selector: {app: web}, ports: [{port: 80}]}
+---
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {name: web}
+spec:
+  tls: [{hosts: [web.skiff.local]}]
+  rules:
+  - host: web.skiff.local
+    http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: web, port: {number: 80}}}}]}
+"#;
+
+pub fn deploy(shared: &Shared, client: &mut Client) -> anyhow::Result<()> {
+    client.import(shared, &images::web("localhost/machine/web:1", "from the machine\n"))?;
+    client.apply(APPLICATION)?;
+    client.kubectl(&["rollout", "status", "deployment/web", "--timeout=300s"])?;
+    answers(client)
+}
+
+pub fn answers(client: &Client) -> anyhow::Result<()> {
+    wait::until("the page answers on HTTPS", std::time::Duration::from_secs(120), || {
+        let page = client.https("web.skiff.local")?;
+        if page == "from the machine\n" { Ok(()) } else { bail!("it says {page:?}") }
+    })
+}
+
+pub fn an_application_answers(shared: &Shared) -> anyhow::Result<()> {
+    let disk = Disk::new(&shared.image, shared.arch)?;
+    disk.write_settings("", "")?;
+    let mut machine = Machine::start(&disk)?;
+    let screen = machine.wait_serial("Press Enter for the menu")?;
+    println!("        power on → screen {:.1} s", screen.as_secs_f32());
+    let mut client = Client::connect(shared, &disk, machine)?;
+    let http = client.machine.ports.http;
+    client.machine.wait("the first page answers", |_| {
+        let page = command::run("curl", ["-sS", "-m", "10", &format!("http://127.0.0.1:{http}/")])?;
+        ensure!(page.contains("<title>"), "it says {page:?}");
+        Ok(())
+    })?;
+    println!("        power on → first page {:.1} s", client.machine.started.elapsed().as_secs_f32());
+    client.machine.wait_serial("State       ready")?;
+    client.machine.picture(&shared.left.join("screen.png"))?;
+    deploy(shared, &mut client)?;
+    let pods = client.kubectl(&["get", "pods", "-o", "jsonpath={.items[*].metadata.uid}"])?;
+    let restarts = |client: &Client| {
+        client.kubectl(&["get", "pods", "-o", "jsonpath={.items[*].status.containerStatuses[*].restartCount}"])
+    };
+
+    // Neither the agent's end nor the runtime's touches a pod.
+    for kill in ["systemctl restart skiff", "systemctl kill -s KILL skiff", "systemctl restart skiff-containerd"] {
+        client.machine.output(kill)?;
+        client.wait_node()?;
+        answers(&client).context(kill)?;
+    }
+    ensure!(
+        client.kubectl(&["get", "pods", "-o", "jsonpath={.items[*].metadata.uid}"])? == pods,
+        "pods were made anew"
+    );
+    let counts = restarts(&client)?;
+    ensure!(counts == "0 0", "containers were restarted: {counts}");
+
+    let machine = &client.machine;
+    let failed = machine.output("systemctl --failed --no-legend --plain")?;
+    ensure!(
+        failed.trim().is_empty(),
+        "failed units: {failed}\n{}",
+        machine.output("journalctl -b -p warning | tail -40")?
+    );
+    machine.output("test -f /sys/fs/cgroup/cgroup.controllers")?;
+    machine.output("nft list table ip skiff >/dev/null || nft list table inet skiff >/dev/null")?;
+    machine.output("grep -q zram /proc/swaps && test $(wc -l < /proc/swaps) -eq 2")?;
+    machine.output("! touch /usr/x 2>/dev/null")?;
+    machine.output("man -w skiff >/dev/null && grep -q _skiff /usr/share/bash-completion/completions/skiff")?;
+    let status = machine.output("rauc status --output-format=json")?;
+    let status: Value = serde_json::from_str(&status)?;
+    ensure!(status["booted"] == "A" && status["boot_primary"] == "rootfs.0", "rauc says {status}");
+    client.machine.wait("the other slot is filled", |m| {
+        let slots = m.output("skiff slots")?;
+        if slots.contains("(empty)") { bail!("{slots}") } else { Ok(()) }
+    })?;
+    let slots = client.machine.output("skiff slots && skiff status")?;
+    ensure!(slots.contains("3 of 3") && slots.contains("Problems   none"), "{slots}");
+    measure(shared, &client)?;
+    client.machine.power_off()
+}
+
+/// What the note of a release quotes.
+fn measure(shared: &Shared, client: &Client) -> anyhow::Result<()> {
+    let report = client.machine.output(
+        "systemd-analyze; systemd-analyze blame | head -12; echo; free -m; echo; \
+         for unit in $(systemctl list-units --type=service --state=running --no-legend --plain | cut -d' ' -f1); do \
+         printf '%s %s\n' $(systemctl show -P MemoryCurrent $unit) $unit; done | sort -rn; echo; \
+         for pid in $(pgrep -f '^/usr/bin/(skiff|containerd)'); do \
+         printf '%s %s\n' \"$(awk '/^VmRSS|^RssAnon/ {printf \"%s%s \", $1, $2}' /proc/$pid/status)\" \"$(tr '\\0' ' ' < /proc/$pid/cmdline | cut -c1-60)\"; done; \
+         echo; systemd-analyze security --no-pager | grep -E 'skiff|UNIT'; df -h / /var /efi",
+    )?;
+    std::fs::write(shared.left.join("report.txt"), &report)?;
+    Ok(())
+}

@@ -1,0 +1,67 @@
+//! The power is cut at random moments, of the first boot and of a box that writes: it comes up each time, and everything
+//! that was acknowledged is there.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use skiff_tests::machine::{Disk, Machine};
+
+use crate::Shared;
+use crate::boot::{self, Client};
+
+/// A first boot takes about this long here; the cuts are spread over it.
+const FIRST_BOOT_SECONDS: u64 = 75;
+/// How long a box writes before it is cut off, at most.
+const WRITING_SECONDS: u64 = 20;
+
+/// Numbers that look random and are the same each time: a failure can be repeated.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % limit
+    }
+}
+
+pub fn nothing_acknowledged_is_lost(shared: &Shared) -> anyhow::Result<()> {
+    let number = |name: &str, default| std::env::var(name).ok().and_then(|n| n.parse().ok()).unwrap_or(default);
+    let cuts: u64 = number("SKIFF_POWER_CUTS", 2);
+    let mut random = Random(number("SKIFF_SEED", 1));
+    let disk = Disk::new(&shared.image, shared.arch)?;
+    disk.write_settings("", "")?;
+    let during_boot = cuts / 2;
+    for cut in 1..=during_boot {
+        let after = Duration::from_secs(5 + random.below(FIRST_BOOT_SECONDS));
+        let machine = Machine::start(&disk)?;
+        std::thread::sleep(after);
+        machine.cut_power()?;
+        println!("        cut {cut}: {} s into a boot", after.as_secs());
+    }
+    let mut client = Client::connect(shared, &disk, Machine::start(&disk)?).context("after cuts of the boot")?;
+    boot::deploy(shared, &mut client)?;
+    let mut acknowledged = BTreeSet::new();
+    for cut in during_boot + 1..=cuts {
+        let until = Instant::now() + Duration::from_millis(1000 + random.below(WRITING_SECONDS * 1000));
+        while Instant::now() < until {
+            let name = format!("kept-{}", acknowledged.len());
+            client.kubectl(&["create", "configmap", &name, &format!("--from-literal=cut={cut}")])?;
+            acknowledged.insert(name);
+        }
+        client.machine.cut_power()?;
+        let machine = Machine::start(&disk)?;
+        client = Client::connect(shared, &disk, machine).with_context(|| format!("after cut {cut}"))?;
+        let found = client.kubectl(&["get", "configmaps", "-o", "jsonpath={.items[*].metadata.name}"])?;
+        let found: BTreeSet<String> = found.split(' ').map(str::to_owned).collect();
+        let lost: Vec<_> = acknowledged.difference(&found).collect();
+        ensure!(lost.is_empty(), "lost after cut {cut}: {lost:?}");
+        boot::answers(&client).with_context(|| format!("after cut {cut}"))?;
+        println!("        cut {cut}: {} objects, none lost", acknowledged.len());
+    }
+    let log = client
+        .machine
+        .output("journalctl -b -p err --no-pager -u skiff -u skiff-containerd -u 'systemd-fsck*' || true")?;
+    ensure!(!log.contains("damaged"), "{log}");
+    client.machine.power_off()
+}
