@@ -65,13 +65,13 @@ fn statement(lines: &[String], start: usize, tries: &mut usize) -> Statement {
     }
     let last = lines.len().min(start + VALUE_LINES_MAX);
     let mut text = lines[start].clone();
-    for end in start + 1..last {
+    for (end, line) in lines.iter().enumerate().take(last).skip(start + 1) {
         *tries += 1;
         if *tries > TRIES_MAX {
             break;
         }
         text.push('\n');
-        text.push_str(&lines[end]);
+        text.push_str(line);
         if let Ok(content) = alone(&text) {
             return Statement { lines: start..end + 1, content };
         }

@@ -82,7 +82,7 @@ struct Observer {
 
 impl Observer {
     fn look(&mut self) -> View {
-        let asked = block_on(async { Ok(tokio::time::timeout(LOOK_TIME_MAX, status::collect(&self.paths)).await??) });
+        let asked = block_on(async { tokio::time::timeout(LOOK_TIME_MAX, status::collect(&self.paths)).await? });
         let (state, problems) = match asked {
             Ok(status) => {
                 self.was_reached = true;
