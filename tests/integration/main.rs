@@ -16,7 +16,9 @@ mod kubectl;
 mod lifecycle;
 mod network;
 mod pods;
+mod reboot;
 mod smuggling;
+mod support_bundle;
 mod web;
 
 use std::path::PathBuf;
@@ -75,6 +77,8 @@ const TESTS: &[Test] = &[
     ("ingress_cli::problems_are_said_everywhere", ingress_cli::problems_are_said_everywhere),
     ("ingress_cli::names_are_checked", ingress_cli::names_are_checked),
     ("ingress_cli::the_box_ca_is_shown", ingress_cli::the_box_ca_is_shown),
+    ("reboot::pods_come_back", reboot::pods_come_back),
+    ("support_bundle::holds_no_secret", support_bundle::holds_no_secret),
     ("console::the_first_page_hands_out_the_kubeconfig", console::the_first_page_hands_out_the_kubeconfig),
     ("api::bad_clients_are_refused", api::bad_clients_are_refused),
     ("cli::says_what_it_does", cli::says_what_it_does),

@@ -13,7 +13,9 @@ mod images;
 mod ingress;
 mod ingress_proxy;
 mod kubeconfig;
+mod man;
 mod status;
+mod support_bundle;
 mod up;
 
 const CONFIG: &str = "/etc/skiff/skiff.toml";
@@ -74,6 +76,17 @@ enum Command {
         /// The settings file
         file: PathBuf,
     },
+    /// Write an archive for whoever helps with this box, without secrets
+    #[command(
+        after_help = "Examples:\n  skiff support-bundle\n  skiff support-bundle --output /tmp/box.tar.gz\n\nIt has versions, settings, status, objects, logs and tables of the system. Left out or replaced are values of Secrets, ConfigMaps, environment variables and arguments, keys, tokens and password hashes. It works when the agent is down, too."
+    )]
+    SupportBundle(support_bundle::Arguments),
+    /// Write the manual pages into a directory
+    #[command(hide = true)]
+    Man {
+        /// The directory
+        dir: PathBuf,
+    },
     /// Print the versions of this program and of the Kubernetes API it serves
     Version,
     /// Print a completion script for a shell
@@ -94,6 +107,8 @@ pub fn run(command: CommandLine) -> anyhow::Result<()> {
         Command::Ingress(arguments) => ingress::run(&arguments),
         Command::IngressProxy(arguments) => ingress_proxy::run(&arguments),
         Command::Check { file } => check::run(&file),
+        Command::SupportBundle(arguments) => support_bundle::run(&arguments),
+        Command::Man { dir } => man::run(CommandLine::command(), &dir),
         Command::Version => {
             println!("skiff {}\nKubernetes {}", env!("CARGO_PKG_VERSION"), skiff_apiserver::git_version());
             Ok(())
