@@ -24,7 +24,7 @@ spec:
   containers:
   - name: a
     image: {}
-    command: [sh, -c, 'cat /word/word; trap exit TERM; sleep 100000 & wait']
+    command: [sh, -c, 'cat /word/word; echo; trap exit TERM; sleep 100000 & wait']
     volumeMounts: [{{name: word, mountPath: /word}}]
 ",
         image("busybox:1")
@@ -43,8 +43,11 @@ spec:
         ensure!(status["restartCount"] == 1, "one more start: {status}");
         Ok(())
     })?;
-    ensure!(running.kubectl(&["logs", "kept"])?.trim() == "sesame", "its volumes are there again");
-    Ok(())
+    wait::until("its volumes are there again", SOON, || {
+        let log = running.kubectl(&["logs", "kept"])?;
+        ensure!(log.trim() == "sesame", "{log:?}");
+        Ok(())
+    })
 }
 
 /// What a power cut and a start do, but for the kernel.

@@ -154,11 +154,7 @@ async fn objects(paths: &Paths, collected: &mut Collected) -> anyhow::Result<()>
     for (name, path) in OBJECTS {
         match client.get(path).await {
             Ok(list) => {
-                let mut values = Vec::new();
-                objects::environment(&list, &mut values);
-                for value in values.iter().filter(|value| value.len() >= VALUE_LENGTH_MIN) {
-                    collected.redactor.add(value.as_bytes());
-                }
+                know_environment(&list, &mut collected.redactor);
                 let text = serde_json::to_string_pretty(&objects::strip(list))?;
                 collected.add(format!("objects/{name}.json"), text);
             }
@@ -177,7 +173,15 @@ fn know_secret(secret: &Value, redactor: &mut Redactor) {
     }
 }
 
-/// Without the API its database tells which secrets there are. Nobody else uses it then, which the lock makes sure.
+fn know_environment(object: &Value, redactor: &mut Redactor) {
+    let mut values = Vec::new();
+    objects::environment(object, &mut values);
+    for value in values.iter().filter(|value| value.len() >= VALUE_LENGTH_MIN) {
+        redactor.add(value.as_bytes());
+    }
+}
+
+/// Without the API its database tells what the secrets are. Nobody else uses it then, which the lock makes sure.
 async fn not_answered(paths: &Paths, why: &str, collected: &mut Collected) {
     collected.missing.push(format!("API objects: {why}"));
     let known = async {
@@ -186,11 +190,13 @@ async fn not_answered(paths: &Paths, why: &str, collected: &mut Collected) {
         let plan = Plan::new(Settings::default(), paths.clone())?;
         let config = plan.store();
         let store = tokio::task::spawn_blocking(move || Embedded::open(config)).await??;
-        let page = store.list("/registry/secrets/", ListOptions::default()).await?;
+        let page = store.list("/registry/", ListOptions::default()).await?;
         for entry in &page.entries {
-            if let Ok(secret) = serde_json::from_slice::<Value>(&entry.value) {
-                know_secret(&secret, &mut collected.redactor);
+            let Ok(object) = serde_json::from_slice::<Value>(&entry.value) else { continue };
+            if entry.key.starts_with("/registry/secrets/") {
+                know_secret(&object, &mut collected.redactor);
             }
+            know_environment(&object, &mut collected.redactor);
         }
         store.close().await;
         anyhow::Ok(())
