@@ -108,6 +108,10 @@ impl RunningBox {
         format!("{first}-{}", first + 99)
     }
 
+    pub fn number(&self) -> u8 {
+        self.number.0
+    }
+
     pub fn node_name(&self) -> String {
         format!("box-{}", self.number.0)
     }

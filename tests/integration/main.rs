@@ -17,7 +17,9 @@ mod kubectl;
 mod lifecycle;
 mod network;
 mod pods;
+mod reboot;
 mod smuggling;
+mod support_bundle;
 mod web;
 
 use std::path::PathBuf;
@@ -80,6 +82,8 @@ const TESTS: &[Test] = &[
     ("host::a_broken_file_is_honoured_where_it_is_right", host::a_broken_file_is_honoured_where_it_is_right),
     ("host::a_factory_reset_leaves_the_owners_file", host::a_factory_reset_leaves_the_owners_file),
     ("host::the_screen_shows_the_box", host::the_screen_shows_the_box),
+    ("reboot::pods_come_back", reboot::pods_come_back),
+    ("support_bundle::holds_no_secret", support_bundle::holds_no_secret),
     ("console::the_first_page_hands_out_the_kubeconfig", console::the_first_page_hands_out_the_kubeconfig),
     ("api::bad_clients_are_refused", api::bad_clients_are_refused),
     ("cli::says_what_it_does", cli::says_what_it_does),

@@ -93,7 +93,7 @@ fn readiness(health: &Health) -> Markup {
         @if !health.ready {
             p class="state bad" role="status" { "The box is starting. This page looks again every few seconds." }
         } @else if wrong == 0 {
-            p class="state good" role="status" { "The box is ready and everything on it runs." }
+            p class="state good" role="status" { "The box is ready, and nothing is wrong." }
         } @else {
             p class="state bad" role="status" {
                 "The box is ready, and " (wrong) @if wrong == 1 { " thing needs" } @else { " things need" } " a look."
@@ -131,8 +131,11 @@ fn used(used: Used) -> Markup {
 
 /// Binary units, as the kernel counts.
 fn size(bytes: u64) -> String {
-    let mebibytes = bytes >> 20;
-    if mebibytes < 1024 { format!("{mebibytes} MiB") } else { format!("{:.1} GiB", mebibytes as f64 / 1024.0) }
+    match bytes >> 20 {
+        mebibytes @ 0..1024 => format!("{mebibytes} MiB"),
+        mebibytes @ 1024..102_400 => format!("{:.1} GiB", mebibytes as f64 / 1024.0),
+        mebibytes => format!("{} GiB", mebibytes >> 10),
+    }
 }
 
 fn duration(seconds: u64) -> String {

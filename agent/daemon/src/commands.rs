@@ -15,9 +15,11 @@ mod images;
 mod ingress;
 mod ingress_proxy;
 mod kubeconfig;
+mod man;
 mod screen;
 mod slots;
 mod status;
+mod support_bundle;
 mod up;
 
 const CONFIG: &str = "/etc/skiff/skiff.toml";
@@ -90,6 +92,17 @@ enum Command {
         /// The settings file
         file: PathBuf,
     },
+    /// Write an archive for whoever helps with this box, without secrets
+    #[command(
+        after_help = "Examples:\n  skiff support-bundle\n  skiff support-bundle --output /tmp/box.tar.gz\n\nIt has versions, settings, status, objects, logs and tables of the system. Left out or replaced are values of Secrets, ConfigMaps, environment variables and arguments, keys, tokens and password hashes. It works when the agent is down, too."
+    )]
+    SupportBundle(support_bundle::Arguments),
+    /// Write the manual pages into a directory
+    #[command(hide = true)]
+    Man {
+        /// The directory
+        dir: PathBuf,
+    },
     /// Print the versions of this program and of the Kubernetes API it serves
     Version,
     /// Print a completion script for a shell
@@ -114,6 +127,8 @@ pub fn run(command: CommandLine) -> anyhow::Result<()> {
         Command::Host(arguments) => host::run(&arguments),
         Command::Screen(arguments) => screen::run(&arguments),
         Command::Check { file } => check::run(&file),
+        Command::SupportBundle(arguments) => support_bundle::run(&arguments),
+        Command::Man { dir } => man::run(CommandLine::command(), &dir),
         Command::Version => {
             println!("skiff {}\nKubernetes {}", env!("CARGO_PKG_VERSION"), skiff_apiserver::git_version());
             Ok(())

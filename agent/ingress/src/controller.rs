@@ -120,13 +120,14 @@ impl Controller {
             table.certificates.insert(name.clone(), certificate.id.clone());
             made.push(certificate);
         }
-        let (dns, addresses): (Vec<_>, Vec<_>) = names.iter().partition(|name| name.parse::<IpAddr>().is_err());
-        let addresses: Vec<IpAddr> = addresses.iter().filter_map(|a| a.parse().ok()).collect();
+        let vouched: Vec<&String> = names.iter().filter(|name| self.box_ca.permits(name)).collect();
+        let dns: Vec<String> = vouched.iter().filter(|n| n.parse::<IpAddr>().is_err()).map(|n| (*n).clone()).collect();
+        let addresses: Vec<IpAddr> = vouched.iter().filter_map(|name| name.parse().ok()).collect();
         if let Some(console) = self.config.console {
             own::route_to_console(&mut table, &names, console);
         }
         // By the names themselves: another name of the box needs another certificate.
-        let own = self.mint(&names.join(" "), &dns.into_iter().cloned().collect::<Vec<_>>(), &addresses)?;
+        let own = self.mint(&names.join(" "), &dns, &addresses)?;
         table.default_certificate = Some(own.id.clone());
         for name in names.iter().filter(|n| n.parse::<IpAddr>().is_err()) {
             table.certificates.entry(name.clone()).or_insert_with(|| own.id.clone());

@@ -78,5 +78,5 @@ fn nothing_is_fetched_from_elsewhere() {
 #[test]
 fn numbers_are_for_people() {
     assert_eq!([59, 3_700, 93_784].map(duration), ["0 min", "1 h 1 min", "1 d 2 h"]);
-    assert_eq!([0, 512 << 20, 3 << 30].map(size), ["0 MiB", "512 MiB", "3.0 GiB"]);
+    assert_eq!([0, 512 << 20, 3 << 30, 252 << 30].map(size), ["0 MiB", "512 MiB", "3.0 GiB", "252 GiB"]);
 }

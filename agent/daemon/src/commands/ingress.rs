@@ -77,7 +77,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
 }
 
 /// The settings that the agent of this box runs with.
-fn settings(paths: &Paths) -> anyhow::Result<Settings> {
+pub fn settings(paths: &Paths) -> anyhow::Result<Settings> {
     Settings::read(&paths.settings()).context("the box's agent has not run yet")
 }
 

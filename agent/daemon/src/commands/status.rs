@@ -36,8 +36,11 @@ pub struct Status {
     agent_memory_bytes: Option<u64>,
     pods: Pods,
     pub problems: Vec<String>,
-    /// For the box's first page; only root may read it.
+    /// The box's first page.
+    console: String,
+    /// For the first page; only root may read it.
     sign_in_code: Option<String>,
+    ca_fingerprint: Option<String>,
 }
 
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
@@ -45,7 +48,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let status = block_on(collect(&paths))?;
     match arguments.output {
         Output::Json => println!("{}", serde_json::to_string_pretty(&status)?),
-        Output::Text => print(&status),
+        Output::Text => print!("{}", render(&status)),
     }
     Ok(())
 }
@@ -60,7 +63,10 @@ pub async fn collect(paths: &Paths) -> anyhow::Result<Status> {
     let pid = std::fs::read_to_string(paths.lock()).unwrap_or_default();
     let kubeconfig = std::fs::read_to_string(paths.kubeconfig()).unwrap_or_default();
     let api = kubeconfig.lines().find_map(|l| l.trim().strip_prefix("server: ")).unwrap_or_default();
+    let https = super::ingress::settings(paths)?.ingress.https.first().map_or(443, std::net::SocketAddr::port);
+    let port = if https == 443 { String::new() } else { format!(":{https}") };
     Ok(Status {
+        console: format!("https://{}{port}/", health.address),
         node: health.node,
         ready: health.ready,
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -76,8 +82,13 @@ pub async fn collect(paths: &Paths) -> anyhow::Result<Status> {
             .chain(health.problems.iter().map(|p| p.text().to_owned()))
             .chain(ingress)
             .collect(),
-        sign_in_code: std::fs::read_to_string(paths.code()).ok().map(|code| code.trim().to_owned()),
+        sign_in_code: line(&paths.code()),
+        ca_fingerprint: line(&paths.ca_fingerprint()),
     })
+}
+
+fn line(path: &std::path::Path) -> Option<String> {
+    Some(std::fs::read_to_string(path).ok()?.trim().to_owned())
 }
 
 /// What is wrong with the machine below the box, where Skiff brought the system.
@@ -99,29 +110,40 @@ fn uptime(pid: &str) -> Option<u64> {
     created.elapsed().ok().map(|d| d.as_secs())
 }
 
-fn print(status: &Status) {
+/// As it is printed.
+pub async fn text(paths: &Paths) -> anyhow::Result<String> {
+    Ok(render(&collect(paths).await?))
+}
+
+fn render(status: &Status) -> String {
+    let mut lines = Vec::new();
     let mebibytes = |bytes: u64| format!("{:.1} MiB", bytes as f64 / 1_048_576.0);
     let ready = if status.ready { "Ready" } else { "NOT READY" };
-    println!("Node       {}  {ready}", status.node);
-    println!("Address    {}   API {}", status.address, status.api);
-    println!("Versions   skiff {}, Kubernetes {}, {}", status.version, status.kubernetes, status.runtime);
+    lines.push(format!("Node       {}  {ready}", status.node));
+    lines.push(format!("Address    {}   API {}", status.address, status.api));
+    lines.push(format!("Versions   skiff {}, Kubernetes {}, {}", status.version, status.kubernetes, status.runtime));
     let memory = status.agent_memory_bytes.map_or("unknown".to_owned(), mebibytes);
     let uptime = status
         .uptime_seconds
         .map_or("unknown".to_owned(), |s| format!("{}h{:02}m{:02}s", s / 3600, s / 60 % 60, s % 60));
-    println!("Agent      {memory} resident, up {uptime}");
+    lines.push(format!("Agent      {memory} resident, up {uptime}"));
     let pods = &status.pods;
-    println!(
+    lines.push(format!(
         "Pods       {} running, {} pending, {} succeeded, {} failed (at most {})",
         pods.running, pods.pending, pods.succeeded, pods.failed, pods.capacity
-    );
+    ));
     if let Some(code) = &status.sign_in_code {
-        println!("Sign in    at https://{} with the one-time code {code}", status.address);
+        lines.push(format!("Sign in    at {} with the one-time code {code}", status.console));
+    }
+    if let Some(fingerprint) = &status.ca_fingerprint {
+        lines.push(format!("Box CA     SHA-256 {fingerprint}"));
     }
     if status.problems.is_empty() {
-        println!("Problems   none");
+        lines.push("Problems   none".to_owned());
     }
     for problem in &status.problems {
-        println!("Problem    {problem}");
+        lines.push(format!("Problem    {problem}"));
     }
+    lines.push(String::new());
+    lines.join("\n")
 }

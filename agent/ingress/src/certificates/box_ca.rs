@@ -19,7 +19,7 @@ use rcgen::{
 };
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use x509_parser::prelude::{FromDer, ParsedExtension, X509Certificate};
+use x509_parser::prelude::{FromDer, GeneralName, ParsedExtension, X509Certificate};
 
 use super::renewal::{Leaf, Unreadable};
 use super::schedule;
@@ -136,6 +136,22 @@ impl BoxCa {
         Ok((certificate.pem(), key.serialize_pem()))
     }
 
+    /// Whether clients accept a certificate of ours for this name or address: one that the root must not vouch for makes
+    /// them refuse the whole certificate (RFC 5280, 4.2.1.10).
+    pub fn permits(&self, name: &str) -> bool {
+        let Ok((_, root)) = X509Certificate::from_der(&self.root_der) else { return false };
+        let Ok(Some(constraints)) = root.name_constraints() else { return true };
+        let permitted = constraints.value.permitted_subtrees.iter().flatten();
+        let mut bases = permitted.map(|subtree| &subtree.base);
+        match name.parse::<IpAddr>() {
+            Ok(address) => {
+                let octets = octets(address);
+                bases.any(|base| matches!(base, GeneralName::IPAddress(network) if is_within(&octets, network)))
+            }
+            Err(_) => bases.any(|base| matches!(base, GeneralName::DNSName(domain) if is_below(name, domain))),
+        }
+    }
+
     /// Whether another certificate is to be issued instead of this one. Pure.
     pub fn needs_renewal(
         &self,
@@ -186,6 +202,24 @@ impl BoxCa {
         });
         name.unwrap_or_else(|| "Skiff box CA".to_owned())
     }
+}
+
+fn octets(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(v4) => v4.octets().to_vec(),
+        IpAddr::V6(v6) => v6.octets().to_vec(),
+    }
+}
+
+/// `network` is a base address followed by its mask.
+fn is_within(address: &[u8], network: &[u8]) -> bool {
+    let (base, mask) = network.split_at(network.len() / 2);
+    address.len() == base.len() && address.iter().zip(base).zip(mask).all(|((a, b), m)| a & m == b & m)
+}
+
+fn is_below(name: &str, domain: &str) -> bool {
+    let name = name.to_lowercase();
+    name.strip_suffix(domain).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }
 
 /// Deletes this very root, not one that took its place.

@@ -50,11 +50,11 @@ fn clients_believe_it_for_private_names_only() {
         ["a.skiff.local", "x.local", "nas.internal", "a.home.arpa", "tv.lan", "192.168.1.4", "10.0.0.1", "fd00::1"];
     for name in private {
         let (chain, _) = issue(&ca, name, now());
-        assert!(is_trusted(&ca, &chain, name, now()), "{name}");
+        assert!(ca.permits(name) && is_trusted(&ca, &chain, name, now()), "{name}");
     }
     for name in ["example.org", "mylocal", "8.8.8.8", "172.32.0.1", "2001:db8::1"] {
         let (chain, _) = issue(&ca, name, now());
-        assert!(!is_trusted(&ca, &chain, name, now()), "{name}");
+        assert!(!ca.permits(name) && !is_trusted(&ca, &chain, name, now()), "{name}");
     }
 }
 
