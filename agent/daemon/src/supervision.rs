@@ -64,9 +64,9 @@ impl Plan {
         let mut dns = vec!["localhost".to_owned(), self.node_name.clone(), format!("{}.local", self.node_name)];
         dns.push(self.settings.local_domain().to_string());
         let host = &self.settings.host;
-        if host.name.is_some() {
-            dns.extend([host.name().to_owned(), format!("{}.local", host.name())]);
-        }
+        let local = format!("{}.local", host.name());
+        let own = host.name.iter().map(ToString::to_string).filter(|name| *name != self.node_name);
+        dns.extend(own.chain([local]));
         dns.extend(host.full_name());
         dns.extend(["kubernetes", "kubernetes.default", "kubernetes.default.svc"].map(str::to_owned));
         dns.push(format!("kubernetes.default.svc.{domain}"));

@@ -237,11 +237,11 @@ fn bad_host_settings() {
         the public key "ssh-rsa …" is damaged: copy the line of the .pub file again
         the public key "ssh-rsa …" is damaged: copy the line of the .pub file again
         this is a private key: never copy it anywhere; use the file that ends in .pub
-        this is not the hash of a password: never write the password itself here. `mkpasswd` or `openssl passwd -6` make a hash such as "$6$…"
-        this is not the hash of a password: never write the password itself here. `mkpasswd` or `openssl passwd -6` make a hash such as "$6$…"
-        this is not base64url without "=" at its end, as the CA hands it out: copy it again
+        skiff.toml: line 2: this is not the hash of a password: never write the password itself here. `mkpasswd` or `openssl passwd -6` make a hash such as "$6$…"
+        skiff.toml: line 2: this is not the hash of a password: never write the password itself here. `mkpasswd` or `openssl passwd -6` make a hash such as "$6$…"
+        skiff.toml: line 3: this is not base64url without "=" at its end, as the CA hands it out: copy it again
         skiff.toml: acme.account_hmac_key and acme.account_hmac_key_file are both given: keep one
-        this is not base64, as the DNS server shows it: copy it again"#]].assert_eq(&errors.join("\n"));
+        skiff.toml: line 5: this is not base64, as the DNS server shows it: copy it again"#]].assert_eq(&errors.join("\n"));
 }
 
 #[test]

@@ -19,7 +19,9 @@ fn view() -> View {
 }
 
 fn check(view: &View, expected: Expect) {
-    expected.assert_eq(&(render(view).join("\n") + "\n"));
+    // The bar keeps the blanks that lines begin with.
+    let shown: String = render(view).iter().map(|line| format!("|{line}\n")).collect();
+    expected.assert_eq(&shown);
 }
 
 #[test]
@@ -28,16 +30,16 @@ fn a_box_that_starts() {
     check(
         &nothing,
         expect![[r#"
-          cellar   Skiff 0.1.0
-
-          Open        http://cellar.local
-          Addresses   none: is the network cable plugged in?
-          State       starting
-          Code        ...
-          Kubeconfig  on the page above
-
-          Press Enter for the menu
-    "#]],
+            |  cellar   Skiff 0.1.0
+            |
+            |  Open        http://cellar.local
+            |  Addresses   none: is the network cable plugged in?
+            |  State       starting
+            |  Code        ...
+            |  Kubeconfig  on the page above
+            |
+            |  Press Enter for the menu
+        "#]],
     );
 }
 
@@ -46,16 +48,16 @@ fn a_box_that_is_ready() {
     check(
         &view(),
         expect![[r#"
-          cellar   Skiff 0.1.0
-
-          Open        http://cellar.local
-          Addresses   192.168.1.10, fd00::5
-          State       ready
-          Code        7KQ2-M4XD
-          Kubeconfig  on the page above
-
-          Press Enter for the menu
-    "#]],
+            |  cellar   Skiff 0.1.0
+            |
+            |  Open        http://cellar.local
+            |  Addresses   192.168.1.10, fd00::5
+            |  State       ready
+            |  Code        7KQ2-M4XD
+            |  Kubeconfig  on the page above
+            |
+            |  Press Enter for the menu
+        "#]],
     );
 }
 
@@ -73,24 +75,24 @@ fn a_box_with_everything() {
     check(
         &everything,
         expect![[r#"
-          cellar   Skiff 0.1.0
-
-          Open        http://cellar.local
-          Addresses   192.168.1.10, fd00::5
-          State       ready, with problems
-          Code        7KQ2-M4XD
-          Kubeconfig  ssh root@cellar.local skiff kubeconfig
-          Box CA      SHA-256
-                      00:01:02:03:04:05:06:07:08:09:0A:0B:0C:0D:0E:0F:10:11:12:13:14:15:
-                      16:17:18:19:1A:1B:1C:1D:1E:1F
-
-          Problems
-          - line 3: host.network.address: "192.168.1.10" is not an address with its
-            network's length such as "192.168.1.10/24"; at home it is mostly /24
-          - pod default/web: ImagePullBackOff: "x" is not there...?[2J
-
-          Press Enter for the menu
-    "#]],
+            |  cellar   Skiff 0.1.0
+            |
+            |  Open        http://cellar.local
+            |  Addresses   192.168.1.10, fd00::5
+            |  State       ready, with problems
+            |  Code        7KQ2-M4XD
+            |  Kubeconfig  ssh root@cellar.local skiff kubeconfig
+            |  Box CA      SHA-256
+            |              00:01:02:03:04:05:06:07:08:09:0A:0B:0C:0D:0E:0F:10:11:12:13:14:15:
+            |              16:17:18:19:1A:1B:1C:1D:1E:1F
+            |
+            |  Problems
+            |  - line 3: host.network.address: "192.168.1.10" is not an address with its
+            |    network's length such as "192.168.1.10/24"; at home it is mostly /24
+            |  - pod default/web: ImagePullBackOff: "x" is not there...?[2J
+            |
+            |  Press Enter for the menu
+        "#]],
     );
 }
 
@@ -100,25 +102,25 @@ fn an_agent_that_is_gone() {
     check(
         &silent,
         expect![[r#"
-          cellar   Skiff 0.1.0
-
-          Open        http://cellar.local
-          Addresses   192.168.1.10, fd00::5
-          State       the agent does not answer
-          Code        7KQ2-M4XD
-          Kubeconfig  on the page above
-
-          Problems
-          - x
-          - x
-          - x
-          - x
-          - x
-          - x
-          - and 3 more: see `skiff status`
-
-          Press Enter for the menu
-    "#]],
+            |  cellar   Skiff 0.1.0
+            |
+            |  Open        http://cellar.local
+            |  Addresses   192.168.1.10, fd00::5
+            |  State       the agent does not answer
+            |  Code        7KQ2-M4XD
+            |  Kubeconfig  on the page above
+            |
+            |  Problems
+            |  - x
+            |  - x
+            |  - x
+            |  - x
+            |  - x
+            |  - x
+            |  - and 3 more: see `skiff status`
+            |
+            |  Press Enter for the menu
+        "#]],
     );
 }
 

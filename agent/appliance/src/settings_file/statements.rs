@@ -64,10 +64,13 @@ fn statement(lines: &[String], start: usize, tries: &mut usize) -> Statement {
         return Statement { lines: start..start + 1, content: Content::Broken { key, is_header, message } };
     }
     let last = lines.len().min(start + VALUE_LINES_MAX);
+    // A text that swallows whole settings was not closed where it ought to be.
+    let is_text = lines[start].split_once('=').is_some_and(|(_, value)| !value.trim_start().starts_with(['[', '{']));
+    let is_setting = |line: &str| named_key(line).is_some() && alone(line).is_ok();
     let mut text = lines[start].clone();
     for (end, line) in lines.iter().enumerate().take(last).skip(start + 1) {
         *tries += 1;
-        if *tries > TRIES_MAX {
+        if *tries > TRIES_MAX || (is_text && is_setting(line)) {
             break;
         }
         text.push('\n');

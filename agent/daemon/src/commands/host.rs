@@ -18,9 +18,9 @@ enum Command {
     /// Apply the settings to this machine: name, network, time, administrator
     #[command(after_help = "Examples:\n  skiff host apply\n  skiff host apply --root /tmp/host --settings skiff.toml")]
     Apply {
-        /// The owner's settings file
-        #[arg(long, value_name = "FILE", default_value = SETTINGS_FILE)]
-        settings: PathBuf,
+        /// The owner's settings file; `efi/skiff.toml` below the root if not given
+        #[arg(long, value_name = "FILE")]
+        settings: Option<PathBuf>,
         /// Where the machine's files are
         #[arg(long, value_name = "DIR", default_value = "/")]
         root: PathBuf,
@@ -34,7 +34,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
             if paths.is_system() && !paths.marker().exists() {
                 bail!("Skiff did not bring this system: set its name, network and time with its own tools");
             }
-            apply(&paths, settings)
+            apply(&paths, &settings.clone().unwrap_or_else(|| paths.at(SETTINGS_FILE)))
         }
     }
 }
