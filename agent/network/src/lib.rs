@@ -59,6 +59,8 @@ pub enum NetworkError {
     Link(#[from] CommandError),
     #[error("cannot set up forwarding")]
     Sysctl(#[from] sysctl::SysctlError),
+    #[error("the kernel cannot filter what crosses the bridge")]
+    Module(#[source] CommandError),
     #[error("cannot write {path}")]
     Cni {
         path: PathBuf,
@@ -76,7 +78,12 @@ pub async fn prepare(config: &Config) -> Result<(), NetworkError> {
     links::ensure_route(&config.service_cidr(), &config.bridge, config.gateway()).await?;
     // Traffic between pods crosses the bridge without the host's routing: without this, answers from a Service's
     // pod to a neighbour would not be translated back.
-    sysctl::ensure("net.bridge.bridge-nf-call-iptables", "1")?;
+    let key = "net.bridge.bridge-nf-call-iptables";
+    if sysctl::ensure(key, "1").is_err() {
+        // Debian loads the module only when somebody asks for it.
+        skiff_host::command::run("modprobe", &["br_netfilter"], "").await.map_err(NetworkError::Module)?;
+        sysctl::ensure(key, "1")?;
+    }
     Ok(())
 }
 
