@@ -103,7 +103,7 @@ impl Circumstances {
 
 /// When the machine was started, by its clock: changes only when the clock is set.
 fn clock() -> i64 {
-    let seconds = |clock| clock_gettime(clock).map_or(0, |time| i64::from(time.tv_sec()));
+    let seconds = |clock| clock_gettime(clock).map_or(0, |time| time.tv_sec());
     seconds(ClockId::CLOCK_REALTIME) - seconds(ClockId::CLOCK_BOOTTIME)
 }
 

@@ -29,7 +29,7 @@ const RETRY: Duration = Duration::from_secs(5);
 /// How long a certificate of the box CA is served before a new one is made; it is valid for longer.
 const BOX_CERTIFICATE_AGE_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// The caches it reads.
+/// What it reads.
 #[derive(Clone)]
 pub struct Inputs {
     pub ingresses: Informer<Ingress>,
@@ -37,6 +37,8 @@ pub struct Inputs {
     pub services: Informer<Service>,
     pub slices: Informer<EndpointSlice>,
     pub secrets: Informer<Secret>,
+    /// The name that avahi gave this machine.
+    pub host_name: Arc<HostName>,
 }
 
 pub struct Controller {
@@ -47,8 +49,6 @@ pub struct Controller {
     challenges: Challenges,
     box_ca: BoxCa,
     front: Front,
-    /// The name that avahi gave this machine.
-    announced: Arc<HostName>,
     held: held::Cache,
     minted: HashMap<String, Minted>,
     said: HashSet<(String, &'static str, String)>,
@@ -70,7 +70,6 @@ impl Controller {
         challenges: Challenges,
         box_ca: BoxCa,
         front: Front,
-        announced: Arc<HostName>,
     ) -> Self {
         Self {
             config,
@@ -80,7 +79,6 @@ impl Controller {
             challenges,
             box_ca,
             front,
-            announced,
             held: held::Cache::default(),
             minted: HashMap::new(),
             said: HashSet::new(),
@@ -169,7 +167,7 @@ impl Controller {
     /// What people call the box.
     fn own_names(&self) -> Vec<String> {
         let Config { node_name, node_address, local_domain, .. } = &self.config;
-        own::names(node_name, *node_address, local_domain, self.announced.get().as_deref())
+        own::names(node_name, *node_address, local_domain, self.inputs.host_name.get().as_deref())
     }
 
     async fn write_status(&self, ingress: &Ingress) -> Result<(), kube::Error> {

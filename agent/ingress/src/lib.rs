@@ -41,7 +41,7 @@ use challenges::Challenges;
 use config::Config;
 use controller::{Controller, Inputs};
 use front::Front;
-use mdns::{Announcer, HostName};
+use mdns::Announcer;
 
 pub use front::Connection;
 
@@ -64,6 +64,7 @@ pub async fn run(
         secrets: Informer::spawn_slim(Api::all(client.clone()), all(), keep_what_is_read, shutdown.clone()),
         services,
         slices,
+        host_name: Arc::default(),
     };
     inputs.services.synced().await;
     inputs.slices.synced().await;
@@ -82,11 +83,10 @@ pub async fn run(
     ];
     changes.extend([challenges.changes().into(), front.losses().into()]);
     let tasks = TaskTracker::new();
-    let host_name = Arc::new(HostName::default());
-    changes.push(host_name.changes().into());
+    changes.push(inputs.host_name.changes().into());
     let announcer = Announcer {
         address: config.node_address,
-        host_name: Arc::clone(&host_name),
+        host_name: Arc::clone(&inputs.host_name),
         local_domain: config.local_domain.clone(),
         ingresses: inputs.ingresses.clone(),
         classes: inputs.classes.clone(),
@@ -108,7 +108,7 @@ pub async fn run(
         let wake = Wake::on([inputs.ingresses.changes(), inputs.classes.changes(), inputs.secrets.changes()]);
         tasks.spawn(drive(certificates, wake, shutdown.clone()));
     }
-    let controller = Controller::new(config, client, recorder, inputs, challenges, box_ca, front, host_name);
+    let controller = Controller::new(config, client, recorder, inputs, challenges, box_ca, front);
     tasks.spawn(drive(controller, Wake::on(changes), shutdown));
     tasks.close();
     tasks.wait().await;

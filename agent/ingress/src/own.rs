@@ -29,8 +29,8 @@ pub fn names(node_name: &str, node_address: IpAddr, local_domain: &str, announce
 pub fn route_to_console(table: &mut Table, names: &[String], console: SocketAddr) {
     let claimed: BTreeSet<String> = table.hosts.iter().map(|host| host.name.clone()).collect();
     let is_bare = |name: &String| name == "localhost" || name.parse::<IpAddr>().is_ok();
-    let free = |name: &&String| !claimed.contains(*name) && !(is_bare(name) && claimed.contains(""));
-    let free: Vec<&String> = names.iter().filter(free).collect();
+    let is_claimed = |name: &String| claimed.contains(name) || is_bare(name) && claimed.contains("");
+    let free: Vec<&String> = names.iter().filter(|name| !is_claimed(name)).collect();
     if free.is_empty() {
         return;
     }

@@ -6,7 +6,7 @@ use crate::health::Pods;
 const SECRETIVE: &str = "pod private/diary: CrashLoopBackOff: back-off";
 
 fn state(viewer: Viewer) -> State<'static> {
-    let gibibytes = |used, total| Used { used: used << 30, total: total << 30 };
+    let gibibytes = |used: u64, total: u64| Used { used: used << 30, total: total << 30 };
     State {
         viewer,
         version: "0.1.0",
