@@ -176,6 +176,10 @@ impl Machine {
         String::from_utf8_lossy(&text[start..]).into_owned()
     }
 
+    pub fn is_running(&mut self) -> anyhow::Result<bool> {
+        Ok(self.qemu.try_wait()?.is_none())
+    }
+
     fn check(&mut self) -> anyhow::Result<()> {
         match self.qemu.try_wait()? {
             None => Ok(()),

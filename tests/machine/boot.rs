@@ -68,27 +68,17 @@ impl Client {
         )
     }
 
+    /// The page of a host, its certificate checked with the box's own CA.
     pub fn https(&self, host: &str) -> anyhow::Result<String> {
-        let ca =
-            self.machine.output("curl --version >/dev/null 2>&1; cat /run/skiff/box-ca.pem 2>/dev/null || true")?;
-        drop(ca);
-        let port = self.machine.ports.https;
-        let pem = tempfile::NamedTempFile::new()?;
-        let http = format!("http://{host}:{}/ca.pem", self.machine.ports.http);
-        let to = |port: u16| format!("{host}:{port}:127.0.0.1");
-        let ca = command::run("curl", ["-sS", "-m", "20", "--resolve", &to(self.machine.ports.http), &http]);
-        let ca = match ca {
-            Ok(text) if text.contains("BEGIN CERTIFICATE") => text,
-            _ => {
-                let own = format!("http://skiff.local:{}/ca.pem", self.machine.ports.http);
-                let resolve = format!("skiff.local:{}:127.0.0.1", self.machine.ports.http);
-                command::run("curl", ["-sS", "-m", "20", "--resolve", &resolve, &own])?
-            }
-        };
-        std::fs::write(pem.path(), ca)?;
-        let url = format!("https://{host}:{port}/");
-        let pem = pem.path().to_string_lossy().into_owned();
-        command::run("curl", ["-sS", "-m", "20", "--cacert", &pem, "--resolve", &to(port), &url])
+        let ports = self.machine.ports;
+        let ca = format!("http://127.0.0.1:{}/ca.pem", ports.http);
+        let ca = command::run("curl", ["-sS", "-f", "-m", "20", "-H", "Host: skiff.local", &ca])?;
+        let file = tempfile::NamedTempFile::new()?;
+        std::fs::write(file.path(), ca)?;
+        let url = format!("https://{host}:{}/", ports.https);
+        let resolve = format!("{host}:{}:127.0.0.1", ports.https);
+        let file = file.path().to_string_lossy().into_owned();
+        command::run("curl", ["-sS", "-m", "20", "--cacert", &file, "--resolve", &resolve, &url])
     }
 }
 

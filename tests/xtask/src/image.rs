@@ -94,7 +94,11 @@ pub fn build(arch: Arch, profile: Profile, output: &Path, more: &[String]) -> an
 /// Runs `skiff-image` with the agent for that processor.
 fn builder(what: &str, arch: Arch, profile: Profile, output: &Path, more: &[String]) -> anyhow::Result<()> {
     let host_agent = workspace::build_agent(profile)?;
-    let agent = if arch == Arch::HERE { host_agent.clone() } else { cross_build(arch)? };
+    let agent = match (arch == Arch::HERE, profile) {
+        (true, Profile::Release) => host_agent.clone(),
+        (true, Profile::Dev) => stripped(&host_agent)?,
+        (false, Profile::Release | Profile::Dev) => cross_build(arch)?,
+    };
     let text = |path: &Path| path.display().to_string();
     let work = workspace::target().join("image");
     let paths = [
@@ -107,6 +111,14 @@ fn builder(what: &str, arch: Arch, profile: Profile, output: &Path, more: &[Stri
     arguments.extend(paths.iter().flat_map(|(option, path)| [*option, path.as_str()]));
     arguments.extend(more.iter().map(String::as_str));
     workspace::cargo(&arguments)
+}
+
+/// Symbols for debuggers make up half of a program that was built for development.
+fn stripped(agent: &Path) -> anyhow::Result<PathBuf> {
+    let small = workspace::target().join("image/agent");
+    std::fs::create_dir_all(small.parent().unwrap_or(&small))?;
+    command::run("strip", ["-o".as_ref(), small.as_os_str(), agent.as_os_str()])?;
+    Ok(small)
 }
 
 /// The agent for another processor than this machine's.

@@ -1,9 +1,10 @@
-//! The project's own commands: `cargo xtask up`, `down`, `test`, `image`, `deb`, `bench`.
+//! The project's own commands: `cargo xtask up`, `down`, `test`, `image`, `deb`, `vm`, `bench`.
 
 mod bench;
 mod image;
 mod test;
 mod up;
+mod vm;
 mod workspace;
 
 use clap::{Parser, Subcommand};
@@ -27,6 +28,8 @@ enum Command {
     Image(image::Arguments),
     /// Build the Debian package
     Deb(image::DebArguments),
+    /// Boot the image in QEMU, to look at it
+    Vm(vm::Arguments),
     /// Measure, beside peers where there are any
     Bench(bench::Arguments),
 }
@@ -38,6 +41,7 @@ fn main() -> std::process::ExitCode {
         Command::Test(arguments) => test::run(&arguments),
         Command::Deb(arguments) => image::deb(&arguments),
         Command::Image(arguments) => image::run(&arguments),
+        Command::Vm(arguments) => vm::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
     };
     match result {

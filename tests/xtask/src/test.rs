@@ -1,21 +1,47 @@
-//! `cargo xtask test`: everything CI runs, in the order that finds mistakes soonest.
+//! `cargo xtask test`: everything CI runs, in the order that finds mistakes soonest; with `--vm` all tests of the image.
 
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Instant;
 
+use anyhow::bail;
 use skiff_tests::prerequisites;
 
+use crate::image::{self, Arch};
 use crate::workspace::{self, Profile};
+
+/// What CI starts a virtual machine for: the tests that prove the most.
+const MACHINE_IN_CI: &[&str] = &["boot::", "slots::"];
 
 #[derive(clap::Args)]
 pub struct Arguments {
     /// Leave out the tests that start a box
     #[arg(long)]
     quick: bool,
+    /// Only the tests of the image, all of them, in virtual machines
+    #[arg(long, conflicts_with = "quick")]
+    vm: bool,
+    /// The processor of the virtual machines
+    #[arg(long, value_enum, default_value_t = Arch::HERE, requires = "vm")]
+    arch: Arch,
+    /// An image that is there already
+    #[arg(long, requires = "vm")]
+    image: Option<PathBuf>,
+    /// With --vm: only tests whose name contains this
+    #[arg(requires = "vm")]
+    filter: Vec<String>,
 }
 
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     if !arguments.quick {
         workspace::require_root()?;
+    }
+    if arguments.vm {
+        let image = match &arguments.image {
+            Some(image) => std::path::absolute(image)?,
+            None => image::build(arguments.arch, Profile::Release, &workspace::root().join("dist"), &[])?,
+        };
+        return machine_tests(&image, &arguments.filter);
     }
     prerequisites::ensure(&[prerequisites::BOX, prerequisites::DEMO, prerequisites::TESTS])?;
     step("format", || workspace::cargo(&["fmt", "--all", "--check"]))?;
@@ -24,16 +50,36 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     step("unit, contract and plan tests", || {
         workspace::cargo(&["test", "--workspace", "--quiet", "--lib", "--bins", "--test", "tidy"])
     })?;
-    if !arguments.quick {
-        step("integration tests", || workspace::cargo(&["test", "--package", "skiff-tests", "--test", "integration"]))?;
+    if arguments.quick {
+        return Ok(());
     }
-    Ok(())
+    step("integration tests", || workspace::cargo(&["test", "--package", "skiff-tests", "--test", "integration"]))?;
+    let output = workspace::target().join("image/dist");
+    let image = step("image", || image::build(Arch::HERE, Profile::Dev, &output, &[]))?;
+    let filter: Vec<String> = MACHINE_IN_CI.iter().map(|&name| name.to_owned()).collect();
+    step("image in a virtual machine", || machine_tests(&image, &filter))
 }
 
-fn step(name: &str, work: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<()> {
+fn machine_tests(image: &Path, filter: &[String]) -> anyhow::Result<()> {
+    workspace::cargo(&["test", "--package", "skiff-tests", "--test", "machine", "--no-run"])?;
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(workspace::root()).args([
+        "test",
+        "--quiet",
+        "--package",
+        "skiff-tests",
+        "--test",
+        "machine",
+        "--",
+    ]);
+    let status = cargo.args(filter).env("SKIFF_IMAGE", image).status()?;
+    if status.success() { Ok(()) } else { bail!("tests of the image failed") }
+}
+
+fn step<T>(name: &str, work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
     println!("== {name}");
     let started = Instant::now();
-    work()?;
+    let result = work()?;
     println!("== {name}: {:.0} s", started.elapsed().as_secs_f32());
-    Ok(())
+    Ok(result)
 }
