@@ -7,6 +7,7 @@ pub mod addresses;
 pub mod certificate;
 pub mod command;
 pub mod daemon;
+pub mod debian;
 pub mod images;
 pub mod machine;
 pub mod prerequisites;

@@ -37,11 +37,17 @@ pub struct Disk {
 impl Disk {
     /// From a compressed image.
     pub fn new(image: &Path, arch: Arch) -> anyhow::Result<Self> {
-        let dir = tempfile::Builder::new().prefix("skiff-machine-").tempdir()?;
-        let disk = Self { dir, arch };
+        let disk = Self::empty(arch)?;
         let path = disk.path();
         command::run("zstd", ["-q", "-d", "--sparse", &image.to_string_lossy(), "-o", &path.to_string_lossy()])?;
         std::fs::File::options().write(true).open(&path)?.set_len(DISK_BYTES)?;
+        Ok(disk)
+    }
+
+    /// With firmware and a key, and nothing to start from.
+    pub fn empty(arch: Arch) -> anyhow::Result<Self> {
+        let dir = tempfile::Builder::new().prefix("skiff-machine-").tempdir()?;
+        let disk = Self { dir, arch };
         let variables = match arch {
             Arch::Amd64 => "/usr/share/OVMF/OVMF_VARS_4M.fd",
             Arch::Arm64 => "/usr/share/AAVMF/AAVMF_VARS.fd",
@@ -49,6 +55,12 @@ impl Disk {
         std::fs::copy(variables, disk.file("variables")).with_context(|| variables.to_owned())?;
         command::run("ssh-keygen", ["-q", "-t", "ed25519", "-N", "", "-f", &disk.file("key").to_string_lossy()])?;
         Ok(disk)
+    }
+
+    /// Takes a disk that was made elsewhere.
+    pub fn take(&self, disk: &Path) -> anyhow::Result<()> {
+        let moved = std::fs::rename(disk, self.path());
+        moved.or_else(|_| std::fs::copy(disk, self.path()).map(drop)).with_context(|| disk.display().to_string())
     }
 
     pub fn path(&self) -> PathBuf {

@@ -4,6 +4,7 @@
 //! `SKIFF_POWER_CUTS=30` is the long form of the power cuts.
 
 mod boot;
+mod deb;
 mod power;
 mod settings;
 mod slots;
@@ -31,6 +32,8 @@ const TESTS: &[Test] = &[
     ("slots::a_damaged_slot_makes_room_for_the_other", slots::a_damaged_slot_makes_room_for_the_other),
     ("settings::each_is_honoured", settings::each_is_honoured),
     ("settings::a_broken_file_is_told_of", settings::a_broken_file_is_told_of),
+    ("deb::on_debian_12", deb::on_debian_12),
+    ("deb::on_debian_13", deb::on_debian_13),
     ("power::nothing_acknowledged_is_lost", power::nothing_acknowledged_is_lost),
 ];
 

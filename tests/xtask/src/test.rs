@@ -41,7 +41,13 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
             Some(image) => std::path::absolute(image)?,
             None => image::build(arguments.arch, Profile::Release, &workspace::root().join("dist"), &[])?,
         };
-        return machine_tests(&image, &arguments.filter);
+        let package = match arguments.arch {
+            Arch::Amd64 => {
+                Some(image::build_deb(Arch::Amd64, Profile::Release, &workspace::target().join("image/dist"))?)
+            }
+            Arch::Arm64 => None,
+        };
+        return machine_tests(&image, package.as_deref(), &arguments.filter);
     }
     prerequisites::ensure(&[prerequisites::BOX, prerequisites::DEMO, prerequisites::TESTS])?;
     step("format", || workspace::cargo(&["fmt", "--all", "--check"]))?;
@@ -57,10 +63,10 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let output = workspace::target().join("image/dist");
     let image = step("image", || image::build(Arch::HERE, Profile::Dev, &output, &[]))?;
     let filter: Vec<String> = MACHINE_IN_CI.iter().map(|&name| name.to_owned()).collect();
-    step("image in a virtual machine", || machine_tests(&image, &filter))
+    step("image in a virtual machine", || machine_tests(&image, None, &filter))
 }
 
-fn machine_tests(image: &Path, filter: &[String]) -> anyhow::Result<()> {
+fn machine_tests(image: &Path, package: Option<&Path>, filter: &[String]) -> anyhow::Result<()> {
     workspace::cargo(&["test", "--package", "skiff-tests", "--test", "machine", "--no-run"])?;
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(workspace::root()).args([
@@ -72,6 +78,9 @@ fn machine_tests(image: &Path, filter: &[String]) -> anyhow::Result<()> {
         "machine",
         "--",
     ]);
+    if let Some(package) = package {
+        cargo.env("SKIFF_DEB", package);
+    }
     let status = cargo.args(filter).env("SKIFF_IMAGE", image).status()?;
     if status.success() { Ok(()) } else { bail!("tests of the image failed") }
 }

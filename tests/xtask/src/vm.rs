@@ -39,6 +39,9 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     if let Some(file) = &arguments.settings {
         disk.write_fat("skiff.toml", &std::fs::read(file)?)?;
     }
+    // Ctrl-C is for QEMU: this program deletes the disk afterwards.
+    // SAFETY: no handler is set; the signal is ignored.
+    unsafe { nix::sys::signal::signal(nix::sys::signal::Signal::SIGINT, nix::sys::signal::SigHandler::SigIgn) }?;
     let mut machine = Machine::start(&disk)?;
     let ports = machine.ports;
     println!("the first page  http://localhost:{}/", ports.http);
