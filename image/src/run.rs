@@ -20,7 +20,6 @@ const TOOLS: &[(&str, &str)] = &[
     ("zstd", "zstd"),
     ("sha256sum", "coreutils"),
     ("ssh-keygen", "openssh-client"),
-    ("openssl", "openssl"),
 ];
 
 /// The folder of the project.

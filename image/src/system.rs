@@ -43,6 +43,7 @@ const ENABLED: &[&str] = &[
 const MASKED: &[(&str, &str)] = &[
     ("getty@tty1.service", "the screen is Skiff's"),
     ("serial-getty@.service", "the serial console, too"),
+    ("autovt@.service", "and the other screens"),
     ("containerd.service", "Skiff's has its own configuration"),
     ("e2scrub_all.timer", "for LVM"),
     ("e2scrub_reap.service", "for LVM"),
@@ -50,7 +51,6 @@ const MASKED: &[(&str, &str)] = &[
     ("systemd-firstboot.service", "skiff.toml says it all"),
     ("systemd-networkd-wait-online.service", "nothing waits for a network: the agent follows addresses"),
     ("ssh.socket", "the service is there if a key is"),
-    ("rsync.service", "not ours"),
 ];
 
 pub struct System {

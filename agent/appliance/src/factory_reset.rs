@@ -45,38 +45,39 @@ fn resume_with(paths: &Paths, remove: &mut impl FnMut(&Path) -> io::Result<()>) 
     if !mark.exists() {
         return Ok(false);
     }
+    // What cannot be removed is told of and left: with the mark still there, the next boot would reset again what the owner
+    // has set up by then.
+    let mut failed = Vec::new();
     for dir in REMOVED {
         let dir = paths.at(dir);
         // A link instead of a directory leads out of the state: nothing is followed.
         if std::fs::symlink_metadata(&dir).is_ok_and(|meta| meta.is_dir()) {
-            clear(&dir, &mark, remove)?;
-            files::sync(&dir).map_err(|source| ResetError { path: dir, source })?;
+            clear(&dir, &mark, remove, &mut failed);
+            failed.extend(files::sync(&dir).err().map(|source| ResetError { path: dir, source }));
         }
     }
     remove(&mark).map_err(|source| ResetError { path: mark.clone(), source })?;
     if let Some(dir) = mark.parent() {
         files::sync(dir).map_err(|source| ResetError { path: mark.clone(), source })?;
     }
-    Ok(true)
+    failed.into_iter().next().map_or(Ok(true), Err)
 }
 
 /// Removes all that is in a directory but the mark and what leads to it.
-fn clear(dir: &Path, mark: &Path, remove: &mut impl FnMut(&Path) -> io::Result<()>) -> Result<(), ResetError> {
-    let failed = |source| ResetError { path: dir.to_owned(), source };
-    for entry in std::fs::read_dir(dir).map_err(failed)? {
-        let entry = entry.map_err(failed)?;
-        let path = entry.path();
-        if path == mark {
-            continue;
-        }
-        if entry.file_type().map_err(failed)?.is_dir() {
-            clear(&path, mark, remove)?;
+fn clear(dir: &Path, mark: &Path, remove: &mut impl FnMut(&Path) -> io::Result<()>, failed: &mut Vec<ResetError>) {
+    let entries = match std::fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(source) => return failed.push(ResetError { path: dir.to_owned(), source }),
+    };
+    for path in entries.flatten().map(|entry| entry.path()).filter(|path| path != mark) {
+        if std::fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_dir()) {
+            clear(&path, mark, remove, failed);
         }
         if !mark.starts_with(&path) {
-            remove(&path).map_err(|source| ResetError { path: path.clone(), source })?;
+            let result = remove(&path);
+            failed.extend(result.err().map(|source| ResetError { path, source }));
         }
     }
-    Ok(())
 }
 
 fn remove_one(path: &Path) -> io::Result<()> {

@@ -22,9 +22,13 @@ pub fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     keep_owner(path, &file)?;
     file.write_all(content)?;
     file.sync_all()?;
-    drop(file);
+    // FAT frees the old content with its last user, and writes a renamed file's entry with the file, not with the directory.
+    let old = File::open(path).ok();
     std::fs::rename(&temporary, path)?;
-    sync(dir)
+    file.sync_all()?;
+    sync(dir)?;
+    drop(old);
+    Ok(())
 }
 
 /// A file that belongs to a group, such as `/etc/shadow`, goes on to.

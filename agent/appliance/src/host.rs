@@ -31,11 +31,14 @@ pub struct Outcome {
 /// Brings the host to what the settings say. What fails is told, and the rest is done.
 pub fn apply(paths: &Paths, settings_file: &Path) -> Outcome {
     let mut outcome = Outcome::default();
-    match factory_reset::resume(paths) {
-        Ok(reset) => outcome.reset = reset,
-        Err(error) => outcome.failures.push(format!("the factory reset did not end: {error}")),
+    // Once a boot, before anything uses the state; the menu of the screen comes here, too, on a box that runs.
+    if !paths.settings().exists() {
+        match factory_reset::resume(paths) {
+            Ok(reset) => outcome.reset = reset,
+            Err(error) => outcome.failures.push(format!("the factory reset left something behind: {error}")),
+        }
     }
-    let source = read_source(settings_file);
+    let source = read_source(settings_file, paths.is_system());
     let stored = stored_secrets(paths);
     let last = std::fs::read_to_string(paths.last_settings()).ok();
     let today = jiff::Zoned::now().strftime("%Y-%m-%d").to_string();
@@ -51,7 +54,8 @@ pub fn apply(paths: &Paths, settings_file: &Path) -> Outcome {
     outcome
 }
 
-fn read_source(path: &Path) -> Source {
+/// On a box of its own the boot partition is there: where it is not mounted, nobody deleted the file.
+fn read_source(path: &Path, is_system: bool) -> Source {
     use std::io::Read;
     let limit = u64::try_from(settings_file::SIZE_BYTES_MAX).unwrap_or(u64::MAX) + 1;
     let mut bytes = Vec::new();
@@ -60,6 +64,9 @@ fn read_source(path: &Path) -> Source {
             Some(why) => Source::Unreadable(why.to_owned()),
             None => Source::Text(bytes),
         },
+        Err(error) if error.kind() == io::ErrorKind::NotFound && is_system && !path.with_file_name("EFI").is_dir() => {
+            Source::Unreadable("the boot partition cannot be read".to_owned())
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Source::Missing,
         Err(error) => Source::Unreadable(format!("the file cannot be read: {error}")),
     }

@@ -47,15 +47,6 @@ impl Paths {
         self.at("run/skiff/settings-errors")
     }
 
-    /// The one-time code of the first page.
-    pub fn code(&self) -> PathBuf {
-        self.at("run/skiff/code")
-    }
-
-    pub fn ca_fingerprint(&self) -> PathBuf {
-        self.at("run/skiff/ca-fingerprint")
-    }
-
     pub fn authorized_keys(&self) -> PathBuf {
         self.at("run/skiff/ssh/authorized_keys")
     }

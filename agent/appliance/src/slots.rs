@@ -175,27 +175,27 @@ impl Disk {
         problem(running, &environment)
     }
 
-    /// Copies the running slot to the other one where that one is empty, or damaged and of the same version. Where it is
-    /// intact and the same system, its attempts come back: there is no reason to trust it less.
+    /// Copies the running slot to the other one where that one is empty or damaged. Where it is intact and the same system,
+    /// its attempts come back: there is no reason to trust it less.
     pub fn fill_other(&self) -> Result<Filled, SlotError> {
         let running = self.running()?;
         let other = running.other();
         let own = self.description(running).ok_or(SlotError::Empty(running))?;
         let found = self.description(other);
-        let intact = |description: &Description| self.verify(other, description);
         let filled = match &found {
-            Some(description) if self.environment().attempts_left(other) == ATTEMPTS_MAX => {
-                // Not read in whole at each start: that is done when there is a reason.
-                let _ = description;
-                return Ok(Filled::Intact);
-            }
-            Some(description) if intact(description)? => Filled::Intact,
+            // Not read in whole at each start: that is done when there is a reason.
+            Some(_) if self.environment().attempts_left(other) == ATTEMPTS_MAX => return Ok(Filled::Intact),
+            Some(description) if self.verify(other, description)? => Filled::Intact,
             Some(_) => Filled::Repaired,
             // Nothing was ever there, or its first block is gone.
             None if self.environment().attempts_left(other) < ATTEMPTS_MAX => Filled::Repaired,
             None => Filled::Copied,
         };
         if filled != Filled::Intact {
+            // A copy that was cut off, or cannot be read back, is looked at again.
+            let mut environment = self.environment();
+            environment.set_attempts_left(other, 0);
+            self.write_environment(&environment)?;
             self.copy(running, other, &own)?;
             if !self.verify(other, &own)? {
                 return Err(SlotError::Damaged(other));
@@ -241,7 +241,10 @@ impl Disk {
         target.sync_all().map_err(failed)?;
         target.seek(SeekFrom::Start(0)).map_err(failed)?;
         target.write_all(&first).map_err(failed)?;
-        target.sync_all().map_err(failed)
+        target.sync_all().map_err(failed)?;
+        // What is verified next is to come from the disk.
+        let forget = nix::fcntl::PosixFadviseAdvice::POSIX_FADV_DONTNEED;
+        nix::fcntl::posix_fadvise(&target, 0, 0, forget).map_err(|error| failed(error.into()))
     }
 }
 

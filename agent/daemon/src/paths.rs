@@ -127,9 +127,11 @@ fn prepare_run_dir(dir: &Path, boot: &str) -> std::io::Result<()> {
     }
     std::fs::DirBuilder::new().recursive(true).mode(0o755).create(dir)?;
     std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o755))?;
-    let mut file = std::fs::File::create(file)?;
-    file.write_all(boot.as_bytes())?;
-    file.sync_all()?;
+    let whole = dir.join("boot-id.new");
+    let mut new = std::fs::File::create(&whole)?;
+    new.write_all(boot.as_bytes())?;
+    new.sync_all()?;
+    std::fs::rename(whole, file)?;
     std::fs::File::open(dir)?.sync_all()
 }
 

@@ -52,7 +52,7 @@ impl Machine {
 
     fn plan(&self) -> Plan {
         let (paths, file) = (self.paths(), self.settings_file());
-        let source = read_source(&file);
+        let source = read_source(&file, false);
         let stored = stored_secrets(&paths);
         let known = stored.keys().copied().collect();
         let secrets_dir = paths.secrets();

@@ -12,7 +12,7 @@ use super::{
     Change, Config, READY_POLL, READY_TIMEOUT, SuperviseError, answers, configuration, make_directories, write,
 };
 
-/// The service manager's own limit for a stop is longer; then it kills, and the unit has failed.
+/// The service manager's own limit for a stop is shorter; then it kills, and the unit has failed.
 const STOP_TIMEOUT: Duration = Duration::from_secs(100);
 const STOP_POLL: Duration = Duration::from_millis(100);
 /// While containerd is down, which the service manager ends soon; nothing is asked while it runs.

@@ -41,6 +41,9 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     if !nix::unistd::geteuid().is_root() {
         bail!("stopping pods needs root");
     }
+    if arguments.purge && skiff_appliance::paths::Paths::new("/".as_ref()).marker().exists() {
+        bail!("this box is the whole machine: `skiff factory-reset --yes` deletes its data");
+    }
     stop_agent(&paths)?;
     let lock = agent::lock(&paths)?;
     paths.prepare_run_dir()?;

@@ -103,9 +103,9 @@ impl Observer {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             addresses: addresses(),
             state,
-            code: read(self.host.code()),
+            code: read(self.paths.code()),
             has_ssh: self.host.authorized_keys().exists(),
-            ca_fingerprint: read(self.host.ca_fingerprint()),
+            ca_fingerprint: read(self.paths.ca_fingerprint()),
             problems,
         }
     }

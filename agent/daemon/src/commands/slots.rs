@@ -98,8 +98,7 @@ fn show(disk: &Disk) -> anyhow::Result<()> {
     for found in disk.find()? {
         let version = found.description.map_or("(empty)".to_owned(), |d| d.version);
         let state = match (found.running, found.slot == next) {
-            (true, true) => "running",
-            (true, false) => "running",
+            (true, _) => "running",
             (false, true) => "next",
             (false, false) => "",
         };

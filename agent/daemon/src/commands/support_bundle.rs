@@ -81,5 +81,5 @@ fn write(path: &Path, texts: &[Text], now: jiff::Timestamp) -> std::io::Result<(
         header.set_mtime(u64::try_from(now.as_second()).unwrap_or(0));
         archive.append_data(&mut header, format!("skiff-support/{}", text.name), text.content.as_bytes())?;
     }
-    archive.into_inner()?.finish()?.flush()
+    archive.into_inner()?.finish()?.sync_all()
 }

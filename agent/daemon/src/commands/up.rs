@@ -51,7 +51,9 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
 /// The same program from its beginning in this very process: the service manager sees no end.
 fn begin_anew() -> anyhow::Result<()> {
     let program = std::env::current_exe().context("this program's own file is not known")?;
-    let error = std::process::Command::new(program).args(std::env::args_os().skip(1)).exec();
+    // What was asked for once is not done twice.
+    let arguments = std::env::args_os().skip(1).filter(|argument| argument != "--restore-snapshot");
+    let error = std::process::Command::new(program).args(arguments).exec();
     Err(error).context("the agent does not begin anew")
 }
 

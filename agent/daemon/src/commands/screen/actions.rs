@@ -36,13 +36,19 @@ pub fn run(action: Action, terminal: &Path) -> String {
         Action::UseDhcp => set_network(None, None, &[]),
         Action::UseAddress { address, gateway, dns } => set_network(Some(address), gateway, &dns),
         Action::BootOtherSlot => skiff(&["slots", "boot-other"]),
-        Action::SupportBundle => skiff(&["support-bundle", "--output", SUPPORT_BUNDLE])
-            .map(|said| format!("{said}\nIt is on the boot partition: {SUPPORT_BUNDLE}")),
+        Action::SupportBundle => support_bundle(),
         Action::FactoryReset => skiff(&["factory-reset", "--yes"]),
         Action::Restart => output(Command::new("systemctl").arg("reboot")),
         Action::PowerOff => output(Command::new("systemctl").arg("poweroff")),
     };
     done.unwrap_or_else(|error| format!("That did not work: {error:#}"))
+}
+
+/// In the place of the one before.
+fn support_bundle() -> anyhow::Result<String> {
+    skiff_appliance::files::remove(Path::new(SUPPORT_BUNDLE))?;
+    let said = skiff(&["support-bundle", "--output", SUPPORT_BUNDLE])?;
+    Ok(format!("{said}\nIt is on the boot partition: {SUPPORT_BUNDLE}"))
 }
 
 /// A session of its own on the terminal, outside this service's sandbox, until it ends.

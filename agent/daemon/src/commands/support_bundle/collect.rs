@@ -133,6 +133,17 @@ fn settings(paths: &Paths, collected: &mut Collected) {
         let acme = &settings.acme;
         let fallback = acme.fallback.as_ref().and_then(|second| second.account_hmac_key_file.as_ref());
         let tsig = acme.dns.as_ref().and_then(|dns| dns.tsig_secret_file.as_ref());
+        let inline_fallback = acme.fallback.as_ref().and_then(|second| second.account_hmac_key.as_ref());
+        let inline_tsig = acme.dns.as_ref().and_then(|dns| dns.tsig_secret.as_ref());
+        for secret in acme.account_hmac_key.iter().chain(inline_fallback) {
+            collected.redactor.add(secret.expose().as_bytes());
+        }
+        if let Some(secret) = inline_tsig {
+            collected.redactor.add(secret.expose().as_bytes());
+        }
+        if let Some(hash) = &settings.host.admin.password_hash {
+            collected.redactor.add(hash.expose().as_bytes());
+        }
         for file in acme.account_hmac_key_file.iter().chain(fallback).chain(tsig) {
             know_file(file, &mut collected.redactor);
         }

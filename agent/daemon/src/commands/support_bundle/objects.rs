@@ -30,7 +30,10 @@ fn metadata(metadata: &mut Value) {
     if let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut) {
         for (key, value) in annotations {
             let domain = key.split('/').next().unwrap_or_default();
-            let is_own = OWN_DOMAINS.iter().any(|own| domain == *own || domain.ends_with(&format!(".{own}")));
+            // Other ingresses take whole configurations there.
+            let is_foreign = domain.ends_with(".ingress.kubernetes.io");
+            let is_own =
+                !is_foreign && OWN_DOMAINS.iter().any(|own| domain == *own || domain.ends_with(&format!(".{own}")));
             // kubectl keeps the whole manifest there.
             if !is_own || key.ends_with("last-applied-configuration") {
                 *value = json!(REDACTED);
