@@ -11,7 +11,7 @@ use crate::image::{self, Arch};
 use crate::workspace::{self, Profile};
 
 /// What CI starts a virtual machine for: the tests that prove the most.
-const MACHINE_IN_CI: &[&str] = &["boot::", "slots::"];
+const MACHINE_IN_CI: &[&str] = &["boot::"];
 
 #[derive(clap::Args)]
 pub struct Arguments {

@@ -10,6 +10,8 @@ pub(crate) struct Attempt<'a> {
     pub(crate) directory: &'a str,
     /// The name that was to be proved; `None` where the CA refused the whole order.
     pub(crate) name: Option<&'a str>,
+    /// The only name of the order, if it has but one: what the CA refuses as a whole may be about it.
+    pub(crate) only_name: Option<&'a str>,
     pub(crate) challenge: Challenge,
 }
 
@@ -72,7 +74,8 @@ fn sentence(kind: Option<&str>, detail: Option<&str>, attempt: Attempt<'_>) -> S
     let fits = |row: &&(&str, For, &str)| {
         let attempted = match row.1 {
             For::Any => true,
-            For::Only(challenge) => attempt.name.is_some() && challenge == attempt.challenge,
+            // A CA that could not connect has tried to prove a name, whatever it says that of.
+            For::Only(challenge) => (attempt.name.is_some() || row.0 == "connection") && challenge == attempt.challenge,
         };
         row.0 == kind && attempted
     };
@@ -82,7 +85,7 @@ fn sentence(kind: Option<&str>, detail: Option<&str>, attempt: Attempt<'_>) -> S
     } else {
         kind
     });
-    let name = attempt.name.unwrap_or("these names");
+    let name = attempt.name.or(attempt.only_name).unwrap_or("these names");
     // The detail comes last, as it is not ours and may hold braces.
     template.replace("{name}", name).replace("{ca}", host(attempt.directory)).replace("{detail}", detail)
 }
@@ -125,8 +128,20 @@ mod tests {
 
     fn check(json: &str, name: Option<&str>, challenge: Challenge, expected: Expect) {
         let refusal = serde_json::from_str(json).unwrap();
-        let attempt = Attempt { directory: "https://ca.example/dir", name, challenge };
+        let attempt = Attempt { directory: "https://ca.example/dir", name, only_name: None, challenge };
         expected.assert_eq(&problem(&refusal, attempt));
+    }
+
+    #[test]
+    fn an_order_of_one_name_that_fails_as_a_whole_is_about_that_name() {
+        let json = r#"{"type":"urn:ietf:params:acme:error:connection","detail":"refused"}"#;
+        let refusal = serde_json::from_str(json).unwrap();
+        let directory = "https://ca.example/dir";
+        let attempt = Attempt { directory, name: None, only_name: Some("example.org"), challenge: Challenge::Http01 };
+        expect![
+            "the CA could not reach port 80 of example.org; check that its address is this network's and that the router forwards port 80: refused"
+        ]
+        .assert_eq(&problem(&refusal, attempt));
     }
 
     #[test]

@@ -224,7 +224,11 @@ impl Order {
     }
 
     fn attempt(&self) -> explain::Attempt<'_> {
-        explain::Attempt { directory: &self.issuer.directory, name: None, challenge: self.wanted.challenge }
+        let only_name = match self.wanted.names.as_slice() {
+            [only] => Some(only.as_str()),
+            _ => None,
+        };
+        explain::Attempt { directory: &self.issuer.directory, name: None, only_name, challenge: self.wanted.challenge }
     }
 
     /// Writes down why, and when it is tried again.
