@@ -116,8 +116,10 @@ pub fn fresh_dir(dir: &Path) -> anyhow::Result<()> {
 pub fn source_date_epoch() -> anyhow::Result<u64> {
     let text = match std::env::var("SOURCE_DATE_EPOCH") {
         Ok(text) => text,
-        Err(_) => run("git", ["-C", &project().to_string_lossy(), "log", "-1", "--format=%ct"])
-            .context("SOURCE_DATE_EPOCH is not set, and git does not know the time of the commit")?,
+        Err(_) => {
+            run("git", ["-c", "safe.directory=*", "-C", &project().to_string_lossy(), "log", "-1", "--format=%ct"])
+                .context("SOURCE_DATE_EPOCH is not set, and git does not know the time of the commit")?
+        }
     };
     text.trim().parse().with_context(|| format!("SOURCE_DATE_EPOCH is not a number of seconds: {text:?}"))
 }
