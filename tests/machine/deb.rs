@@ -25,7 +25,7 @@ fn comes_and_goes(shared: &Shared, release: &str) -> anyhow::Result<()> {
     println!("        Debian {release}: power on → login {:.1} s", login.as_secs_f32());
     machine.wait("SSH answers", |m| m.output("true"))?;
     machine.send(package.as_ref(), "cat > /var/tmp/skiff.deb")?;
-    let install = "DEBIAN_FRONTEND=noninteractive apt-get install -y --no-download /var/tmp/skiff.deb 2>&1";
+    let install = "DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends /var/tmp/skiff.deb 2>&1";
     machine.output(install)?;
     let mut client = Client::connect(shared, &disk, machine)?;
     boot::deploy(shared, &mut client)?;
@@ -35,7 +35,7 @@ fn comes_and_goes(shared: &Shared, release: &str) -> anyhow::Result<()> {
     // Installed again, as an upgrade does: no pod notices.
     let pods = client.kubectl(&["get", "pods", "-o", "jsonpath={.items[*].metadata.uid}"])?;
     client.machine.output(
-        "DEBIAN_FRONTEND=noninteractive apt-get install -y --reinstall --no-download /var/tmp/skiff.deb 2>&1",
+        "DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends --reinstall /var/tmp/skiff.deb 2>&1",
     )?;
     client.machine.wait("the API answers again", Machine::api_ready)?;
     boot::answers(&client)?;
