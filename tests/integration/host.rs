@@ -166,6 +166,10 @@ pub fn a_factory_reset_leaves_the_owners_file(place: &Place<'_>) -> anyhow::Resu
     ensure!(machine.path("var/lib/skiff/store/db").exists(), "nothing is deleted without --yes");
     let asked = machine.skiff(&["factory-reset", "--yes", "--no-reboot"])?;
     ensure!(asked.ok && machine.path("var/lib/skiff/host/factory-reset").exists(), "{asked:?}");
+    machine.apply()?;
+    ensure!(machine.path("var/lib/skiff/store/db").exists(), "nothing is deleted under a box that runs");
+    // As after a restart of the machine.
+    std::fs::remove_dir_all(machine.path("run"))?;
     let done = machine.apply()?;
     ensure!(done.stdout.contains("the factory reset is done"), "{done:?}");
     ensure!(!machine.path("var/lib/skiff/store").exists() && !machine.path("var/log/journal").exists());
