@@ -1,13 +1,11 @@
 //! The Debian package, for people who keep their own Debian: the same program and units, and nothing of the appliance.
 
 use std::ffi::OsString;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::Context;
-
 use crate::arch::Arch;
+use crate::files::{put, write};
 use crate::run;
 
 const UNITS: &[&str] = &["skiff.service", "skiff-containerd.service"];
@@ -80,7 +78,7 @@ pub fn make(input: &Input<'_>) -> anyhow::Result<PathBuf> {
     for page in std::fs::read_dir(&man)?.flatten() {
         run::run("gzip", ["-9", "-n", &page.path().to_string_lossy()])?;
     }
-    write(&tree.join("DEBIAN/control"), &control(input.arch, &std::fs::read(input.agent)?), 0o644)?;
+    write(&tree.join("DEBIAN/control"), control(input.arch, &std::fs::read(input.agent)?), 0o644)?;
     write(&tree.join("DEBIAN/conffiles"), "/etc/skiff/skiff.toml\n", 0o644)?;
     for (name, script) in [("postinst", POSTINST), ("prerm", PRERM), ("postrm", POSTRM)] {
         write(&tree.join("DEBIAN").join(name), script, 0o755)?;
@@ -119,24 +117,6 @@ fn libc_version(program: &[u8]) -> String {
         std::str::from_utf8(&digits).ok()?.parse::<u32>().ok()
     });
     format!("2.{}", minors.max().unwrap_or(34))
-}
-
-fn put(from: &Path, to: &Path, mode: u32) -> anyhow::Result<()> {
-    let content = std::fs::read(from).with_context(|| format!("cannot read {}", from.display()))?;
-    write_bytes(to, &content, mode)
-}
-
-fn write(path: &Path, text: &str, mode: u32) -> anyhow::Result<()> {
-    write_bytes(path, text.as_bytes(), mode)
-}
-
-fn write_bytes(path: &Path, content: &[u8], mode: u32) -> anyhow::Result<()> {
-    if let Some(dir) = path.parent() {
-        std::fs::create_dir_all(dir)?;
-    }
-    std::fs::write(path, content).with_context(|| format!("cannot write {}", path.display()))?;
-    std::fs::set_permissions(path, PermissionsExt::from_mode(mode))?;
-    Ok(())
 }
 
 #[cfg(test)]

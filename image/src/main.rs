@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 mod arch;
 mod deb;
 mod disk;
+mod files;
 mod release;
 mod run;
 mod slot;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 
 use crate::arch::Arch;
+use crate::files::{put, remove, write};
 use crate::run;
 
 /// Paths of packages that no box needs.
@@ -104,10 +105,10 @@ pub fn complete(system: &System, arch: Arch, agent: &Path, host_agent: &Path, ep
         put(&unit.path(), &units.join(unit.file_name()), 0o644)?;
     }
     put(&project.join("config/skiff.toml"), &root.join("usr/share/skiff/skiff.toml"), 0o644)?;
-    write(&root.join("usr/lib/skiff/appliance"), &format!("skiff {}\n", env!("CARGO_PKG_VERSION")))?;
-    write(&root.join("etc/hostname"), "skiff\n")?;
+    write(&root.join("usr/lib/skiff/appliance"), format!("skiff {}\n", env!("CARGO_PKG_VERSION")), 0o644)?;
+    write(&root.join("etc/hostname"), "skiff\n", 0o644)?;
     let completion = run::run(&host_agent.to_string_lossy(), ["completion", "bash"])?;
-    write(&root.join("usr/share/bash-completion/completions/skiff"), &completion)?;
+    write(&root.join("usr/share/bash-completion/completions/skiff"), &completion, 0o644)?;
     let man = root.join("usr/share/man/man1");
     std::fs::create_dir_all(&man)?;
     run::run(&host_agent.to_string_lossy(), [OsString::from("man"), man.into_os_string()])?;
@@ -128,15 +129,16 @@ fn release_files(root: &Path, epoch: u64) -> anyhow::Result<()> {
     let based_on = debian.lines().find_map(|l| l.strip_prefix("VERSION_ID=")).unwrap_or("\"13\"").trim_matches('"');
     write(
         &root.join("usr/lib/os-release"),
-        &format!(
+        format!(
             "NAME=\"Skiff\"\nPRETTY_NAME=\"Skiff {version}\"\nID=skiff\nID_LIKE=debian\nVERSION_ID=\"{version}\"\n\
              VERSION=\"{version} (Debian {based_on})\"\nIMAGE_ID=skiff\nIMAGE_VERSION=\"{version}\"\n"
         ),
+        0o644,
     )?;
-    write(&root.join("etc/issue"), "Skiff \\n \\l\n\n")?;
-    write(&root.join("etc/motd"), "")?;
+    write(&root.join("etc/issue"), "Skiff \\n \\l\n\n", 0o644)?;
+    write(&root.join("etc/motd"), "", 0o644)?;
     // The clock of a box without a battery starts here: systemd takes the time of this file.
-    write(&root.join("usr/lib/clock-epoch"), "")?;
+    write(&root.join("usr/lib/clock-epoch"), "", 0o644)?;
     let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(epoch);
     std::fs::File::options().write(true).open(root.join("usr/lib/clock-epoch"))?.set_modified(time)?;
     Ok(())
@@ -183,9 +185,9 @@ fn clean(root: &Path) -> anyhow::Result<()> {
     symlink("/proc/self/mounts", etc.join("mtab"))?;
     symlink("/run/systemd/resolve/resolv.conf", etc.join("resolv.conf"))?;
     // As old as /usr, so that nothing is brought up to date at each start: systemd-update-done.service(8).
-    write(&etc.join(".updated"), "")?;
+    write(&etc.join(".updated"), "", 0o644)?;
     // Empty, not absent: absent would make every start a first one, machine-id(5).
-    write(&etc.join("machine-id"), "")?;
+    write(&etc.join("machine-id"), "", 0o644)?;
     Ok(())
 }
 
@@ -220,36 +222,9 @@ fn copy_tree(from: &Path, to: &Path, arch: Arch) -> anyhow::Result<()> {
         }
         let mode = if entry.metadata()?.permissions().mode() & 0o100 == 0 { 0o644 } else { 0o755 };
         let text = std::fs::read_to_string(entry.path()).with_context(|| entry.path().display().to_string())?;
-        write(&target, &text.replace("@ARCH@", arch.name()))?;
-        std::fs::set_permissions(&target, PermissionsExt::from_mode(mode))?;
+        write(&target, text.replace("@ARCH@", arch.name()), mode)?;
     }
     Ok(())
-}
-
-fn put(from: &Path, to: &Path, mode: u32) -> anyhow::Result<()> {
-    if let Some(dir) = to.parent() {
-        std::fs::create_dir_all(dir)?;
-    }
-    std::fs::copy(from, to).with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))?;
-    std::fs::set_permissions(to, PermissionsExt::from_mode(mode))?;
-    Ok(())
-}
-
-fn write(path: &Path, text: &str) -> anyhow::Result<()> {
-    if let Some(dir) = path.parent() {
-        std::fs::create_dir_all(dir)?;
-    }
-    remove(path)?;
-    std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
-}
-
-fn remove(path: &Path) -> anyhow::Result<()> {
-    let removed = match path.symlink_metadata() {
-        Ok(metadata) if metadata.is_dir() => std::fs::remove_dir_all(path),
-        Ok(_) => std::fs::remove_file(path),
-        Err(_) => return Ok(()),
-    };
-    removed.with_context(|| format!("cannot remove {}", path.display()))
 }
 
 #[cfg(test)]
