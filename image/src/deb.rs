@@ -19,8 +19,8 @@ if [ "$1" = configure ]; then
     fi
     if [ -d /run/systemd/system ]; then
         systemctl --system daemon-reload >/dev/null || true
-        # The pods go on while the agent is replaced.
-        if [ -n "$2" ]; then deb-systemd-invoke try-restart skiff.service; else deb-systemd-invoke start skiff.service; fi || true
+        # Also after a removal, which leaves the configuration. The pods go on while the agent is replaced.
+        deb-systemd-invoke restart skiff.service || true
     fi
 fi
 "#;
