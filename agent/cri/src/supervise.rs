@@ -23,7 +23,7 @@ pub use unit::{Unit, UnitError, UnitState};
 
 use process::Running;
 
-/// A cold start of containerd on a slow card with many containers to load.
+/// What a containerd that runs may take for an answer, and a start of it as our own process.
 const READY_TIMEOUT: Duration = Duration::from_secs(30);
 const READY_POLL: Duration = Duration::from_millis(20);
 
@@ -110,8 +110,8 @@ pub enum SuperviseError {
     Start { binary: PathBuf, source: std::io::Error },
     #[error("cannot watch the process {pid}")]
     Watch { pid: u32, source: std::io::Error },
-    #[error("containerd did not answer on {} within {} s; see {log}", socket.display(), READY_TIMEOUT.as_secs())]
-    NotReady { socket: PathBuf, log: String },
+    #[error("containerd did not answer on {} within {} s; see {log}", socket.display(), limit.as_secs())]
+    NotReady { socket: PathBuf, limit: Duration, log: String },
     #[error("containerd ended at its start ({status}); see {log}")]
     Ended { status: String, log: String },
     #[error("the service manager does not {verb} containerd")]

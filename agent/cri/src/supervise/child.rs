@@ -60,7 +60,7 @@ async fn wait_ready(config: &Config, running: &Running) -> Result<(), SuperviseE
         () = answers(config) => Ok(()),
         status = running.ended() => Err(SuperviseError::Ended { status, log }),
         () = tokio::time::sleep(READY_TIMEOUT) => {
-            Err(SuperviseError::NotReady { socket: config.socket.clone(), log })
+            Err(SuperviseError::NotReady { socket: config.socket.clone(), limit: READY_TIMEOUT, log })
         }
     }
 }

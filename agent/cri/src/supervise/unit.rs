@@ -12,6 +12,8 @@ use super::{
     Change, Config, READY_POLL, READY_TIMEOUT, SuperviseError, answers, configuration, make_directories, write,
 };
 
+/// A cold start on a slow card with many containers to load: the unit's own limit.
+const START_TIMEOUT: Duration = Duration::from_secs(120);
 /// The service manager's own limit for a stop is shorter; then it kills, and the unit has failed.
 const STOP_TIMEOUT: Duration = Duration::from_secs(100);
 const STOP_POLL: Duration = Duration::from_millis(100);
@@ -44,7 +46,13 @@ pub(super) async fn ensure_running(config: &Config, unit: &dyn Unit) -> Result<(
     let (rendered, change) = configuration(config);
     let state = unit.state().await.map_err(|source| SuperviseError::Unit { verb: "show", source })?;
     match (state, change) {
-        (UnitState::Active { .. }, Change::None) => {}
+        (UnitState::Active { .. }, Change::None) => {
+            if tokio::time::timeout(READY_TIMEOUT, answers(config)).await.is_err() {
+                tracing::error!("containerd runs and does not answer, it is started again");
+                stop(unit).await?;
+                start(unit).await?;
+            }
+        }
         (UnitState::Changing | UnitState::Inactive | UnitState::Failed, Change::None) => start(unit).await?,
         (UnitState::Active { .. } | UnitState::Changing | UnitState::Inactive | UnitState::Failed, Change::Needed) => {
             stop(unit).await?;
@@ -52,12 +60,13 @@ pub(super) async fn ensure_running(config: &Config, unit: &dyn Unit) -> Result<(
             start(unit).await?;
         }
     }
-    let not_ready = SuperviseError::NotReady { socket: config.socket.clone(), log: LOG.to_owned() };
+    let not_ready =
+        SuperviseError::NotReady { socket: config.socket.clone(), limit: START_TIMEOUT, log: LOG.to_owned() };
     let ready = async {
         answers(config).await;
         active(unit, READY_POLL).await
     };
-    let process = tokio::time::timeout(READY_TIMEOUT, ready).await.map_err(|_| not_ready)?;
+    let process = tokio::time::timeout(START_TIMEOUT, ready).await.map_err(|_| not_ready)?;
     tracing::info!(pid = process, "containerd runs as a unit");
     Ok(())
 }

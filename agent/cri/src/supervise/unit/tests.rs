@@ -83,6 +83,12 @@ async fn the_service_manager_runs_containerd() {
     start(&config).await.unwrap().release().await;
     assert_eq!((manager.take_asked(), manager.process()), (Vec::new(), first), "the same settings: it is left alone");
 
+    // It hangs, and is not left at that.
+    let hung = nix::unistd::Pid::from_raw(first.unwrap().cast_signed());
+    nix::sys::signal::kill(hung, nix::sys::signal::Signal::SIGSTOP).unwrap();
+    start(&config).await.unwrap().release().await;
+    assert_eq!(manager.take_asked(), ["stop", "start"]);
+
     config.concurrent_downloads_max += 1;
     let supervisor = start(&config).await.unwrap();
     assert_eq!(manager.take_asked(), ["stop", "start"]);
