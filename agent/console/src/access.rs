@@ -15,7 +15,8 @@ const FREE_TRIES: u32 = 5;
 /// After them, and twice as long after each further one.
 const WAIT_FIRST: Duration = Duration::from_secs(10);
 const WAIT_MAX: Duration = Duration::from_secs(3600);
-/// From everybody together: a network of guessers gets no further than one of them, and the owner waits a minute.
+/// From all who have guessed wrong before, together. Who has not is always heard, so that nobody can keep the owner out;
+/// a guess from each address of a home's network is nothing against 2^40 codes.
 const TRIES_A_MINUTE: u32 = 20;
 const MINUTE: Duration = Duration::from_secs(60);
 /// After so many wrong ones the code becomes another: nobody gets nearer to it by going on.
@@ -99,7 +100,7 @@ impl Access {
     }
 
     fn wait(&mut self, client: IpAddr, now: Instant) -> Option<Duration> {
-        let own = self.clients.get(&client).map_or(Duration::ZERO, |t| t.wait_until.saturating_duration_since(now));
+        let own = self.clients.get(&client)?.wait_until.saturating_duration_since(now);
         if now.duration_since(self.everybody.since) >= MINUTE {
             self.everybody = Window { since: now, tries: 0 };
         }

@@ -54,9 +54,13 @@ fn a_network_of_clients_is_one_guesser() {
     for n in 0..20 {
         assert_eq!(access.sign_in(client(n), WRONG, now), Answer::Wrong { is_replaced: false });
     }
+    for n in 0..20 {
+        assert_eq!(access.sign_in(client(n), WRONG, now), Answer::Wait(MINUTE));
+    }
+    // The owner is none of them.
     let code = access.code().to_owned();
-    assert_eq!(access.sign_in(client(200), &code, now), Answer::Wait(MINUTE));
-    id(access.sign_in(client(200), &code, now + MINUTE));
+    id(access.sign_in(client(200), &code, now));
+    assert_eq!(access.sign_in(client(1), WRONG, now + MINUTE), Answer::Wrong { is_replaced: false });
 
     // Addresses of one IPv6 network are one client.
     let mut access = Access::new(now);
