@@ -1,5 +1,6 @@
 //! Where things are on the appliance, below a root that tests replace.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// Only an image that Skiff brought has it.
@@ -26,6 +27,16 @@ impl Paths {
     /// Whether this is the running system and not a test's directory.
     pub fn is_system(&self) -> bool {
         self.root == Path::new("/")
+    }
+
+    /// Whether the state partition could not be mounted: then the system is in its emergency mode, and runs the screen alone.
+    pub fn is_without_state(&self) -> bool {
+        let device = |path: &str| std::fs::metadata(self.at(path)).map(|meta| meta.dev());
+        self.is_system() && self.marker().exists() && device("/").ok() == device("/var").ok()
+    }
+
+    pub fn state_partition(&self) -> PathBuf {
+        self.at("dev/disk/by-partlabel/skiff-state")
     }
 
     pub fn secrets(&self) -> PathBuf {

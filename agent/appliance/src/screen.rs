@@ -10,13 +10,20 @@ mod tests;
 pub const COLUMNS: usize = 80;
 /// Half a screen: who has more problems reads them with `skiff status`.
 const PROBLEMS_MAX: usize = 6;
-const PROBLEM_LINES_MAX: usize = 3;
+const PROBLEM_LINES_MAX: usize = 5;
 const ADDRESSES_MAX: usize = 6;
+
+/// What a box without its state says, and all it can say.
+pub const NO_STATE: &str = "The partition skiff-state, which holds all applications and their data, cannot be mounted. \
+    Restart first: menu, 7. The menu's login needs no password now; `journalctl -b -p warning` says why it cannot. \
+    Save what can be saved from the disk before a factory reset makes the partition anew: menu, 6.";
 
 /// How the box is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
     Starting,
+    /// Its state partition cannot be mounted.
+    NoState,
     /// The agent ran and does not answer any more.
     Silent,
     NotReady,
@@ -39,11 +46,15 @@ pub struct View {
 /// The lines of a frame, none wider than the screen.
 pub fn render(view: &View) -> Vec<String> {
     let mut lines = vec![fit(&format!("  {}   Skiff {}", view.name, view.version)), String::new()];
-    lines.extend(field("Open", &format!("http://{}.local", view.name)));
-    lines.extend(field("Addresses", &addresses(&view.addresses)));
-    lines.extend(field("State", state(view)));
-    lines.extend(field("Code", view.code.as_deref().unwrap_or("...")));
-    lines.extend(field("Kubeconfig", &kubeconfig(view)));
+    if view.state == State::NoState {
+        lines.extend(field("State", state(view)));
+    } else {
+        lines.extend(field("Open", &format!("http://{}.local", view.name)));
+        lines.extend(field("Addresses", &addresses(&view.addresses)));
+        lines.extend(field("State", state(view)));
+        lines.extend(field("Code", view.code.as_deref().unwrap_or("...")));
+        lines.extend(field("Kubeconfig", &kubeconfig(view)));
+    }
     if let Some(fingerprint) = &view.ca_fingerprint {
         lines.extend(field("Box CA", &format!("SHA-256 {fingerprint}")));
     }
@@ -62,6 +73,7 @@ pub fn render(view: &View) -> Vec<String> {
 fn state(view: &View) -> &'static str {
     match (&view.state, view.problems.is_empty()) {
         (State::Starting, _) => "starting",
+        (State::NoState, _) => "stopped",
         (State::Silent, _) => "the agent does not answer",
         (State::NotReady, _) => "not ready",
         (State::Ready, true) => "ready",

@@ -44,6 +44,28 @@ fn a_box_that_starts() {
 }
 
 #[test]
+fn a_box_without_its_state() {
+    let view = View { state: State::NoState, code: None, problems: vec![NO_STATE.to_owned()], ..view() };
+    check(
+        &view,
+        expect![[r#"
+        |  cellar   Skiff 0.1.0
+        |
+        |  State       stopped
+        |
+        |  Problems
+        |  - The partition skiff-state, which holds all applications and their data,
+        |    cannot be mounted. Restart first: menu, 7. The menu's login needs no
+        |    password now; `journalctl -b -p warning` says why it cannot. Save what can
+        |    be saved from the disk before a factory reset makes the partition anew:
+        |    menu, 6.
+        |
+        |  Press Enter for the menu
+    "#]],
+    );
+}
+
+#[test]
 fn a_box_that_is_ready() {
     check(
         &view(),

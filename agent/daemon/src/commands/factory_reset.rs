@@ -1,6 +1,6 @@
 //! `skiff factory-reset`: asks for the reset that the next boot does.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, bail};
@@ -33,11 +33,30 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     if !arguments.yes {
         bail!("nothing was deleted: say --yes if you mean it");
     }
-    factory_reset::request(&paths).context("the reset could not be asked for")?;
+    if paths.is_without_state() {
+        make_state_anew(&paths)?;
+    } else {
+        factory_reset::request(&paths).context("the reset could not be asked for")?;
+    }
     if arguments.no_reboot {
         println!("restart the box to go on");
         return Ok(());
     }
     let status = Command::new("systemctl").arg("reboot").status().context("cannot run systemctl")?;
     if status.success() { Ok(()) } else { bail!("the box does not restart: do it by hand, the reset goes on then") }
+}
+
+/// What cannot be mounted cannot be emptied either: the partition is deleted and made as at the first boot.
+fn make_state_anew(paths: &Paths) -> anyhow::Result<()> {
+    let partition = paths.state_partition().canonicalize().context("the disk has no partition skiff-state: restart")?;
+    let name = partition.file_name().context("a device has a name")?;
+    let device = Path::new("/sys/class/block").join(name).canonicalize()?;
+    let disk = device.parent().and_then(Path::file_name).context("a partition is on a disk")?;
+    let mut repart = Command::new("systemd-repart");
+    repart.args(["--dry-run=no", "--factory-reset=yes"]).arg(Path::new("/dev").join(disk));
+    let done = repart.output().context("cannot run systemd-repart")?;
+    if !done.status.success() {
+        bail!("the partition could not be made anew: {}", String::from_utf8_lossy(&done.stderr).trim());
+    }
+    Ok(())
 }

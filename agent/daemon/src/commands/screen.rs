@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use skiff_appliance::menu::{Action, Facts, Menu};
 use skiff_appliance::paths::Paths as HostPaths;
@@ -24,6 +24,8 @@ const LOOK_INTERVAL_READY: Duration = Duration::from_secs(10);
 const LOOK_INTERVAL_STARTING: Duration = Duration::from_secs(1);
 /// An agent that hangs must not stop the screen.
 const LOOK_TIME_MAX: Duration = Duration::from_secs(5);
+/// An agent that starts again, or has much to do, is silent for a while.
+const SILENT_AFTER: Duration = Duration::from_secs(30);
 /// A console that cannot be opened may come: a serial adapter that is plugged in.
 const OPEN_INTERVAL: Duration = Duration::from_secs(60);
 const CONSOLES: &str = "/sys/class/tty/console/active";
@@ -41,7 +43,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let mut observer = Observer {
         paths: Paths::new(&arguments.data_dir.data_dir),
         host: HostPaths::new(Path::new("/")),
-        was_reached: false,
+        reached: None,
     };
     let mut view = observer.look();
     if arguments.once {
@@ -77,23 +79,14 @@ fn consoles(active: &str) -> BTreeSet<PathBuf> {
 struct Observer {
     paths: Paths,
     host: HostPaths,
-    was_reached: bool,
+    /// When the agent answered last, and what.
+    reached: Option<(Instant, State, Vec<String>)>,
 }
 
 impl Observer {
     fn look(&mut self) -> View {
-        let asked = block_on(async { tokio::time::timeout(LOOK_TIME_MAX, status::collect(&self.paths)).await? });
-        let (state, problems) = match asked {
-            Ok(status) => {
-                self.was_reached = true;
-                let state = if status.ready { State::Ready } else { State::NotReady };
-                (state, status.problems)
-            }
-            Err(_) => {
-                let state = if self.was_reached { State::Silent } else { State::Starting };
-                (state, status::host_problems())
-            }
-        };
+        let (state, problems) =
+            if self.host.is_without_state() { (State::NoState, vec![screen::NO_STATE.to_owned()]) } else { self.ask() };
         let read = |path: PathBuf| {
             let text = std::fs::read_to_string(path).unwrap_or_default().trim().to_owned();
             Some(text).filter(|text| !text.is_empty())
@@ -107,6 +100,19 @@ impl Observer {
             has_ssh: self.host.authorized_keys().exists(),
             ca_fingerprint: read(self.paths.ca_fingerprint()),
             problems,
+        }
+    }
+
+    fn ask(&mut self) -> (State, Vec<String>) {
+        let asked = block_on(async { tokio::time::timeout(LOOK_TIME_MAX, status::collect(&self.paths)).await? });
+        if let Ok(status) = asked {
+            let state = if status.ready { State::Ready } else { State::NotReady };
+            self.reached = Some((Instant::now(), state, status.problems));
+        }
+        match &self.reached {
+            Some((at, state, problems)) if at.elapsed() < SILENT_AFTER => (state.clone(), problems.clone()),
+            Some(_) => (State::Silent, status::host_problems()),
+            None => (State::Starting, status::host_problems()),
         }
     }
 }

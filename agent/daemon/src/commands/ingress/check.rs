@@ -33,7 +33,7 @@ pub async fn run(paths: &Paths, host: &str) -> anyhow::Result<()> {
     let settings = super::settings(paths)?;
     let plan = Plan::new(settings.clone(), paths.clone())?;
     let mut findings = vec![ingress(paths, &host).await?];
-    findings.extend(names(name, plan.node_address).await);
+    findings.extend(names(name, plan.node_address()).await);
     findings.extend(challenge(paths, &settings, &host, name).await);
     let mut bad = 0;
     for finding in &findings {

@@ -1,5 +1,6 @@
 //! What the recovery menu does. What it cannot do itself in its sandbox it has the service manager do.
 
+use std::fs::File;
 use std::io::Write;
 use std::net::IpAddr;
 use std::path::Path;
@@ -18,8 +19,9 @@ fn paths() -> Paths {
     Paths::new(Path::new("/"))
 }
 
+/// Whether there is something to log in with, or nothing is asked for.
 pub fn has_password() -> bool {
-    password_file().exists()
+    paths().is_without_state() || password_file().exists()
 }
 
 fn password_file() -> std::path::PathBuf {
@@ -53,6 +55,9 @@ fn support_bundle() -> anyhow::Result<String> {
 
 /// A session of its own on the terminal, outside this service's sandbox, until it ends.
 fn log_in(terminal: &Path) -> anyhow::Result<String> {
+    if paths().is_without_state() {
+        return emergency_shell(terminal);
+    }
     let name = terminal.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let kind = if name.starts_with("ttyS") || name.starts_with("ttyA") { "vt220" } else { "linux" };
     let mut session = Command::new("systemd-run");
@@ -63,9 +68,22 @@ fn log_in(terminal: &Path) -> anyhow::Result<String> {
     output(&mut session)
 }
 
-/// This program with other arguments, as a unit of its own: it may do what the screen may not.
+/// In the emergency mode nobody has a password, and there is no bus to ask for a unit.
+fn emergency_shell(terminal: &Path) -> anyhow::Result<String> {
+    let open = || File::options().read(true).write(true).open(terminal).context("the terminal cannot be opened");
+    let mut shell = Command::new("setsid");
+    shell.args(["--ctty", "--wait", "/bin/bash", "--login"]).stdin(open()?).stdout(open()?).stderr(open()?);
+    shell.status().context("cannot run a shell")?;
+    Ok(String::new())
+}
+
+/// This program with other arguments, as a unit of its own: it may do what the screen may not. In the emergency mode the
+/// screen is not confined.
 fn skiff(arguments: &[&str]) -> anyhow::Result<String> {
     let program = std::env::current_exe().context("this program's own file is not known")?;
+    if paths().is_without_state() {
+        return output(Command::new(program).args(arguments));
+    }
     let mut unit = Command::new("systemd-run");
     unit.args(["--quiet", "--wait", "--collect", "--pipe"]).arg(program).args(arguments);
     output(&mut unit)
