@@ -496,7 +496,7 @@ pub fn with_network(
     let lines: Vec<String> = raw.iter().map(|range| text_of(&bytes[range.clone()], range.start)).collect();
     let end = if raw.first().is_some_and(|line| bytes[line.clone()].ends_with(b"\r\n")) { "\r\n" } else { "\n" };
     let mut header: Option<Vec<String>> = Some(Vec::new());
-    let (mut dropped, mut insert_after) = (BTreeSet::new(), None);
+    let (mut dropped, mut insert_after, mut own) = (BTreeSet::new(), None, String::new());
     for statement in statements::parse(&lines) {
         match statement.content {
             Content::Header(path) => {
@@ -512,15 +512,21 @@ pub fn with_network(
                     dropped.extend(statement.lines);
                 }
             }
-            Content::Entry { key, .. } => {
+            Content::Entry { key, value } => {
                 let path = header.iter().flatten().chain(&key).cloned().collect::<Vec<_>>().join(".");
-                if header.is_some() && (path == TABLE || is_of_address(&path)) {
-                    dropped.extend(statement.lines);
+                if header.is_none() || !(path == TABLE || is_of_address(&path)) {
+                    continue;
+                }
+                dropped.extend(statement.lines);
+                // Of a table on one line the rest moves below.
+                for (key, value) in value.as_table().into_iter().flatten() {
+                    if !is_of_address(&format!("{TABLE}.{key}")) {
+                        own.push_str(&format!("{key} = {value}{end}"));
+                    }
                 }
             }
         }
     }
-    let mut own = String::new();
     if let Some(address) = address {
         own.push_str(&format!("address = \"{address}\"{end}"));
     }

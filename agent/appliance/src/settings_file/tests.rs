@@ -328,6 +328,9 @@ fn the_network_is_written_beside_what_is_there() {
     let old = "# a\n[host.network] # b\naddress = \"10.0.0.2/8\"\n# c\ndns = [\n  \"10.0.0.1\",\n]\ngateway = broken\ninterface = \"eth0\"\n[host]\nnetwork.gateway = \"10.0.0.1\"\nname = \"x\"\n";
     assert_eq!(fixed(old), format!("# a\n[host.network] # b\n{own}# c\ninterface = \"eth0\"\n[host]\nname = \"x\"\n"));
     assert_eq!(dhcp(&fixed(old)), "# a\n[host.network] # b\n# c\ninterface = \"eth0\"\n[host]\nname = \"x\"\n");
+    let inline = "[host]\nname = \"x\"\nnetwork = { address = \"10.0.0.2/8\", interface = \"eth0\" }\n";
+    assert_eq!(fixed(inline), format!("[host]\nname = \"x\"\n\n[host.network]\ninterface = \"eth0\"\n{own}"));
+    assert_eq!(dhcp(inline), "[host]\nname = \"x\"\n\n[host.network]\ninterface = \"eth0\"\n");
     let shipped = include_str!("../../../../config/skiff.toml");
     let reading = read_with(fixed(shipped).as_bytes(), &[]);
     assert!(reading.errors.is_empty() && reading.settings.host.network.address == Some(address));
