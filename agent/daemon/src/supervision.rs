@@ -1,5 +1,6 @@
 //! From settings to each crate's configuration: the one place where names and paths are given out.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
@@ -17,7 +18,6 @@ pub struct Plan {
     pub settings: Settings,
     pub paths: Paths,
     pub node_name: String,
-    pub node_address: IpAddr,
     pub address: Address,
 }
 
@@ -33,13 +33,17 @@ impl Plan {
             (None, Some(address)) => Address::Found(address),
             (None, None) => Address::Provisional(network.pod_cidr.nth(1).into()),
         };
-        Ok(Self { settings, paths, node_name, node_address: address.ip(), address })
+        Ok(Self { settings, paths, node_name, address })
+    }
+
+    pub fn node_address(&self) -> IpAddr {
+        self.address.ip()
     }
 
     /// Where others reach the API.
     pub fn api_address(&self) -> SocketAddr {
         let listen = self.settings.api.listen;
-        let ip = if listen.ip().is_unspecified() { self.node_address } else { listen.ip() };
+        let ip = if listen.ip().is_unspecified() { self.node_address() } else { listen.ip() };
         SocketAddr::new(ip, listen.port())
     }
 
@@ -61,16 +65,15 @@ impl Plan {
 
     pub fn names(&self) -> skiff_apiserver::Names {
         let domain = &self.settings.network.cluster_domain;
-        let mut dns = vec!["localhost".to_owned(), self.node_name.clone(), format!("{}.local", self.node_name)];
-        dns.push(self.settings.local_domain().to_string());
         let host = &self.settings.host;
-        let local = format!("{}.local", host.name());
-        let own = host.name.iter().map(ToString::to_string).filter(|name| *name != self.node_name);
-        dns.extend(own.chain([local]));
+        let mut dns = vec!["localhost".to_owned(), self.node_name.clone(), format!("{}.local", self.node_name)];
+        dns.extend([self.settings.local_domain().to_string(), format!("{}.local", host.name())]);
+        dns.extend(host.name.iter().map(ToString::to_string));
         dns.extend(host.full_name());
         dns.extend(["kubernetes", "kubernetes.default", "kubernetes.default.svc"].map(str::to_owned));
         dns.push(format!("kubernetes.default.svc.{domain}"));
-        let mut addresses = vec![IpAddr::from([127, 0, 0, 1]), self.node_address, self.service_network().api_address()];
+        let mut addresses =
+            vec![IpAddr::from([127, 0, 0, 1]), self.node_address(), self.service_network().api_address()];
         if !self.settings.api.listen.ip().is_unspecified() {
             addresses.push(self.settings.api.listen.ip());
         }
@@ -80,6 +83,8 @@ impl Plan {
                 Err(_) => dns.push(name.to_string()),
             }
         }
+        let mut seen = BTreeSet::new();
+        dns.retain(|name| seen.insert(name.clone()));
         skiff_apiserver::Names {
             dns,
             addresses,
@@ -101,7 +106,7 @@ impl Plan {
         let network = &self.settings.network;
         skiff_network::Config {
             node_name: self.node_name.clone(),
-            node_address: self.node_address,
+            node_address: self.node_address(),
             bridge: network.bridge.to_string(),
             table: network.table.to_string(),
             mtu: network.mtu,
@@ -146,7 +151,7 @@ impl Plan {
             cluster_dns: vec![self.settings.network.service_cidr.nth(10).into()],
             cluster_domain: self.settings.network.cluster_domain.to_string(),
             cgroup_parent: format!("/{}", self.settings.runtime.cgroup_parent),
-            node_ips: vec![self.node_address],
+            node_ips: vec![self.node_address()],
             pod_cidr: Some(self.settings.network.pod_cidr.to_string()),
             max_pods: self.settings.node.max_pods,
             log_file_bytes_max: u64::from(self.settings.runtime.log_file_mebibytes_max) << 20,
@@ -165,7 +170,7 @@ impl Plan {
         let addresses = names.addresses.iter().map(ToString::to_string);
         skiff_console::Config {
             node_name: self.node_name.clone(),
-            node_address: self.node_address,
+            node_address: self.node_address(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             api_names: names.dns.into_iter().chain(addresses).collect(),
             api_port: self.settings.api.listen.port(),
@@ -192,7 +197,7 @@ impl Plan {
         let here = |list: &[SocketAddr]| list.iter().copied().filter(|a| a.is_ipv4() || has_ipv6).collect();
         Ok(Some(ingress::Config {
             node_name: self.node_name.clone(),
-            node_address: self.node_address,
+            node_address: self.node_address(),
             class: settings.class.to_string(),
             local_domain: self.settings.local_domain().to_string(),
             cluster_domain: self.settings.network.cluster_domain.to_string(),
