@@ -1,6 +1,6 @@
 //! What integration tests and the project's own commands share: prerequisites, images made from local programs, a
-//! registry, a CA, a running box, programs in the background, requests that no proxy may pass on, and waiting on a
-//! predicate.
+//! registry, a CA, a running box, programs in the background, requests that no proxy may pass on, virtual machines and
+//! their disks, and waiting on a predicate.
 
 pub mod acme;
 pub mod addresses;
@@ -11,8 +11,10 @@ pub mod debian;
 pub mod images;
 pub mod machine;
 pub mod prerequisites;
+pub mod random;
 pub mod registry;
 pub mod running_box;
 pub mod script;
 pub mod smuggling;
 pub mod wait;
+pub mod write_log;

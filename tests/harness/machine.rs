@@ -57,6 +57,12 @@ impl Disk {
         Ok(disk)
     }
 
+    /// A place for files, with nothing to start from.
+    #[cfg(test)]
+    pub(crate) fn bare() -> anyhow::Result<Self> {
+        Ok(Self { dir: tempfile::tempdir()?, arch: Arch::Amd64 })
+    }
+
     /// Takes a disk that was made elsewhere.
     pub fn take(&self, disk: &Path) -> anyhow::Result<()> {
         let moved = std::fs::rename(disk, self.path());
@@ -127,11 +133,29 @@ pub struct Machine {
 
 impl Machine {
     pub fn start(disk: &Disk) -> anyhow::Result<Self> {
-        Self::start_with(disk, &[])
+        let drive = format!("if=none,id=disk,format=raw,discard=unmap,file={}", disk.path().display());
+        Self::start_with(disk, &["-drive".to_owned(), drive])
     }
 
-    /// With more arguments for QEMU.
-    pub fn start_with(disk: &Disk, more: &[&str]) -> anyhow::Result<Self> {
+    /// With a disk that has a volatile cache: the writes are kept apart until [`crate::write_log::put_on_disk`] puts them on the disk.
+    pub fn start_recorded(disk: &Disk) -> anyhow::Result<Self> {
+        let (overlay, log) = (disk.file("overlay.qcow2"), disk.file("writes.log"));
+        let overlay_path = overlay.to_string_lossy();
+        let base = disk.path();
+        command::run(
+            "qemu-img",
+            ["create", "-q", "-f", "qcow2", "-F", "raw", "-b", &base.to_string_lossy(), &overlay_path],
+        )?;
+        std::fs::File::create(&log)?;
+        let nodes = [
+            format!("driver=qcow2,node-name=overlay,file.driver=file,file.filename={overlay_path}"),
+            format!("driver=blklogwrites,node-name=disk,file=overlay,log.driver=file,log.filename={}", log.display()),
+        ];
+        let nodes: Vec<String> = nodes.into_iter().flat_map(|node| ["-blockdev".to_owned(), node]).collect();
+        Self::start_with(disk, &nodes)
+    }
+
+    fn start_with(disk: &Disk, drive: &[String]) -> anyhow::Result<Self> {
         let ports = Ports { ssh: free_port()?, http: free_port()?, https: free_port()?, api: free_port()? };
         let forward = |host: u16, guest: u16| format!("hostfwd=tcp:127.0.0.1:{host}-:{guest}");
         let forwards = [(ports.ssh, 22), (ports.http, 80), (ports.https, 443), (ports.api, 6443)];
@@ -151,8 +175,7 @@ impl Machine {
         };
         command.args(["-accel", "tcg,thread=multi,tb-size=1024", "-smp", "2", "-m", "2048", "-nodefaults"]);
         command.args(["-display", "none", "-device", "virtio-rng-pci"]);
-        command.args(["-drive", &format!("if=none,id=disk,format=raw,discard=unmap,file={}", disk.path().display())]);
-        command.args(["-device", "virtio-blk-pci,drive=disk"]);
+        command.args(drive).args(["-device", "virtio-blk-pci,drive=disk"]);
         command.args([
             "-netdev",
             &format!("user,id=net,{}", forwards.join(",")),
@@ -165,7 +188,7 @@ impl Machine {
             "-serial",
             "chardev:serial",
         ]);
-        command.args(["-qmp", &format!("unix:{},server=on,wait=off", control.display())]).args(more);
+        command.args(["-qmp", &format!("unix:{},server=on,wait=off", control.display())]);
         let serial_start = std::fs::metadata(&serial).map_or(0, |m| m.len());
         let log = std::fs::File::create(disk.file("qemu.log"))?;
         let qemu = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn();
@@ -295,8 +318,12 @@ impl Machine {
     }
 
     /// The power button, and waiting for the end.
-    pub fn power_off(mut self) -> anyhow::Result<()> {
+    pub fn power_off(self) -> anyhow::Result<()> {
         self.control("system_powerdown", &json!({}))?;
+        self.wait_end()
+    }
+
+    pub fn wait_end(mut self) -> anyhow::Result<()> {
         wait::until("the machine switches itself off", BOOT_MAX, || match self.qemu.try_wait()? {
             Some(_) => Ok(()),
             None => bail!("it runs"),
@@ -308,11 +335,20 @@ impl Machine {
         self.control("screendump", &json!({"filename": file, "format": "png"})).map(drop)
     }
 
-    /// Keys by QEMU's names: <https://www.qemu.org/docs/master/interop/qemu-qmp-ref.html> (`QKeyCode`).
-    pub fn press(&self, keys: &[&str]) -> anyhow::Result<()> {
-        for key in keys {
+    /// Types a line on the keyboard, and Enter: small letters, digits, and what addresses are made of.
+    pub fn type_line(&self, text: &str) -> anyhow::Result<()> {
+        for character in text.chars().chain(['\n']) {
+            // By QEMU's names: <https://www.qemu.org/docs/master/interop/qemu-qmp-ref.html> (`QKeyCode`).
+            let key = match character {
+                '\n' => "ret".to_owned(),
+                ' ' => "spc".to_owned(),
+                '.' => "dot".to_owned(),
+                '/' => "slash".to_owned(),
+                '-' => "minus".to_owned(),
+                other => other.to_string(),
+            };
             self.control("send-key", &json!({"keys": [{"type": "qcode", "data": key}]}))?;
-            std::thread::sleep(Duration::from_millis(150));
+            std::thread::sleep(Duration::from_millis(200));
         }
         Ok(())
     }

@@ -156,6 +156,12 @@ pub fn answers(client: &Client) -> anyhow::Result<()> {
     })
 }
 
+pub fn first_page(machine: &Machine) -> anyhow::Result<()> {
+    let page = command::run("curl", ["-sS", "-m", "10", &format!("http://127.0.0.1:{}/", machine.ports.http)])?;
+    ensure!(page.contains("<title>"), "it says {page:?}");
+    Ok(())
+}
+
 pub fn an_application_answers(shared: &Shared) -> anyhow::Result<()> {
     let disk = Disk::new(&shared.image, shared.arch)?;
     disk.write_settings("", "")?;
@@ -163,12 +169,7 @@ pub fn an_application_answers(shared: &Shared) -> anyhow::Result<()> {
     let screen = machine.wait_serial("Press Enter for the menu")?;
     println!("        power on → screen {:.1} s", screen.as_secs_f32());
     let mut client = Client::connect(shared, &disk, machine)?;
-    let http = client.machine.ports.http;
-    client.machine.wait("the first page answers", |_| {
-        let page = command::run("curl", ["-sS", "-m", "10", &format!("http://127.0.0.1:{http}/")])?;
-        ensure!(page.contains("<title>"), "it says {page:?}");
-        Ok(())
-    })?;
+    client.machine.wait("the first page answers", first_page)?;
     println!("        power on → first page {:.1} s", client.machine.started.elapsed().as_secs_f32());
     client.machine.wait_serial("State       ready")?;
     client.machine.picture(&shared.left.join("screen.png"))?;

@@ -5,9 +5,11 @@
 
 mod boot;
 mod deb;
+mod menu;
 mod power;
 mod settings;
 mod slots;
+mod times;
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -32,8 +34,11 @@ const TESTS: &[Test] = &[
     ("slots::a_damaged_slot_makes_room_for_the_other", slots::a_damaged_slot_makes_room_for_the_other),
     ("settings::each_is_honoured", settings::each_is_honoured),
     ("settings::a_broken_file_is_told_of", settings::a_broken_file_is_told_of),
+    ("menu::keys_set_password_and_address", menu::keys_set_password_and_address),
+    ("menu::a_state_that_is_gone_is_told_of", menu::a_state_that_is_gone_is_told_of),
     ("deb::on_debian_12", deb::on_debian_12),
     ("deb::on_debian_13", deb::on_debian_13),
+    ("times::beside_a_plain_debian", times::beside_a_plain_debian),
     ("power::nothing_acknowledged_is_lost", power::nothing_acknowledged_is_lost),
 ];
 

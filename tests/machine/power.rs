@@ -1,11 +1,13 @@
-//! The power is cut at random moments, of the first boot and of a box that writes: it comes up each time, and everything
-//! that was acknowledged is there.
+//! The power is cut at random moments, of the first boot and of a box that writes, and the disk loses some of what was not
+//! flushed: the box comes up each time, and everything that was acknowledged is there.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use skiff_tests::machine::{Disk, Machine};
+use skiff_tests::random::Random;
+use skiff_tests::write_log::{self, Outcome};
 
 use crate::Shared;
 use crate::boot::{self, Client};
@@ -14,16 +16,6 @@ use crate::boot::{self, Client};
 const FIRST_BOOT_SECONDS: u64 = 75;
 /// How long a box writes before it is cut off, at most.
 const WRITING_SECONDS: u64 = 20;
-
-/// Numbers that look random and are the same each time: a failure can be repeated.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % limit
-    }
-}
 
 pub fn nothing_acknowledged_is_lost(shared: &Shared) -> anyhow::Result<()> {
     let number = |name: &str, default| std::env::var(name).ok().and_then(|n| n.parse().ok()).unwrap_or(default);
@@ -34,12 +26,14 @@ pub fn nothing_acknowledged_is_lost(shared: &Shared) -> anyhow::Result<()> {
     let during_boot = cuts / 2;
     for cut in 1..=during_boot {
         let after = Duration::from_secs(5 + random.below(FIRST_BOOT_SECONDS));
-        let machine = Machine::start(&disk)?;
+        let machine = Machine::start_recorded(&disk)?;
         std::thread::sleep(after);
         machine.cut_power()?;
-        println!("        cut {cut}: {} s into a boot", after.as_secs());
+        let Outcome { kept, lost } = write_log::put_on_disk(&disk, Some(&mut random))?;
+        println!("        cut {cut}: {} s into a boot; of {} writes {lost} lost or cut", after.as_secs(), kept + lost);
     }
-    let mut client = Client::connect(shared, &disk, Machine::start(&disk)?).context("after cuts of the boot")?;
+    let machine = Machine::start_recorded(&disk)?;
+    let mut client = Client::connect(shared, &disk, machine).context("after cuts of the boot")?;
     boot::deploy(shared, &mut client)?;
     let mut acknowledged = BTreeSet::new();
     for cut in during_boot + 1..=cuts {
@@ -50,14 +44,19 @@ pub fn nothing_acknowledged_is_lost(shared: &Shared) -> anyhow::Result<()> {
             acknowledged.insert(name);
         }
         client.machine.cut_power()?;
-        let machine = Machine::start(&disk)?;
+        let Outcome { kept, lost } = write_log::put_on_disk(&disk, Some(&mut random))?;
+        let machine = Machine::start_recorded(&disk)?;
         client = Client::connect(shared, &disk, machine).with_context(|| format!("after cut {cut}"))?;
         let found = client.kubectl(&["get", "configmaps", "-o", "jsonpath={.items[*].metadata.name}"])?;
         let found: BTreeSet<String> = found.split(' ').map(str::to_owned).collect();
-        let lost: Vec<_> = acknowledged.difference(&found).collect();
-        ensure!(lost.is_empty(), "lost after cut {cut}: {lost:?}");
+        let missing: Vec<_> = acknowledged.difference(&found).collect();
+        ensure!(missing.is_empty(), "lost after cut {cut}: {missing:?}");
         boot::answers(&client).with_context(|| format!("after cut {cut}"))?;
-        println!("        cut {cut}: {} objects, none lost", acknowledged.len());
+        println!(
+            "        cut {cut}: of {} writes {lost} lost or cut; {} objects, all there",
+            kept + lost,
+            acknowledged.len()
+        );
     }
     let log = client
         .machine
