@@ -7,6 +7,7 @@ use crate::command;
 /// Beside what the package depends on: a network, a way in, and the tools to look around.
 const PACKAGES: &str = "linux-image-amd64,systemd-sysv,udev,dbus,iproute2,openssh-server,containerd,runc,\
                         containernetworking-plugins,nftables,init-system-helpers,ca-certificates,curl,procps,kmod,apt";
+pub const NO_RECOMMENDS: &str = "--aptopt=APT::Install-Recommends \"false\"";
 const GRUB: &str =
     "linux /vmlinuz root=PARTLABEL=root rw console=tty0 console=ttyS0,115200 quiet\ninitrd /initrd.img\nboot\n";
 
@@ -33,15 +34,18 @@ pub fn disk(release: &str, dir: &Path, key: &str) -> anyhow::Result<PathBuf> {
     Ok(with_key)
 }
 
-fn mmdebstrap(arguments: &[&str]) -> anyhow::Result<()> {
-    let fixed = ["--mount", "mmdebstrap", "--mode=root", "--format=directory", "--quiet", "--architectures=amd64"];
-    command::run("unshare", fixed.iter().chain(arguments)).map(drop)
+/// Debian's packages in a directory; what is mounted for it goes with the namespace it is mounted in.
+pub fn mmdebstrap(release: &str, dir: &Path, options: &[&str]) -> anyhow::Result<()> {
+    let fixed = ["--mount", "mmdebstrap", "--mode=root", "--format=directory", "--quiet"];
+    let dir = dir.to_string_lossy();
+    command::run("unshare", [&fixed, options, &[release, &dir]].concat()).map(drop)
 }
 
 fn system(release: &str, root: &Path) -> anyhow::Result<()> {
     let include = format!("--include={PACKAGES}");
     let place = root.to_string_lossy().into_owned();
-    mmdebstrap(&["--variant=minbase", "--aptopt=APT::Install-Recommends \"false\"", &include, release, &place])?;
+    let options = ["--architectures=amd64", "--variant=minbase", NO_RECOMMENDS, &include];
+    mmdebstrap(release, root, &options)?;
     let files = [
         ("etc/systemd/network/10-wired.network", "[Match]\nType=ether\nName=e*\n[Network]\nDHCP=yes\n"),
         ("etc/hostname", "debian\n"),
@@ -65,13 +69,8 @@ fn system(release: &str, root: &Path) -> anyhow::Result<()> {
 }
 
 fn boot_loader(work: &Path) -> anyhow::Result<()> {
-    let place = work.join("loader");
-    mmdebstrap(&[
-        "--variant=extract",
-        "--include=shim-signed,grub-efi-amd64-signed",
-        "trixie",
-        &place.to_string_lossy(),
-    ])
+    let options = ["--architectures=amd64", "--variant=extract", "--include=shim-signed,grub-efi-amd64-signed"];
+    mmdebstrap("trixie", &work.join("loader"), &options)
 }
 
 fn lay_out(work: &Path, root: &Path, disk: &Path) -> anyhow::Result<()> {

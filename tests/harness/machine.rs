@@ -1,10 +1,12 @@
 //! A machine in QEMU that starts from the image's disk: UEFI, a serial console, forwarded ports, and power that can be cut.
 
+use std::fmt;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
@@ -25,6 +27,28 @@ pub const BOOT_MAX: Duration = Duration::from_secs(420);
 pub enum Arch {
     Amd64,
     Arm64,
+}
+
+impl Arch {
+    pub const HERE: Self = if cfg!(target_arch = "aarch64") { Self::Arm64 } else { Self::Amd64 };
+}
+
+impl fmt::Display for Arch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Amd64 => "amd64",
+            Self::Arm64 => "arm64",
+        })
+    }
+}
+
+impl FromStr for Arch {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> anyhow::Result<Self> {
+        let all = [Self::Amd64, Self::Arm64];
+        all.into_iter().find(|arch| arch.to_string() == text).context("it is amd64 or arm64")
+    }
 }
 
 /// A disk of a machine, its own copy of an image.

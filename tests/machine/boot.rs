@@ -5,9 +5,9 @@ use std::process::Command;
 
 use anyhow::{Context, bail, ensure};
 use serde_json::Value;
-use skiff_tests::images;
 use skiff_tests::machine::{Arch, Disk, Machine};
 use skiff_tests::{command, wait};
+use skiff_tests::{debian, images};
 
 use crate::Shared;
 
@@ -58,7 +58,7 @@ impl Client {
     pub fn import(&self, shared: &Shared, image: &images::Image) -> anyhow::Result<()> {
         let archive = tempfile::Builder::new().suffix(".tar").tempfile()?;
         let mut image = image.clone();
-        if shared.arch == Arch::Arm64 && cfg!(target_arch = "x86_64") {
+        if shared.arch == Arch::Arm64 && Arch::HERE == Arch::Amd64 {
             image.foreign = Some(("arm64".to_owned(), foreign_busybox(shared)?));
         }
         image.write(archive.path())?;
@@ -95,20 +95,8 @@ fn foreign_busybox(shared: &Shared) -> anyhow::Result<PathBuf> {
     let dir = shared.left.join("busybox-arm64");
     let program = dir.join("usr/bin/busybox");
     if !program.exists() {
-        let place = dir.to_string_lossy().into_owned();
-        let arguments = [
-            "--mount",
-            "mmdebstrap",
-            "--variant=extract",
-            "--mode=root",
-            "--format=directory",
-            "--quiet",
-            "--architectures=arm64",
-            "--include=busybox-static",
-            "trixie",
-            &place,
-        ];
-        command::run("unshare", arguments)?;
+        let options = ["--architectures=arm64", "--variant=extract", "--include=busybox-static"];
+        debian::mmdebstrap("trixie", &dir, &options)?;
     }
     Ok(program)
 }

@@ -3,34 +3,18 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use skiff_tests::{command, prerequisites};
+use skiff_tests::machine::Arch;
+use skiff_tests::{command, debian, prerequisites};
 
 use crate::workspace::{self, Profile};
 
 /// Rust's word for the processor of `--arch arm64`.
 const ARM64: &str = "aarch64-unknown-linux-gnu";
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Arch {
-    Amd64,
-    Arm64,
-}
-
-impl Arch {
-    pub const HERE: Self = if cfg!(target_arch = "aarch64") { Self::Arm64 } else { Self::Amd64 };
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Amd64 => "amd64",
-            Self::Arm64 => "arm64",
-        }
-    }
-}
-
 #[derive(clap::Args)]
 pub struct Arguments {
     /// The processor the image is for
-    #[arg(long, value_enum, default_value_t = Arch::HERE)]
+    #[arg(long, default_value_t = Arch::HERE)]
     arch: Arch,
     /// Build a second time from nothing and compare
     #[arg(long)]
@@ -69,7 +53,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
 #[derive(clap::Args)]
 pub struct DebArguments {
     /// The processor the package is for
-    #[arg(long, value_enum, default_value_t = Arch::HERE)]
+    #[arg(long, default_value_t = Arch::HERE)]
     arch: Arch,
 }
 
@@ -81,14 +65,14 @@ pub fn deb(arguments: &DebArguments) -> anyhow::Result<()> {
 
 pub fn build_deb(arch: Arch, profile: Profile, output: &Path) -> anyhow::Result<PathBuf> {
     builder("deb", arch, profile, output, &[])?;
-    Ok(output.join(format!("skiff_{}_{}.deb", env!("CARGO_PKG_VERSION"), arch.name())))
+    Ok(output.join(format!("skiff_{}_{}.deb", env!("CARGO_PKG_VERSION"), arch)))
 }
 
 /// Builds what is missing and returns the compressed image.
 pub fn build(arch: Arch, profile: Profile, output: &Path, more: &[String]) -> anyhow::Result<PathBuf> {
     prerequisites::ensure(&[prerequisites::IMAGE])?;
     builder("build", arch, profile, output, more)?;
-    Ok(output.join(format!("skiff-{}-{}.img.zst", env!("CARGO_PKG_VERSION"), arch.name())))
+    Ok(output.join(format!("skiff-{}-{}.img.zst", env!("CARGO_PKG_VERSION"), arch)))
 }
 
 /// Runs `skiff-image` with the agent for that processor.
@@ -99,7 +83,7 @@ fn builder(what: &str, arch: Arch, profile: Profile, output: &Path, more: &[Stri
         (true, Profile::Dev) => stripped(&host_agent)?,
         (false, Profile::Release | Profile::Dev) => cross_build(arch)?,
     };
-    let text = |path: &Path| path.display().to_string();
+    let (text, name) = (|path: &Path| path.display().to_string(), arch.to_string());
     let work = workspace::target().join("image");
     let paths = [
         ("--agent", text(&agent)),
@@ -107,7 +91,7 @@ fn builder(what: &str, arch: Arch, profile: Profile, output: &Path, more: &[Stri
         ("--output", text(output)),
         ("--work", text(&work)),
     ];
-    let mut arguments = vec!["run", "--quiet", "--package", "skiff-image", "--", what, "--arch", arch.name()];
+    let mut arguments = vec!["run", "--quiet", "--package", "skiff-image", "--", what, "--arch", &name];
     arguments.extend(paths.iter().flat_map(|(option, path)| [*option, path.as_str()]));
     arguments.extend(more.iter().map(String::as_str));
     workspace::cargo(&arguments)
@@ -124,7 +108,7 @@ fn stripped(agent: &Path) -> anyhow::Result<PathBuf> {
 /// The agent for another processor than this machine's.
 fn cross_build(arch: Arch) -> anyhow::Result<PathBuf> {
     if arch != Arch::Arm64 {
-        bail!("the agent can be built for {} on such a machine only", arch.name());
+        bail!("the agent can be built for {} on such a machine only", arch);
     }
     let sysroot = sysroot(arch)?;
     let libraries = command::run("rustc", ["--print", "target-libdir", "--target", ARM64])?;
@@ -142,31 +126,16 @@ fn cross_build(arch: Arch) -> anyhow::Result<PathBuf> {
 
 /// The C library and headers of the image's Debian, so that the agent needs no newer ones.
 fn sysroot(arch: Arch) -> anyhow::Result<PathBuf> {
-    let dir = workspace::target().join(format!("image/sysroot-{}", arch.name()));
+    let dir = workspace::target().join(format!("image/sysroot-{}", arch));
     if dir.join("usr/include").is_dir() {
         return Ok(dir);
     }
-    println!("unpacking Debian's libraries for {}", arch.name());
+    println!("unpacking Debian's libraries for {}", arch);
     let parent = dir.parent().context("the target directory")?;
     std::fs::create_dir_all(parent)?;
-    let architectures = format!("--architectures={}", arch.name());
+    let architectures = format!("--architectures={}", arch);
     let include = "--include=libc6-dev,libgcc-14-dev,libstdc++-14-dev,linux-libc-dev";
-    let place = dir.display().to_string();
-    command::run(
-        "unshare",
-        [
-            "--mount",
-            "mmdebstrap",
-            "--variant=extract",
-            "--mode=root",
-            "--format=directory",
-            "--quiet",
-            &architectures,
-            include,
-            "trixie",
-            &place,
-        ],
-    )?;
+    debian::mmdebstrap("trixie", &dir, &["--variant=extract", &architectures, include])?;
     Ok(dir)
 }
 
@@ -195,25 +164,15 @@ fn build_in_debian(sysroot: &Path, target: &Path) -> anyhow::Result<()> {
     let root = workspace::target().join("image/rust");
     if !root.join("usr/bin/cargo").exists() {
         println!("unpacking Debian's Rust with the libraries for {ARM64}");
-        let place = root.display().to_string();
-        let include = "--include=rustc,cargo,libstd-rust-dev:arm64,gcc-aarch64-linux-gnu,g++-aarch64-linux-gnu,gcc,\
-                       libc6-dev,libc6-dev:arm64,cmake,make,ca-certificates";
-        let arguments = [
-            "--mount",
-            "mmdebstrap",
+        let options = [
             "--architectures=amd64,arm64",
             "--variant=minbase",
-            "--mode=root",
-            "--format=directory",
-            "--quiet",
             "--aptopt=Acquire::Check-Valid-Until \"false\"",
-            "--aptopt=APT::Install-Recommends \"false\"",
-            include,
-            "forky",
-            &place,
-            "deb http://deb.debian.org/debian forky main",
+            debian::NO_RECOMMENDS,
+            "--include=rustc,cargo,libstd-rust-dev:arm64,gcc-aarch64-linux-gnu,g++-aarch64-linux-gnu,gcc,libc6-dev,\
+             libc6-dev:arm64,cmake,make,ca-certificates",
         ];
-        command::run("unshare", arguments)?;
+        debian::mmdebstrap("forky", &root, &options)?;
     }
     workspace::cargo(&["fetch", "--locked", "--target", ARM64])?;
     let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);

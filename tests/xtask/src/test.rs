@@ -5,9 +5,10 @@ use std::process::Command;
 use std::time::Instant;
 
 use anyhow::bail;
+use skiff_tests::machine::Arch;
 use skiff_tests::prerequisites;
 
-use crate::image::{self, Arch};
+use crate::image;
 use crate::workspace::{self, Profile};
 
 /// What CI starts a virtual machine for: the tests that prove the most.
@@ -22,7 +23,7 @@ pub struct Arguments {
     #[arg(long, conflicts_with = "quick")]
     vm: bool,
     /// The processor of the virtual machines
-    #[arg(long, value_enum, default_value_t = Arch::HERE, requires = "vm")]
+    #[arg(long, default_value_t = Arch::HERE, requires = "vm")]
     arch: Arch,
     /// An image that is there already
     #[arg(long, requires = "vm")]

@@ -4,16 +4,16 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use skiff_tests::machine::{self, Disk, Machine};
+use skiff_tests::machine::{Arch, Disk, Machine};
 use skiff_tests::prerequisites;
 
-use crate::image::{self, Arch};
+use crate::image;
 use crate::workspace::{self, Profile};
 
 #[derive(clap::Args)]
 pub struct Arguments {
     /// The processor of the machine
-    #[arg(long, value_enum, default_value_t = Arch::HERE)]
+    #[arg(long, default_value_t = Arch::HERE)]
     arch: Arch,
     /// An image that is there already
     #[arg(long)]
@@ -31,11 +31,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     };
     prerequisites::ensure(&[prerequisites::MACHINE])?;
     prerequisites::ensure_qemu(&workspace::target())?;
-    let arch = match arguments.arch {
-        Arch::Amd64 => machine::Arch::Amd64,
-        Arch::Arm64 => machine::Arch::Arm64,
-    };
-    let disk = Disk::new(&image, arch)?;
+    let disk = Disk::new(&image, arguments.arch)?;
     if let Some(file) = &arguments.settings {
         disk.write_fat("skiff.toml", &std::fs::read(file)?)?;
     }
