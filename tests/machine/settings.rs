@@ -64,7 +64,7 @@ pub fn a_broken_file_is_told_of(shared: &Shared) -> anyhow::Result<()> {
     machine.picture(&shared.left.join("broken-settings.png"))?;
     machine.power_off()?;
     let errors = String::from_utf8_lossy(&disk.read_fat("skiff.toml.errors.txt")?).into_owned();
-    for word in ["Mars/Olympus", "nonsense", "this is no line", "pod_cidr", "line 4", "\r\n"] {
+    for word in ["Mars/Olympus", "nonsense", "line 6: this is not KEY = VALUE", "pod_cidr", "line 4", "\r\n"] {
         ensure!(errors.contains(word), "{word:?} is not in\n{errors}");
     }
     // Mended, the errors go.

@@ -122,7 +122,10 @@ impl Plan {
             let key = "host.timezone";
             let message =
                 format!("{zone:?} is not a time zone of this system: UTC is used; a zone is \"Europe/Zurich\"");
-            reading.errors.push(Error { line: line_of(source, &zone), key: Some(key.to_owned()), message });
+            let line = line_of(source, &zone);
+            let later = |error: &Error| line.is_some() && error.line.is_none_or(|other| Some(other) > line);
+            let at = reading.errors.iter().position(later).unwrap_or(reading.errors.len());
+            reading.errors.insert(at, Error { line, key: Some(key.to_owned()), message });
         }
         let errors: Vec<String> = reading.errors.iter().map(Error::to_string).collect();
         let mut changes = Changes { observed, list: Vec::new() };
