@@ -205,16 +205,25 @@ pub fn an_application_answers(shared: &Shared) -> anyhow::Result<()> {
     client.machine.power_off()
 }
 
-/// What the note of a release quotes.
+/// What the notes of a release quote.
 fn measure(shared: &Shared, client: &Client) -> anyhow::Result<()> {
-    let report = client.machine.output(
-        "systemd-analyze; systemd-analyze blame | head -12; echo; free -m; echo; \
-         for unit in $(systemctl list-units --type=service --state=running --no-legend --plain | cut -d' ' -f1); do \
-         printf '%s %s\n' $(systemctl show -P MemoryCurrent $unit) $unit; done | sort -rn; echo; \
-         for pid in $(pgrep -f '^/usr/bin/(skiff|containerd)'); do \
-         printf '%s %s\n' \"$(awk '/^VmRSS|^RssAnon/ {printf \"%s%s \", $1, $2}' /proc/$pid/status)\" \"$(tr '\\0' ' ' < /proc/$pid/cmdline | cut -c1-60)\"; done; \
-         echo; systemd-analyze security --no-pager | grep -E 'skiff|UNIT'; df -h / /var /efi",
-    )?;
+    let rest = "systemd-analyze; systemd-analyze blame | head -12; echo; \
+                systemd-analyze security --no-pager | grep -E 'skiff|UNIT'; df -h / /var /efi";
+    let report = [memory(&client.machine)?, client.machine.output(rest)?].join("\n");
     std::fs::write(shared.left.join("report.txt"), &report)?;
     Ok(())
+}
+
+/// Of the whole machine, of each unit, and of the processes that are Skiff's.
+pub fn memory(machine: &Machine) -> anyhow::Result<String> {
+    machine.output(
+        "free -m; echo; \
+         for unit in $(systemctl list-units --type=service --state=running --no-legend --plain | cut -d' ' -f1); do \
+         rss=0; for pid in $(cat /sys/fs/cgroup$(systemctl show -P ControlGroup $unit)/cgroup.procs); do \
+         rss=$((rss + $(awk '/^VmRSS/ {print $2}' /proc/$pid/status))); done; \
+         printf '%s KiB RSS, %s bytes of memory %s\n' $rss $(systemctl show -P MemoryCurrent $unit) $unit; done | sort -rn; echo; \
+         for pid in $(pgrep -f '^/usr/bin/(skiff|containerd)'); do \
+         printf '%s %s\n' \"$(awk '/^VmRSS|^RssAnon/ {printf \"%s%s \", $1, $2}' /proc/$pid/status)\" \
+         \"$(tr '\\0' ' ' < /proc/$pid/cmdline | cut -c1-60)\"; done",
+    )
 }

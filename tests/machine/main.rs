@@ -1,10 +1,11 @@
 //! The image in a virtual machine: booted by UEFI, reached with stock clients, its power cut, its slots damaged.
 //!
 //! `cargo xtask test --vm [--arch arm64]` builds the image and calls this; `SKIFF_IMAGE` names one that is there.
-//! `SKIFF_POWER_CUTS=30` is the long form of the power cuts.
+//! `SKIFF_POWER_CUTS=30` and `SKIFF_IDLE_SECONDS=3600` are the long forms of the power cuts and of the idle box.
 
 mod boot;
 mod deb;
+mod idle;
 mod menu;
 mod power;
 mod settings;
@@ -38,6 +39,7 @@ const TESTS: &[Test] = &[
     ("menu::a_state_that_is_gone_is_told_of", menu::a_state_that_is_gone_is_told_of),
     ("deb::on_debian_12", deb::on_debian_12),
     ("deb::on_debian_13", deb::on_debian_13),
+    ("idle::next_to_nothing_is_written", idle::next_to_nothing_is_written),
     ("times::beside_a_plain_debian", times::beside_a_plain_debian),
     ("power::nothing_acknowledged_is_lost", power::nothing_acknowledged_is_lost),
 ];
