@@ -144,6 +144,22 @@ pub struct Ports {
     pub api: u16,
 }
 
+/// The addresses that QEMU's DHCP gives, in its order.
+const GUEST: &str = "10.0.2.15";
+const SECOND_GUEST: &str = "10.0.2.16";
+
+impl Ports {
+    fn free() -> anyhow::Result<Self> {
+        Ok(Self { ssh: free_port()?, http: free_port()?, https: free_port()?, api: free_port()? })
+    }
+
+    /// Options for QEMU's router.
+    fn forwards(&self, guest: &str) -> String {
+        let all = [(self.ssh, 22), (self.http, 80), (self.https, 443), (self.api, 6443)];
+        all.map(|(host, port)| format!(",hostfwd=tcp:127.0.0.1:{host}-{guest}:{port}")).concat()
+    }
+}
+
 pub struct Machine {
     pub ports: Ports,
     pub started: Instant,
@@ -157,8 +173,29 @@ pub struct Machine {
 
 impl Machine {
     pub fn start(disk: &Disk) -> anyhow::Result<Self> {
-        let drive = format!("if=none,id=disk,format=raw,discard=unmap,file={}", disk.path().display());
-        Self::start_with(disk, &["-drive".to_owned(), drive])
+        let ports = Ports::free()?;
+        let network = ["-netdev".to_owned(), format!("user,id=net{}", ports.forwards(GUEST))];
+        Self::start_with(disk, ports, &plain_drive(disk), &network)
+    }
+
+    /// Two machines in one network, which has a router and DHCP; the first is switched on first, and gets its first address.
+    pub fn start_two(disks: [&Disk; 2]) -> anyhow::Result<[Self; 2]> {
+        let ports = [Ports::free()?, Ports::free()?];
+        let cable = format!("addr.type=unix,addr.path={}", disks[0].file("cable.sock").display());
+        let hub = [
+            format!("user,id=router{}{}", ports[0].forwards(GUEST), ports[1].forwards(SECOND_GUEST)),
+            format!("stream,id=cable,server=on,{cable}"),
+            "hubport,id=port1,hubid=1,netdev=router".to_owned(),
+            "hubport,id=port2,hubid=1,netdev=cable".to_owned(),
+            "hubport,id=net,hubid=1".to_owned(),
+        ];
+        let hub: Vec<String> = hub.into_iter().flat_map(|device| ["-netdev".to_owned(), device]).collect();
+        let mut first = Self::start_with(disks[0], ports[0], &plain_drive(disks[0]), &hub)?;
+        // It takes the address that is given first.
+        first.wait_serial("Press Enter for the menu")?;
+        let end = ["-netdev".to_owned(), format!("stream,id=net,server=off,{cable}")];
+        let second = Self::start_with(disks[1], ports[1], &plain_drive(disks[1]), &end)?;
+        Ok([first, second])
     }
 
     /// With a disk that has a volatile cache: the writes are kept apart until [`crate::write_log::put_on_disk`] puts them on the disk.
@@ -176,14 +213,12 @@ impl Machine {
             format!("driver=blklogwrites,node-name=disk,file=overlay,log.driver=file,log.filename={}", log.display()),
         ];
         let nodes: Vec<String> = nodes.into_iter().flat_map(|node| ["-blockdev".to_owned(), node]).collect();
-        Self::start_with(disk, &nodes)
+        let ports = Ports::free()?;
+        let network = ["-netdev".to_owned(), format!("user,id=net{}", ports.forwards(GUEST))];
+        Self::start_with(disk, ports, &nodes, &network)
     }
 
-    fn start_with(disk: &Disk, drive: &[String]) -> anyhow::Result<Self> {
-        let ports = Ports { ssh: free_port()?, http: free_port()?, https: free_port()?, api: free_port()? };
-        let forward = |host: u16, guest: u16| format!("hostfwd=tcp:127.0.0.1:{host}-:{guest}");
-        let forwards = [(ports.ssh, 22), (ports.http, 80), (ports.https, 443), (ports.api, 6443)];
-        let forwards: Vec<String> = forwards.into_iter().map(|(host, guest)| forward(host, guest)).collect();
+    fn start_with(disk: &Disk, ports: Ports, drive: &[String], network: &[String]) -> anyhow::Result<Self> {
         let serial = disk.file("serial.log");
         let control = disk.file("control.sock");
         let _ = std::fs::remove_file(&control);
@@ -200,12 +235,10 @@ impl Machine {
         command.args(["-accel", "tcg,thread=multi,tb-size=1024", "-smp", "2", "-m", "2048", "-nodefaults"]);
         command.args(["-display", "none", "-device", "virtio-rng-pci"]);
         command.args(drive).args(["-device", "virtio-blk-pci,drive=disk"]);
-        command.args([
-            "-netdev",
-            &format!("user,id=net,{}", forwards.join(",")),
-            "-device",
-            "virtio-net-pci,netdev=net",
-        ]);
+        // No two machines have one hardware address.
+        let [high, low] = ports.ssh.to_be_bytes();
+        let device = format!("virtio-net-pci,netdev=net,mac=52:54:00:12:{high:02x}:{low:02x}");
+        command.args(network).args(["-device", &device]);
         command.args([
             "-chardev",
             &format!("file,id=serial,append=on,path={}", serial.display()),
@@ -404,6 +437,10 @@ impl Drop for Machine {
         let _ = self.qemu.kill();
         let _ = self.qemu.wait();
     }
+}
+
+fn plain_drive(disk: &Disk) -> [String; 2] {
+    ["-drive".to_owned(), format!("if=none,id=disk,format=raw,discard=unmap,file={}", disk.path().display())]
 }
 
 pub fn qemu(arch: Arch) -> &'static str {

@@ -7,6 +7,7 @@ mod boot;
 mod deb;
 mod idle;
 mod menu;
+mod neighbours;
 mod power;
 mod settings;
 mod slots;
@@ -37,6 +38,7 @@ const TESTS: &[Test] = &[
     ("settings::a_broken_file_is_told_of", settings::a_broken_file_is_told_of),
     ("menu::keys_set_password_and_address", menu::keys_set_password_and_address),
     ("menu::a_state_that_is_gone_is_told_of", menu::a_state_that_is_gone_is_told_of),
+    ("neighbours::the_next_box_has_the_next_name", neighbours::the_next_box_has_the_next_name),
     ("deb::on_debian_12", deb::on_debian_12),
     ("deb::on_debian_13", deb::on_debian_13),
     ("idle::next_to_nothing_is_written", idle::next_to_nothing_is_written),

@@ -88,17 +88,8 @@ fn fingerprint(ca: &Informer<Secret>) -> Option<String> {
     Some(bytes.join(":"))
 }
 
-/// Writes a file whole: readers see the old or the new one.
 fn keep(path: &Path, text: &str, mode: u32) {
-    use std::io::Write;
-    use std::os::unix::fs::OpenOptionsExt;
-    let new = path.with_extension("new");
-    let write = || {
-        let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&new)?;
-        file.write_all(text.as_bytes())?;
-        std::fs::rename(&new, path)
-    };
-    if let Err(error) = write() {
+    if let Err(error) = skiff_host::files::replace_volatile(path, text.as_bytes(), mode) {
         tracing::error!(%error, path = %path.display(), "cannot be written");
     }
 }

@@ -102,6 +102,11 @@ impl Paths {
         self.running("code")
     }
 
+    /// What the machine is called in the home network, such as `skiff-2.local`.
+    pub fn local_name(&self) -> PathBuf {
+        self.running("local-name")
+    }
+
     /// SHA-256 of the box CA's certificate.
     pub fn ca_fingerprint(&self) -> PathBuf {
         self.running("ca-fingerprint")

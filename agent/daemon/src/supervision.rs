@@ -200,6 +200,7 @@ impl Plan {
             node_address: self.node_address(),
             class: settings.class.to_string(),
             local_domain: self.settings.local_domain().to_string(),
+            host_name_file: self.paths.local_name(),
             cluster_domain: self.settings.network.cluster_domain.to_string(),
             proxy: ingress::ProxyConfig {
                 http: here(&settings.http),

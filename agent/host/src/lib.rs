@@ -1,9 +1,10 @@
 //! Every touch of the operating system that more than one crate needs, or that tests want to replace: commands,
-//! interfaces and addresses, kernel settings, nftables, mounts, control groups, processes, systemd.
+//! files, interfaces and addresses, kernel settings, nftables, mounts, control groups, processes, systemd.
 
 pub mod cgroups;
 pub mod clock;
 pub mod command;
+pub mod files;
 pub mod links;
 pub mod mounts;
 pub mod nft;

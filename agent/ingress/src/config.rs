@@ -14,6 +14,8 @@ pub struct Config {
     pub class: String,
     /// Names below it are for the home network: certificates come from the box CA, addresses from mDNS.
     pub local_domain: String,
+    /// Where the name is written that the machine has in the home network.
+    pub host_name_file: PathBuf,
     pub cluster_domain: String,
     pub proxy: ProxyConfig,
     /// The program that is started as the proxy, with `proxy_arguments`.

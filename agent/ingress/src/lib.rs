@@ -87,6 +87,7 @@ pub async fn run(
     let announcer = Announcer {
         address: config.node_address,
         host_name: Arc::clone(&inputs.host_name),
+        host_name_file: config.host_name_file.clone(),
         local_domain: config.local_domain.clone(),
         ingresses: inputs.ingresses.clone(),
         classes: inputs.classes.clone(),

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -31,6 +32,8 @@ pub struct Announcer {
     pub announced: Option<Announced>,
     /// The name that avahi announces by itself for this machine, which is another when somebody had it first.
     pub host_name: Arc<HostName>,
+    /// The same, for who is not in this process.
+    pub host_name_file: PathBuf,
 }
 
 /// A name that may become another at any time.
@@ -51,11 +54,14 @@ impl HostName {
         self.name.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn set(&self, name: Option<String>) {
+    /// Whether it is another.
+    fn set(&self, name: Option<String>) -> bool {
         let before = std::mem::replace(&mut *self.name.lock().unwrap_or_else(PoisonError::into_inner), name.clone());
-        if before != name {
-            self.generation.send_modify(|generation| *generation += 1);
+        if before == name {
+            return false;
         }
+        self.generation.send_modify(|generation| *generation += 1);
+        true
     }
 
     pub fn changes(&self) -> watch::Receiver<u64> {
@@ -149,7 +155,10 @@ impl Reconciler for Announcer {
         let configured = nix::unistd::gethostname().ok().map(|name| name.to_string_lossy().to_lowercase());
         let own: Vec<String> =
             configured.map(|name| format!("{name}.local")).into_iter().chain(avahi.clone()).collect();
-        self.host_name.set(avahi);
+        if self.host_name.set(avahi.clone()) {
+            let told = format!("{}\n", avahi.unwrap_or_default());
+            skiff_host::files::replace_volatile(&self.host_name_file, told.as_bytes(), 0o644)?;
+        }
         let names = self.wanted(&own);
         if !self.is_current(&names).await {
             // The old names go with their connection.

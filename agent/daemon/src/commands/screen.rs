@@ -92,7 +92,7 @@ impl Observer {
             Some(text).filter(|text| !text.is_empty())
         };
         View {
-            name: name(),
+            name: read(self.paths.local_name()).map_or_else(name, |name| name.trim_end_matches(".local").to_owned()),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             addresses: addresses(),
             state,
@@ -117,6 +117,7 @@ impl Observer {
     }
 }
 
+/// Until the home network is known.
 fn name() -> String {
     nix::unistd::gethostname().unwrap_or_default().to_string_lossy().into_owned()
 }
@@ -194,7 +195,7 @@ impl Console {
                 std::thread::sleep(LOOK_INTERVAL_STARTING);
                 return;
             };
-            let facts = Facts { name: name(), has_password: actions::has_password() };
+            let facts = Facts { name: self.lock().view.name.clone(), has_password: actions::has_password() };
             if menu.is_secret() {
                 terminal.print("\n");
             }
