@@ -102,7 +102,11 @@ pub async fn collect(paths: &Paths) -> anyhow::Result<Report> {
     let (status, proxy) = match ask_proxy(paths).await {
         Ok(status) => (status, None),
         Err(_) if !settings.ingress.enabled => (Default::default(), Some("it is turned off".to_owned())),
-        Err(error) => (Default::default(), Some(why_not(&mut client).await.unwrap_or_else(|| format!("{error:#}")))),
+        Err(error) => {
+            let has_socket = paths.ingress_control().exists();
+            let unknown = if has_socket { format!("{error:#}") } else { "it is still starting".to_owned() };
+            (Default::default(), Some(why_not(&mut client).await.unwrap_or(unknown)))
+        }
     };
     Ok(assemble(&settings, acme.as_ref(), &objects, &status.0, status.1, proxy))
 }
