@@ -86,7 +86,7 @@ fn run(tests: &[&Test]) -> anyhow::Result<usize> {
             Ok(()) => println!("ok      {name} ({seconds:.0} s)"),
             Err(error) => {
                 failed += 1;
-                println!("FAILED  {name} ({seconds:.0} s): {error:?}");
+                println!("FAILED  {name} ({seconds:.0} s): {error:#}");
             }
         }
     }

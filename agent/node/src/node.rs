@@ -80,6 +80,11 @@ impl Node {
 
     /// Runs until `shutdown`. Containers go on.
     pub async fn run(self, shutdown: CancellationToken) {
+        // Its disk is looked at before there is a pod.
+        let data_dir = &self.context.config.data_dir;
+        if let Err(error) = std::fs::create_dir_all(data_dir) {
+            tracing::error!(%error, path = %data_dir.display(), "cannot be made");
+        }
         let (sender, watch) = pressure::channel();
         let evictor = Evictor::default();
         let pods = Pods::new(Arc::clone(&self.context), self.informer.clone(), evictor.clone());

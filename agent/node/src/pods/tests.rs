@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use skiff_cri::{FakeRuntime, Runtime};
+use skiff_object::quantity::Quantity;
 use tokio_util::sync::CancellationToken;
 
 use crate::testing::{TestApi, condition};
@@ -102,6 +103,11 @@ async fn the_node_registers_and_then_writes_nothing() {
     let node = test.api.wait(path, "node not ready", |node| condition(node, "Ready") == Some("True")).await.unwrap();
     assert_eq!(node["metadata"]["labels"]["kubernetes.io/os"], "linux");
     assert_eq!(node["status"]["addresses"][0]["address"], "192.0.2.1");
+    for (name, amount) in node["status"]["capacity"].as_object().unwrap() {
+        let quantity: Quantity = amount.as_str().unwrap().parse().unwrap();
+        assert!(!quantity.is_zero(), "{name}");
+        assert_eq!(amount, &quantity.to_string(), "the API would write it differently");
+    }
     let pod = test.api.pod("web", one());
     test.api.wait_ready(&pod).await;
     let before = test.api.writes();

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{Node, NodeCondition, NodeSpec};
 use serde_json::{Value, json};
 use skiff_cri::Runtime;
+use skiff_object::quantity::{Format, Quantity};
 
 use crate::context::Context;
 use crate::machine::Disk;
@@ -94,13 +95,14 @@ pub(super) fn status(context: &Context, runtime: &RuntimeFacts) -> Value {
     let internal = config.node_ips.iter().map(|ip| json!({"type": "InternalIP", "address": ip.to_string()}));
     let hostname = json!({"type": "Hostname", "address": config.node_name});
     let disk = Disk::observe(&config.data_dir).unwrap_or_default();
+    // As the API writes them: in another form they would look changed each time.
+    let bytes = |bytes: u64| Quantity::from_value((bytes / 1024 * 1024).cast_signed(), Format::BinarySi).to_string();
     let amounts = |cpu_milli: u64, memory_bytes: u64| {
-        let cpu = if cpu_milli.is_multiple_of(1000) { (cpu_milli / 1000).to_string() } else { format!("{cpu_milli}m") };
         json!({
-            "cpu": cpu,
-            "memory": format!("{}Ki", memory_bytes / 1024),
+            "cpu": Quantity::from_milli(cpu_milli.cast_signed(), Format::DecimalSi).to_string(),
+            "memory": bytes(memory_bytes),
             "pods": config.max_pods.to_string(),
-            "ephemeral-storage": format!("{}Ki", disk.bytes / 1024),
+            "ephemeral-storage": bytes(disk.bytes),
         })
     };
     let cpu = machine.cpus * 1000;
