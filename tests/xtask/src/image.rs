@@ -38,15 +38,20 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let image = build(arguments.arch, Profile::Release, &dist, &more)?;
     if arguments.check_reproducible {
         println!("building again, to compare");
-        let again = workspace::target().join("image/again");
-        let second = build(arguments.arch, Profile::Release, &again, &more)?;
-        let same = std::fs::read(&image)? == std::fs::read(&second)?;
-        if !same {
-            bail!("the two images differ: {} and {}", image.display(), second.display());
-        }
-        println!("the two images are bit for bit the same");
-        std::fs::remove_dir_all(again)?;
+        check_reproducible(&image, arguments.arch, Profile::Release, &more)?;
     }
+    Ok(())
+}
+
+/// Builds an image a second time, from nothing but the agent, and compares.
+pub fn check_reproducible(image: &Path, arch: Arch, profile: Profile, more: &[String]) -> anyhow::Result<()> {
+    let again = workspace::target().join("image/again");
+    let second = build(arch, profile, &again, more)?;
+    if std::fs::read(image)? != std::fs::read(&second)? {
+        bail!("the two images differ: {} and {}", image.display(), second.display());
+    }
+    println!("the two images are bit for bit the same");
+    std::fs::remove_dir_all(again)?;
     Ok(())
 }
 

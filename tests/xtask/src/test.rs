@@ -63,6 +63,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     step("integration tests", || workspace::cargo(&["test", "--package", "skiff-tests", "--test", "integration"]))?;
     let output = workspace::target().join("image/dist");
     let image = step("image", || image::build(Arch::HERE, Profile::Dev, &output, &[]))?;
+    step("the same image again", || image::check_reproducible(&image, Arch::HERE, Profile::Dev, &[]))?;
     let filter: Vec<String> = MACHINE_IN_CI.iter().map(|&name| name.to_owned()).collect();
     step("image in a virtual machine", || machine_tests(&image, None, &filter))
 }
