@@ -392,19 +392,21 @@ impl Machine {
         self.control("screendump", &json!({"filename": file, "format": "png"})).map(drop)
     }
 
-    /// Types a line on the keyboard, and Enter: small letters, digits, and what addresses are made of.
+    /// Types a line on the keyboard, and Enter: small letters, digits, and what addresses and simple commands are made of.
     pub fn type_line(&self, text: &str) -> anyhow::Result<()> {
         for character in text.chars().chain(['\n']) {
             // By QEMU's names: <https://www.qemu.org/docs/master/interop/qemu-qmp-ref.html> (`QKeyCode`).
-            let key = match character {
-                '\n' => "ret".to_owned(),
-                ' ' => "spc".to_owned(),
-                '.' => "dot".to_owned(),
-                '/' => "slash".to_owned(),
-                '-' => "minus".to_owned(),
-                other => other.to_string(),
+            let keys: &[&str] = match character {
+                '\n' => &["ret"],
+                ' ' => &["spc"],
+                '.' => &["dot"],
+                '>' => &["shift", "dot"],
+                '/' => &["slash"],
+                '-' => &["minus"],
+                other => &[&other.to_string()],
             };
-            self.control("send-key", &json!({"keys": [{"type": "qcode", "data": key}]}))?;
+            let keys: Vec<Value> = keys.iter().map(|key| json!({"type": "qcode", "data": key})).collect();
+            self.control("send-key", &json!({"keys": keys}))?;
             std::thread::sleep(Duration::from_millis(200));
         }
         Ok(())

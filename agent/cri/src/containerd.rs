@@ -366,11 +366,12 @@ async fn import(ctr: &Path, socket: &Path, archive: &Path) -> Result<()> {
         .output()
         .await
         .map_err(|error| failed(format!("{}: {error}", ctr.display())))?;
-    if output.status.success() {
-        return Ok(());
+    if !output.status.success() {
+        let reason = String::from_utf8_lossy(&output.stderr);
+        return Err(failed(format!("{}: {}", archive.display(), reason.trim())));
     }
-    let reason = String::from_utf8_lossy(&output.stderr);
-    Err(failed(format!("{}: {}", archive.display(), reason.trim())))
+    // containerd takes files for there that only memory holds: after a power cut they would be empty.
+    tokio::task::spawn_blocking(nix::unistd::sync).await.map_err(|error| failed(error.to_string()))
 }
 
 #[cfg(test)]

@@ -52,7 +52,8 @@ fn path(path: &Path) -> String {
     quote(&path.to_string_lossy())
 }
 
-/// containerd's configuration, format version 2 (containerd 1.6 and 1.7; 2.x converts it when it starts).
+/// containerd's configuration, format version 2 (containerd 1.6 and 1.7; 2.x converts it when it starts). What a version
+/// does not know it passes over: 1.6 does not flush layers to the disk before it takes them for there.
 pub fn render(config: &Config, oom: OomScores) -> String {
     let mut off: Vec<String> = PLUGINS_OFF.iter().map(|name| quote(name)).collect();
     if config.snapshotter != "native" {
@@ -79,6 +80,7 @@ pub fn render(config: &Config, oom: OomScores) -> String {
          sandbox_image = {sandbox}\n\
          restrict_oom_score_adj = {restricted}\n\
          max_concurrent_downloads = {downloads}\n\
+         image_pull_with_sync_fs = true\n\
          netns_mounts_under_state_dir = true\n\
          enable_unprivileged_ports = true\nenable_unprivileged_icmp = true\n\
          stream_server_address = \"127.0.0.1\"\nstream_server_port = \"0\"\n\n\
@@ -143,6 +145,7 @@ mod tests {
             sandbox_image = "localhost/skiff/pause:1"
             restrict_oom_score_adj = true
             max_concurrent_downloads = 3
+            image_pull_with_sync_fs = true
             netns_mounts_under_state_dir = true
             enable_unprivileged_ports = true
             enable_unprivileged_icmp = true
