@@ -392,7 +392,7 @@ impl Machine {
         self.control("screendump", &json!({"filename": file, "format": "png"})).map(drop)
     }
 
-    /// Types a line on the keyboard, and Enter: small letters, digits, and what addresses and simple commands are made of.
+    /// Types a line on the keyboard, and Enter: letters, digits, and what addresses and simple commands are made of.
     pub fn type_line(&self, text: &str) -> anyhow::Result<()> {
         for character in text.chars().chain(['\n']) {
             // By QEMU's names: <https://www.qemu.org/docs/master/interop/qemu-qmp-ref.html> (`QKeyCode`).
@@ -403,6 +403,7 @@ impl Machine {
                 '>' => &["shift", "dot"],
                 '/' => &["slash"],
                 '-' => &["minus"],
+                upper if upper.is_ascii_uppercase() => &["shift", &upper.to_ascii_lowercase().to_string()],
                 other => &[&other.to_string()],
             };
             let keys: Vec<Value> = keys.iter().map(|key| json!({"type": "qcode", "data": key})).collect();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use serde_json::Value;
 use skiff_tests::command;
-use skiff_tests::machine::{Disk, Machine};
+use skiff_tests::machine::{Arch, Disk, Machine};
 
 use crate::Shared;
 
@@ -91,7 +91,11 @@ pub fn a_state_that_is_gone_is_told_of(shared: &Shared) -> anyhow::Result<()> {
     std::thread::sleep(PAUSE);
     machine.picture(&shared.left.join("no-state.png"))?;
     // A shell without a password, and the reset.
-    type_lines(&machine, &["", "1", "echo seen by the shell > /dev/console", "exit"])?;
+    let serial = match shared.arch {
+        Arch::Amd64 => "/dev/ttyS0",
+        Arch::Arm64 => "/dev/ttyAMA0",
+    };
+    type_lines(&machine, &["", "1", &format!("echo seen by the shell > {serial}"), "exit"])?;
     machine.wait_serial("seen by the shell")?;
     type_lines(&machine, &["", "6", "skiff"])?;
     machine.wait("the API answers", Machine::api_ready)?;

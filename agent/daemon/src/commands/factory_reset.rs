@@ -25,9 +25,13 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     if !paths.marker().exists() {
         bail!("Skiff did not bring this system: `skiff down --purge --yes` deletes the box and leaves the rest");
     }
-    println!("The factory reset deletes at the next boot all that is in:");
-    for dir in factory_reset::REMOVED {
-        println!("  {dir}");
+    if paths.is_without_state() {
+        println!("The factory reset makes the partition skiff-state anew: everything on it is lost.");
+    } else {
+        println!("The factory reset deletes at the next boot all that is in:");
+        for dir in factory_reset::REMOVED {
+            println!("  {dir}");
+        }
     }
     println!("Your settings file skiff.toml on the boot partition is kept.");
     if !arguments.yes {
@@ -42,8 +46,12 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         println!("restart the box to go on");
         return Ok(());
     }
-    let status = Command::new("systemctl").arg("reboot").status().context("cannot run systemctl")?;
-    if status.success() { Ok(()) } else { bail!("the box does not restart: do it by hand, the reset goes on then") }
+    let done = Command::new("systemctl").arg("reboot").output().context("cannot run systemctl")?;
+    if !done.status.success() {
+        let why = String::from_utf8_lossy(&done.stderr);
+        bail!("the box does not restart ({}): do it by hand, the reset goes on then", why.trim());
+    }
+    Ok(())
 }
 
 /// What cannot be mounted cannot be emptied either: the partition is deleted and made as at the first boot.
