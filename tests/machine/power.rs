@@ -12,8 +12,8 @@ use skiff_tests::write_log::{self, Outcome};
 use crate::Shared;
 use crate::boot::{self, Client};
 
-/// A first boot takes about this long here; the cuts are spread over it.
-const FIRST_BOOT_SECONDS: u64 = 75;
+/// A boot goes on behind a Ready node: the first page, the other slot.
+const AFTER_READY_SECONDS: u64 = 20;
 /// How long a box writes before it is cut off, at most.
 const WRITING_SECONDS: u64 = 20;
 
@@ -21,11 +21,17 @@ pub fn nothing_acknowledged_is_lost(shared: &Shared) -> anyhow::Result<()> {
     let number = |name: &str, default| std::env::var(name).ok().and_then(|n| n.parse().ok()).unwrap_or(default);
     let cuts: u64 = number("SKIFF_POWER_CUTS", 2);
     let mut random = Random(number("SKIFF_SEED", 1));
+    // The cuts are spread over as long as a first boot takes here.
+    let disk = Disk::new(&shared.image, shared.arch)?;
+    disk.write_settings("", "")?;
+    let whole = Client::connect(shared, &disk, Machine::start(&disk)?)?;
+    let boot_seconds = whole.machine.started.elapsed().as_secs() + AFTER_READY_SECONDS;
+    whole.machine.cut_power()?;
     let disk = Disk::new(&shared.image, shared.arch)?;
     disk.write_settings("", "")?;
     let during_boot = cuts / 2;
     for cut in 1..=during_boot {
-        let after = Duration::from_secs(5 + random.below(FIRST_BOOT_SECONDS));
+        let after = Duration::from_secs(5 + random.below(boot_seconds));
         let machine = Machine::start_recorded(&disk)?;
         std::thread::sleep(after);
         machine.cut_power()?;
