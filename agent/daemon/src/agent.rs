@@ -211,11 +211,14 @@ async fn start_node(
         pki.ca_pem().to_owned(),
         shutdown.clone(),
     ));
+    let runtime: Arc<dyn Runtime> = Arc::new(plan.containerd());
+    let node_client = api.client(&format!("system:node:{}", plan.node_name));
+    let node = skiff_node::Node::build(plan.node(), node_client, runtime, shutdown);
+    node.begin_boot().await;
     skiff_network::prepare(&plan.network()).await?;
     let supervisor = Supervisor::start(plan.runtime(), containerd_unit::find(plan).await)
         .await
         .context("the container runtime did not start")?;
-    let runtime: Arc<dyn Runtime> = Arc::new(plan.containerd());
     tasks.spawn({
         let shutdown = shutdown.clone();
         // Dropped only at the end: as long as it lives, containerd is started again when it dies.
@@ -243,8 +246,6 @@ async fn start_node(
     } else {
         stop_proxy(&plan.paths).await;
     }
-    let client = api.client(&format!("system:node:{}", plan.node_name));
-    let node = skiff_node::Node::build(plan.node(), client, runtime, shutdown);
     api.connect_node(&plan.node_name, Arc::new(InProcessNode(node.server())));
     tasks.spawn(node.run(shutdown.clone()));
     Ok(())

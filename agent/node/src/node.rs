@@ -13,7 +13,7 @@ use skiff_reconcile::Informer;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
-use crate::context::Context;
+use crate::context::{Context, chain};
 use crate::machine::Machine;
 use crate::pods::{Evictor, Pods};
 use crate::server::{Body, Server};
@@ -76,6 +76,13 @@ impl Node {
     /// The node's API for the API server. Clones answer the same.
     pub fn server(&self) -> NodeApi {
         self.server.clone()
+    }
+
+    /// Before the runtime is started. A failure only means that the last boot is spoken of for a moment longer.
+    pub async fn begin_boot(&self) {
+        if let Err(error) = registration::begin_boot(&self.context).await {
+            tracing::warn!(error = chain(&error), "the node still looks as before the boot");
+        }
     }
 
     /// Runs until `shutdown`. Containers go on.

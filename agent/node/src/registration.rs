@@ -56,6 +56,26 @@ pub async fn run(context: Arc<Context>, mut pressure: PressureWatch, shutdown: C
     lease.abort();
 }
 
+/// After a boot nothing runs yet, whatever the node's object said before: until the runtime is there, it is not ready.
+pub async fn begin_boot(context: &Context) -> kube::Result<()> {
+    let api: Api<Node> = Api::all(context.client.clone());
+    let name = &context.config.node_name;
+    let Some(status) = api.get_opt(name).await?.and_then(|node| node.status) else { return Ok(()) };
+    if status.node_info.is_some_and(|info| info.boot_id == context.machine.boot_id) {
+        return Ok(());
+    }
+    let starting = NodeCondition {
+        type_: "Ready".to_owned(),
+        status: "False".to_owned(),
+        reason: Some("KubeletNotReady".to_owned()),
+        message: Some("the container runtime is starting".to_owned()),
+        ..NodeCondition::default()
+    };
+    let conditions = merge_conditions(status.conditions.unwrap_or_default(), vec![starting], Timestamp::now());
+    let body = json!({"status": {"conditions": conditions}});
+    api.patch_status(name, &PatchParams::default(), &Patch::Merge(body)).await.map(drop)
+}
+
 /// Makes the node's object say what is true now. Answers whether the node is ready.
 async fn ensure(context: &Context, pressure: Pressure) -> kube::Result<bool> {
     let api: Api<Node> = Api::all(context.client.clone());

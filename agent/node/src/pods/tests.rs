@@ -32,12 +32,15 @@ impl Box {
     }
 
     fn start(&self) {
+        tokio::spawn(self.node().run(self.shutdown.clone()));
+    }
+
+    fn node(&self) -> Node {
         let mut config = Config::new("box", self.dir.path());
         config.cgroup_parent = cgroup(&self.dir);
         config.node_ips = vec!["192.0.2.1".parse().unwrap()];
         let runtime: Arc<dyn Runtime> = Arc::new(self.runtime.clone());
-        let node = Node::build(config, self.api.client(), runtime, &self.shutdown);
-        tokio::spawn(node.run(self.shutdown.clone()));
+        Node::build(config, self.api.client(), runtime, &self.shutdown)
     }
 
     fn calls(&self, call: &str) -> usize {
@@ -114,6 +117,28 @@ async fn the_node_registers_and_then_writes_nothing() {
     test.runtime.containers();
     tokio::time::sleep(std::time::Duration::from_millis(300)).await;
     assert_eq!(test.api.writes(), before);
+}
+
+#[tokio::test]
+async fn after_a_boot_the_node_is_not_ready_before_its_runtime() {
+    let mut test = Box::new();
+    let path = "/api/v1/nodes/box";
+    let ready = |node: Option<&Value>| condition(node, "Ready") == Some("True");
+    let mut node = test.api.wait(path, "node not ready", ready).await.unwrap();
+    test.shutdown.cancel();
+    test.shutdown = CancellationToken::new();
+    test.node().begin_boot().await;
+    assert!(ready(test.api.get(path).as_ref()), "the agent alone was restarted");
+
+    node["status"]["nodeInfo"]["bootID"] = "another".into();
+    test.api.put(path, node);
+    let started = test.node();
+    started.begin_boot().await;
+    let node = test.api.get(path);
+    assert_eq!(condition(node.as_ref(), "Ready"), Some("False"));
+    assert_eq!(condition(node.as_ref(), "MemoryPressure"), Some("False"), "the others are as they were");
+    tokio::spawn(started.run(test.shutdown.clone()));
+    test.api.wait(path, "node not ready again", ready).await;
 }
 
 #[tokio::test]
