@@ -173,9 +173,7 @@ pub struct Machine {
 
 impl Machine {
     pub fn start(disk: &Disk) -> anyhow::Result<Self> {
-        let ports = Ports::free()?;
-        let network = ["-netdev".to_owned(), format!("user,id=net{}", ports.forwards(GUEST))];
-        Self::start_with(disk, ports, &plain_drive(disk), &network)
+        Self::start_alone(disk, &plain_drive(disk))
     }
 
     /// Two machines in one network, which has a router and DHCP; the first is switched on first, and gets its first address.
@@ -198,7 +196,7 @@ impl Machine {
         Ok([first, second])
     }
 
-    /// With a disk that has a volatile cache: the writes are kept apart until [`crate::write_log::put_on_disk`] puts them on the disk.
+    /// With a disk that has a volatile cache: the writes are kept apart until [`crate::write_log::put_on_disk`].
     pub fn start_recorded(disk: &Disk) -> anyhow::Result<Self> {
         let (overlay, log) = (disk.file("overlay.qcow2"), disk.file("writes.log"));
         let overlay_path = overlay.to_string_lossy();
@@ -213,9 +211,14 @@ impl Machine {
             format!("driver=blklogwrites,node-name=disk,file=overlay,log.driver=file,log.filename={}", log.display()),
         ];
         let nodes: Vec<String> = nodes.into_iter().flat_map(|node| ["-blockdev".to_owned(), node]).collect();
+        Self::start_alone(disk, &nodes)
+    }
+
+    /// In a network of its own.
+    fn start_alone(disk: &Disk, drive: &[String]) -> anyhow::Result<Self> {
         let ports = Ports::free()?;
         let network = ["-netdev".to_owned(), format!("user,id=net{}", ports.forwards(GUEST))];
-        Self::start_with(disk, ports, &nodes, &network)
+        Self::start_with(disk, ports, drive, &network)
     }
 
     fn start_with(disk: &Disk, ports: Ports, drive: &[String], network: &[String]) -> anyhow::Result<Self> {

@@ -37,8 +37,8 @@ pub struct Outcome {
 }
 
 /// After the end of a machine that was started with [`Machine::start_recorded`](crate::machine::Machine::start_recorded):
-/// brings its disk to what a power cut leaves, or without `random` a shutdown.
-pub fn put_on_disk(disk: &Disk, mut random: Option<&mut Random>) -> anyhow::Result<Outcome> {
+/// brings its disk to what a power cut leaves.
+pub fn put_on_disk(disk: &Disk, random: &mut Random) -> anyhow::Result<Outcome> {
     let path = disk.file("writes.log");
     let log = File::open(&path).context("the machine recorded nothing")?;
     let entries = entries(&log, std::fs::metadata(disk.path())?.len())?;
@@ -50,13 +50,14 @@ pub fn put_on_disk(disk: &Disk, mut random: Option<&mut Random>) -> anyhow::Resu
         if entry.flags & DISCARD != 0 || entry.sectors == 0 {
             continue;
         }
-        let kept = match &mut random {
-            Some(random) if at >= safe && entry.flags & FUA == 0 => match random.below(4) {
+        let kept = if at < safe || entry.flags & FUA != 0 {
+            entry.sectors
+        } else {
+            match random.below(4) {
                 0 | 1 => 0,
                 2 => random.below(entry.sectors + 1),
                 _ => entry.sectors,
-            },
-            Some(_) | None => entry.sectors,
+            }
         };
         copy(&log, &target, entry, kept).context("the log cannot be put on the disk")?;
         if kept == entry.sectors { outcome.kept += 1 } else { outcome.lost += 1 }
@@ -156,7 +157,7 @@ mod tests {
         log.extend(header(0, 9, 0));
         std::fs::write(disk.file("writes.log"), log).unwrap();
         std::fs::write(disk.file("overlay.qcow2"), "").unwrap();
-        let outcome = put_on_disk(&disk, Some(&mut Random(1))).unwrap();
+        let outcome = put_on_disk(&disk, &mut Random(1)).unwrap();
         let content = std::fs::read(disk.path()).unwrap();
         assert!(content[..32 * SECTOR as usize].iter().all(|byte| *byte == 1));
         let later = content[32 * SECTOR as usize..].iter().filter(|byte| **byte == 2).count() / SECTOR as usize;

@@ -44,6 +44,13 @@ impl Client {
         })
     }
 
+    pub fn wait_other_slot(&mut self) -> anyhow::Result<()> {
+        self.machine.wait("the other slot is filled", |m| {
+            let slots = m.output("skiff slots")?;
+            if slots.contains("(empty)") { bail!("{slots}") } else { Ok(()) }
+        })
+    }
+
     pub fn kubectl(&self, arguments: &[&str]) -> anyhow::Result<String> {
         run(&self.kubectl, &self.kubeconfig, &self.cache, arguments)
     }
@@ -198,10 +205,7 @@ pub fn an_application_answers(shared: &Shared) -> anyhow::Result<()> {
     let status = machine.output("rauc status --output-format=json")?;
     let status: Value = serde_json::from_str(&status)?;
     ensure!(status["booted"] == "A" && status["boot_primary"] == "rootfs.0", "rauc says {status}");
-    client.machine.wait("the other slot is filled", |m| {
-        let slots = m.output("skiff slots")?;
-        if slots.contains("(empty)") { bail!("{slots}") } else { Ok(()) }
-    })?;
+    client.wait_other_slot()?;
     let slots = client.machine.output("skiff slots && skiff status")?;
     ensure!(slots.contains("3 of 3") && slots.contains("Problems   none"), "{slots}");
     measure(shared, &client)?;

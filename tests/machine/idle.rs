@@ -21,10 +21,7 @@ pub fn next_to_nothing_is_written(shared: &Shared) -> anyhow::Result<()> {
     disk.write_settings("", "")?;
     let mut client = Client::connect(shared, &disk, Machine::start(&disk)?)?;
     boot::deploy(shared, &mut client)?;
-    client.machine.wait("the other slot is filled", |m| {
-        ensure!(!m.output("skiff slots")?.contains("(empty)"), "it is empty");
-        Ok(())
-    })?;
+    client.wait_other_slot()?;
     std::thread::sleep(SETTLE);
     let machine = &client.machine;
     let (disk_before, by_process) = (written(machine)?, written_by_process(machine)?);

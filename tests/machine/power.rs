@@ -35,7 +35,7 @@ pub fn nothing_acknowledged_is_lost(shared: &Shared) -> anyhow::Result<()> {
         let machine = Machine::start_recorded(&disk)?;
         std::thread::sleep(after);
         machine.cut_power()?;
-        let Outcome { kept, lost } = write_log::put_on_disk(&disk, Some(&mut random))?;
+        let Outcome { kept, lost } = write_log::put_on_disk(&disk, &mut random)?;
         println!("        cut {cut}: {} s into a boot; of {} writes {lost} lost or cut", after.as_secs(), kept + lost);
     }
     let machine = Machine::start_recorded(&disk)?;
@@ -50,7 +50,7 @@ pub fn nothing_acknowledged_is_lost(shared: &Shared) -> anyhow::Result<()> {
             acknowledged.insert(name);
         }
         client.machine.cut_power()?;
-        let Outcome { kept, lost } = write_log::put_on_disk(&disk, Some(&mut random))?;
+        let Outcome { kept, lost } = write_log::put_on_disk(&disk, &mut random)?;
         let machine = Machine::start_recorded(&disk)?;
         client = Client::connect(shared, &disk, machine).with_context(|| format!("after cut {cut}"))?;
         let found = client.kubectl(&["get", "configmaps", "-o", "jsonpath={.items[*].metadata.name}"])?;

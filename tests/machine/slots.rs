@@ -14,10 +14,7 @@ pub fn a_damaged_slot_makes_room_for_the_other(shared: &Shared) -> anyhow::Resul
     let machine = Machine::start(&disk)?;
     let mut client = Client::connect(shared, &disk, machine)?;
     boot::deploy(shared, &mut client)?;
-    client.machine.wait("the other slot is filled", |m| {
-        ensure!(!m.output("skiff slots")?.contains("(empty)"), "it is empty");
-        Ok(())
-    })?;
+    client.wait_other_slot()?;
     client.machine.power_off()?;
 
     // Every sixteenth megabyte of the slot: nobody can read a system from that, and the boot loader does not notice.
