@@ -25,7 +25,8 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     if !paths.marker().exists() {
         bail!("Skiff did not bring this system: `skiff down --purge --yes` deletes the box and leaves the rest");
     }
-    if paths.is_without_state() {
+    let is_without_state = paths.is_without_state();
+    if is_without_state {
         println!("The factory reset makes the partition skiff-state anew: everything on it is lost.");
     } else {
         println!("The factory reset deletes at the next boot all that is in:");
@@ -37,7 +38,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     if !arguments.yes {
         bail!("nothing was deleted: say --yes if you mean it");
     }
-    if paths.is_without_state() {
+    if is_without_state {
         make_state_anew(&paths)?;
     } else {
         factory_reset::request(&paths).context("the reset could not be asked for")?;
