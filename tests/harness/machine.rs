@@ -51,6 +51,13 @@ impl FromStr for Arch {
     }
 }
 
+/// What the kernel says when a timer of one processor was lost: QEMU without KVM does that to about one boot of thirty,
+/// before user space, and nothing goes on then.
+const TIMER_LOST: &str = "Possible timer handling issue";
+/// What a machine shows that has got further.
+const USER_SPACE: &[&str] = &["Press Enter for the menu", "login:"];
+const RESETS_MAX: u32 = 3;
+
 /// A disk of a machine, its own copy of an image.
 #[derive(Debug)]
 pub struct Disk {
@@ -169,11 +176,19 @@ pub struct Machine {
     key: PathBuf,
     /// What the serial console had said before.
     serial_start: u64,
+    resets: u32,
 }
 
 impl Machine {
     pub fn start(disk: &Disk) -> anyhow::Result<Self> {
         Self::start_alone(disk, &plain_drive(disk))
+    }
+
+    /// With a second disk, of which nothing that is written stays.
+    pub fn start_with_tools(disk: &Disk, tools: &Path) -> anyhow::Result<Self> {
+        let second = format!("if=virtio,format=raw,snapshot=on,file={}", tools.display());
+        let [drive, first] = plain_drive(disk);
+        Self::start_alone(disk, &[drive.clone(), first, drive, second])
     }
 
     /// Two machines in one network, which has a router and DHCP; the first is switched on first, and gets its first address.
@@ -261,6 +276,7 @@ impl Machine {
             serial,
             key: disk.file("key"),
             serial_start,
+            resets: 0,
         })
     }
 
@@ -285,14 +301,29 @@ impl Machine {
         }
     }
 
+    /// Presses the reset button of a machine that the emulator has brought to a stand.
+    fn reset_if_stopped(&mut self) -> anyhow::Result<()> {
+        let serial = self.serial();
+        let is_stopped = serial.contains(TIMER_LOST) && !USER_SPACE.iter().any(|text| serial.contains(text));
+        if is_stopped && self.resets < RESETS_MAX {
+            println!("        the emulator lost a timer of the machine; reset");
+            self.resets += 1;
+            self.control("system_reset", &json!({}))?;
+            self.serial_start = std::fs::metadata(&self.serial)?.len();
+            self.started = Instant::now();
+        }
+        Ok(())
+    }
+
     /// Waits until `check` answers; what the console said is part of a failure.
     pub fn wait<T>(&mut self, what: &str, mut check: impl FnMut(&Self) -> anyhow::Result<T>) -> anyhow::Result<T> {
-        let started = Instant::now();
+        let began = Instant::now();
         loop {
             self.check()?;
+            self.reset_if_stopped()?;
             match check(self) {
                 Ok(answer) => return Ok(answer),
-                Err(error) if started.elapsed() > BOOT_MAX => {
+                Err(error) if began.elapsed() > BOOT_MAX => {
                     let serial = self.serial();
                     let tail: Vec<&str> = serial.lines().rev().take(40).collect();
                     let tail: Vec<&str> = tail.into_iter().rev().collect();

@@ -14,9 +14,25 @@ use crate::Shared;
 /// A machine with what it takes to talk to it.
 pub struct Client {
     pub machine: Machine,
-    kubectl: PathBuf,
+    pub kubectl: Kubectl,
+}
+
+/// kubectl, as the administrator of one machine.
+#[derive(Clone)]
+pub struct Kubectl {
+    program: PathBuf,
     kubeconfig: PathBuf,
     cache: PathBuf,
+}
+
+impl Kubectl {
+    pub fn run(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        let mut command = Command::new(&self.program);
+        command.arg("--kubeconfig").arg(&self.kubeconfig).arg("--cache-dir").arg(&self.cache);
+        command.arg("--request-timeout=60s").args(arguments);
+        let done = command::output(command)?;
+        if done.ok { Ok(done.stdout) } else { bail!("kubectl {}: {}", arguments.join(" "), done.stderr) }
+    }
 }
 
 impl Client {
@@ -25,8 +41,8 @@ impl Client {
         machine.wait("the API answers", Machine::api_ready)?;
         let api = machine.started.elapsed();
         let kubeconfig = machine.wait("SSH answers", Machine::kubeconfig)?;
-        let mut client =
-            Self { machine, kubectl: shared.kubectl.clone(), kubeconfig, cache: disk.file("kubectl-cache") };
+        let kubectl = Kubectl { program: shared.kubectl.clone(), kubeconfig, cache: disk.file("kubectl-cache") };
+        let mut client = Self { machine, kubectl };
         client.wait_node()?;
         let ready = client.machine.started.elapsed();
         println!("        power on → API {:.1} s → node Ready {:.1} s", api.as_secs_f32(), ready.as_secs_f32());
@@ -34,10 +50,9 @@ impl Client {
     }
 
     fn wait_node(&mut self) -> anyhow::Result<()> {
-        let (kubectl, kubeconfig, cache) = (self.kubectl.clone(), self.kubeconfig.clone(), self.cache.clone());
-        self.machine.wait("the node is Ready", |_| {
-            let nodes: Value =
-                serde_json::from_str(&run(&kubectl, &kubeconfig, &cache, &["get", "nodes", "-o", "json"])?)?;
+        let Self { machine, kubectl } = self;
+        machine.wait("the node is Ready", |_| {
+            let nodes: Value = serde_json::from_str(&kubectl.run(&["get", "nodes", "-o", "json"])?)?;
             let conditions = nodes["items"][0]["status"]["conditions"].as_array().cloned().unwrap_or_default();
             let ready = conditions.iter().any(|c| c["type"] == "Ready" && c["status"] == "True");
             if ready { Ok(()) } else { bail!("conditions: {conditions:?}") }
@@ -52,7 +67,7 @@ impl Client {
     }
 
     pub fn kubectl(&self, arguments: &[&str]) -> anyhow::Result<String> {
-        run(&self.kubectl, &self.kubeconfig, &self.cache, arguments)
+        self.kubectl.run(arguments)
     }
 
     pub fn apply(&self, manifest: &str) -> anyhow::Result<()> {
@@ -87,14 +102,6 @@ impl Client {
         let file = file.path().to_string_lossy().into_owned();
         command::run("curl", ["-sS", "-m", "20", "--cacert", &file, "--resolve", &resolve, &url])
     }
-}
-
-fn run(kubectl: &PathBuf, kubeconfig: &PathBuf, cache: &PathBuf, arguments: &[&str]) -> anyhow::Result<String> {
-    let mut command = Command::new(kubectl);
-    command.arg("--kubeconfig").arg(kubeconfig).arg("--cache-dir").arg(cache).arg("--request-timeout=60s");
-    command.args(arguments);
-    let done = command::output(command)?;
-    if done.ok { Ok(done.stdout) } else { bail!("kubectl {}: {}", arguments.join(" "), done.stderr) }
 }
 
 /// A static busybox for the other processor, unpacked from Debian's package.

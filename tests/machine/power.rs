@@ -2,7 +2,7 @@
 //! flushed: the box comes up each time, and everything that was acknowledged is there.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use skiff_tests::machine::{Disk, Machine};
@@ -10,7 +10,7 @@ use skiff_tests::random::Random;
 use skiff_tests::write_log::{self, Outcome};
 
 use crate::Shared;
-use crate::boot::{self, Client};
+use crate::boot::{self, Client, Kubectl};
 
 /// A boot goes on behind a Ready node: the first page, the other slot.
 const AFTER_READY_SECONDS: u64 = 20;
@@ -43,14 +43,12 @@ pub fn nothing_acknowledged_is_lost(shared: &Shared) -> anyhow::Result<()> {
     boot::deploy(shared, &mut client)?;
     let mut acknowledged = BTreeSet::new();
     for cut in during_boot + 1..=cuts {
-        let until = Instant::now() + Duration::from_millis(1000 + random.below(WRITING_SECONDS * 1000));
-        while Instant::now() < until {
-            let name = format!("kept-{}", acknowledged.len());
-            client.kubectl(&["create", "configmap", &name, &format!("--from-literal=cut={cut}")])?;
-            acknowledged.insert(name);
-        }
+        let kubectl = client.kubectl.clone();
+        let writer = std::thread::spawn(move || write_until_cut(&kubectl, cut));
+        std::thread::sleep(Duration::from_millis(1000 + random.below(WRITING_SECONDS * 1000)));
         client.machine.cut_power()?;
         let Outcome { kept, lost } = write_log::put_on_disk(&disk, &mut random)?;
+        acknowledged.extend(writer.join().expect("the writer does not panic"));
         let machine = Machine::start_recorded(&disk)?;
         client = Client::connect(shared, &disk, machine).with_context(|| format!("after cut {cut}"))?;
         let found = client.kubectl(&["get", "configmaps", "-o", "jsonpath={.items[*].metadata.name}"])?;
@@ -69,4 +67,12 @@ pub fn nothing_acknowledged_is_lost(shared: &Shared) -> anyhow::Result<()> {
         .output("journalctl -b -p err --no-pager -u skiff -u skiff-containerd -u 'systemd-fsck*' || true")?;
     ensure!(!log.contains("damaged"), "{log}");
     client.machine.power_off()
+}
+
+/// Objects that were acknowledged before the power went, which is in the midst of a write.
+fn write_until_cut(kubectl: &Kubectl, cut: u64) -> Vec<String> {
+    let names = (0..).map(|number| format!("kept-{cut}-{number}"));
+    names
+        .take_while(|name| kubectl.run(&["create", "configmap", name, &format!("--from-literal=cut={cut}")]).is_ok())
+        .collect()
 }
