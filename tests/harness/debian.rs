@@ -1,8 +1,9 @@
-//! A plain Debian on a disk for QEMU: what the Debian package is installed on, and what the image is compared with.
+//! A plain Debian on a disk for QEMU: what the Debian package is installed on, and what the image is compared with. And
+//! one to be mounted, with what the integration tests need.
 
 use std::path::{Path, PathBuf};
 
-use crate::command;
+use crate::{command, prerequisites};
 
 /// Beside what the package depends on: a network, a way in, and the tools to look around.
 const PACKAGES: &str = "linux-image-amd64,systemd-sysv,udev,dbus,iproute2,openssh-server,containerd,runc,\
@@ -32,6 +33,31 @@ pub fn disk(release: &str, dir: &Path, key: &str) -> anyhow::Result<PathBuf> {
     let fat = format!("{}@@1M", with_key.display());
     command::run("mcopy", ["-o", "-i", &fat, &script.to_string_lossy(), "::authorized_keys"])?;
     Ok(with_key)
+}
+
+/// The label of what [`tools`] makes.
+pub const TOOLS_LABEL: &str = "skiff-tests";
+
+/// A file system with all that the integration tests need, for amd64, made once below `dir`.
+pub fn tools(dir: &Path) -> anyhow::Result<PathBuf> {
+    let work = dir.join("debian-tools");
+    let disk = work.join("disk.img");
+    if !disk.exists() {
+        let (root, unfinished) = (work.join("root"), work.join("unfinished.img"));
+        let _ = std::fs::remove_dir_all(&work);
+        std::fs::create_dir_all(&work)?;
+        println!("        making a Debian with what the integration tests need");
+        let lists = [prerequisites::BOX, prerequisites::DEMO, prerequisites::TESTS, prerequisites::KUBECTL];
+        let packages: Vec<&str> = lists.concat().iter().map(|needed| needed.package).collect();
+        let include = format!("--include={},procps,ca-certificates", packages.join(","));
+        mmdebstrap("trixie", &root, &["--architectures=amd64", "--variant=minbase", NO_RECOMMENDS, &include])?;
+        std::fs::File::create(&unfinished)?.set_len(4 << 30)?;
+        let (root_path, disk_path) = (root.to_string_lossy(), unfinished.to_string_lossy());
+        command::run("/usr/sbin/mke2fs", ["-q", "-t", "ext4", "-L", TOOLS_LABEL, "-d", &root_path, &disk_path])?;
+        std::fs::remove_dir_all(&root)?;
+        std::fs::rename(&unfinished, &disk)?;
+    }
+    Ok(disk)
 }
 
 /// Debian's packages in a directory; what is mounted for it goes with the namespace it is mounted in.

@@ -18,3 +18,10 @@ pub mod script;
 pub mod smuggling;
 pub mod wait;
 pub mod write_log;
+
+/// The tests that this program was asked for: all, or those whose name contains one of its arguments.
+pub fn selected<T: Copy>(tests: &[(&'static str, T)]) -> Vec<(&'static str, T)> {
+    let filters: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
+    let is_asked = |name: &str| filters.is_empty() || filters.iter().any(|f| name.contains(f.as_str()));
+    tests.iter().filter(|(name, _)| is_asked(name)).copied().collect()
+}

@@ -48,6 +48,9 @@ pub const TESTS: &[Needed] = &[
     needed("/usr/lib/python3/dist-packages/websockets", "python3-websockets"),
 ];
 
+/// What [`kubectl`] takes where the distribution has a current one.
+pub const KUBECTL: &[Needed] = &[needed("/usr/bin/kubectl", "kubectl")];
+
 /// To build an image.
 pub const IMAGE: &[Needed] = &[
     needed("/usr/bin/mmdebstrap", "mmdebstrap"),

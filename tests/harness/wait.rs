@@ -6,9 +6,14 @@ use anyhow::bail;
 
 const POLL: Duration = Duration::from_millis(20);
 
+/// How many times longer everything may take: `SKIFF_PATIENCE=4` on a machine that is emulated.
+fn patience() -> u32 {
+    std::env::var("SKIFF_PATIENCE").ok().and_then(|text| text.parse().ok()).unwrap_or(1)
+}
+
 /// Calls `check` until it answers; fails with `what` and the last refusal when `limit` has passed.
 pub fn until<T>(what: &str, limit: Duration, mut check: impl FnMut() -> anyhow::Result<T>) -> anyhow::Result<T> {
-    let started = Instant::now();
+    let (started, limit) = (Instant::now(), limit * patience());
     loop {
         match check() {
             Ok(answer) => return Ok(answer),

@@ -85,7 +85,7 @@ pub fn deleted_pods_are_replaced(place: &Place<'_>) -> anyhow::Result<()> {
         "-c",
         "trap exit TERM; sleep 100000 & wait",
     ])?;
-    place.kubectl(&["rollout", "status", "deployment/kept", "--timeout=30s"])?;
+    place.kubectl(&["rollout", "status", "deployment/kept", "--timeout=120s"])?;
     let first = place.kubectl(&["get", "pods", "-o", "jsonpath={.items[0].metadata.name}"])?;
     place.kubectl(&["delete", "pod", &first, "--wait=false"])?;
     wait::until("another takes its place", SOON, || {
@@ -99,7 +99,7 @@ pub fn deleted_pods_are_replaced(place: &Place<'_>) -> anyhow::Result<()> {
         ensure!(others == 2, "{others} others");
         Ok(())
     })?;
-    place.kubectl(&["delete", "deployment", "kept", "--timeout=30s"])?;
+    place.kubectl(&["delete", "deployment", "kept", "--timeout=120s"])?;
     wait::until("the pods are collected", SOON, || {
         let left = place.kubectl(&["get", "pods,replicasets", "-o", "name"])?;
         ensure!(left.trim().is_empty(), "{left}");
@@ -150,9 +150,9 @@ pub fn probes_decide(place: &Place<'_>) -> anyhow::Result<()> {
   - name: a
     image: BUSYBOX
     command: [sh, -c, 'touch /tmp/alive; sleep 1000']
-    startupProbe: {exec: {command: [test, -e, /tmp/alive]}, periodSeconds: 1}
-    livenessProbe: {exec: {command: [test, -e, /tmp/alive]}, periodSeconds: 1, failureThreshold: 2}
-    readinessProbe: {exec: {command: [test, -e, /tmp/ready]}, periodSeconds: 1}
+    startupProbe: {exec: {command: [test, -e, /tmp/alive]}, periodSeconds: 1, timeoutSeconds: 10}
+    livenessProbe: {exec: {command: [test, -e, /tmp/alive]}, periodSeconds: 1, timeoutSeconds: 10, failureThreshold: 2}
+    readinessProbe: {exec: {command: [test, -e, /tmp/ready]}, periodSeconds: 1, timeoutSeconds: 10}
 ",
     ))?;
     place.wait_for("pod/probed", "{.status.phase}", "Running")?;

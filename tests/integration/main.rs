@@ -1,7 +1,7 @@
 //! The real agent, the real containerd and a stock kubectl. One box is shared by tests that each have a namespace of
 //! their own; the crash tests have a box for themselves. Everything is taken down at the end, also after a failure.
 //!
-//! `cargo test --test integration -- NAME` runs the tests whose name contains NAME.
+//! `cargo test --test integration -- NAME…` runs the tests whose name contains one of NAME….
 
 mod api;
 mod cli;
@@ -137,7 +137,7 @@ impl Place<'_> {
     }
 
     pub fn wait_ready(&self, object: &str) -> anyhow::Result<()> {
-        self.kubectl(&["wait", "--for=condition=Ready", object, "--timeout=30s"]).map(drop).map_err(|error| {
+        self.kubectl(&["wait", "--for=condition=Ready", object, "--timeout=120s"]).map(drop).map_err(|error| {
             let described = self.kubectl(&["describe", object]).unwrap_or_default();
             error.context(described)
         })
@@ -145,9 +145,7 @@ impl Place<'_> {
 }
 
 fn main() -> std::process::ExitCode {
-    let filter = std::env::args().skip(1).find(|a| !a.starts_with('-'));
-    let selected: Vec<Test> =
-        TESTS.iter().filter(|(name, _)| filter.as_ref().is_none_or(|f| name.contains(f.as_str()))).copied().collect();
+    let selected = skiff_tests::selected(TESTS);
     match run(&selected) {
         Ok(failed) => {
             println!("\n{} passed, {failed} failed", selected.len() - failed);

@@ -93,15 +93,14 @@ pub fn a_deployment_answers_everywhere(place: &Place<'_>) -> anyhow::Result<()> 
             "--quiet",
             "--command",
             "--",
-            "curl",
-            "-sf",
-            "-m",
-            "5",
+            "sh",
+            "-c",
+            // Attached by then: kubectl shows nothing of what was said before.
+            "read -r _; exec curl -sf -m 20 \"$0\"",
             url,
         ])
     };
     for url in [url.as_str(), "http://web/"] {
-        // kubectl shows what a container says once it is attached: one that is fast may have ended by then.
         wait::until("a pod shows the page", SOON, || {
             let page = from_pod(url)?;
             ensure!(page.contains("version one"), "{url}: {page:?}");

@@ -6,6 +6,7 @@
 mod boot;
 mod deb;
 mod idle;
+mod inside;
 mod menu;
 mod neighbours;
 mod power;
@@ -33,6 +34,7 @@ type Test = (&'static str, fn(&Shared) -> anyhow::Result<()>);
 
 const TESTS: &[Test] = &[
     ("boot::an_application_answers", boot::an_application_answers),
+    ("inside::the_integration_tests_pass", inside::the_integration_tests_pass),
     ("slots::a_damaged_slot_makes_room_for_the_other", slots::a_damaged_slot_makes_room_for_the_other),
     ("settings::each_is_honoured", settings::each_is_honoured),
     ("settings::a_broken_file_is_told_of", settings::a_broken_file_is_told_of),
@@ -47,11 +49,7 @@ const TESTS: &[Test] = &[
 ];
 
 fn main() -> std::process::ExitCode {
-    let filters: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
-    let selected: Vec<&Test> = TESTS
-        .iter()
-        .filter(|(name, _)| filters.is_empty() || filters.iter().any(|f| name.contains(f.as_str())))
-        .collect();
+    let selected = skiff_tests::selected(TESTS);
     match run(&selected) {
         Ok(0) => std::process::ExitCode::SUCCESS,
         Ok(failed) => {
@@ -65,7 +63,7 @@ fn main() -> std::process::ExitCode {
     }
 }
 
-fn run(tests: &[&Test]) -> anyhow::Result<usize> {
+fn run(tests: &[Test]) -> anyhow::Result<usize> {
     let image = std::env::var_os("SKIFF_IMAGE").map(PathBuf::from);
     let image = image.context("SKIFF_IMAGE names no image: `cargo xtask test --vm` builds one")?;
     let target = std::env::current_exe()?;

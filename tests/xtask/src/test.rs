@@ -69,7 +69,8 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
 }
 
 fn machine_tests(image: &Path, package: Option<&Path>, filter: &[String]) -> anyhow::Result<()> {
-    workspace::cargo(&["test", "--package", "skiff-tests", "--test", "machine", "--no-run"])?;
+    // The image runs some of the integration tests, too.
+    workspace::cargo(&["test", "--package", "skiff-tests", "--test", "machine", "--test", "integration", "--no-run"])?;
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(workspace::root()).args([
         "test",
