@@ -46,6 +46,7 @@ pub fn nothing_acknowledged_is_lost(shared: &Shared) -> anyhow::Result<()> {
         let kubectl = client.kubectl.clone();
         let writer = std::thread::spawn(move || write_until_cut(&kubectl, cut));
         std::thread::sleep(Duration::from_millis(1000 + random.below(WRITING_SECONDS * 1000)));
+        ensure!(!writer.is_finished(), "a write failed before cut {cut}");
         client.machine.cut_power()?;
         let Outcome { kept, lost } = write_log::put_on_disk(&disk, &mut random)?;
         acknowledged.extend(writer.join().expect("the writer does not panic"));
