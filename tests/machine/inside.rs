@@ -30,7 +30,7 @@ pub fn the_integration_tests_pass(shared: &Shared) -> anyhow::Result<()> {
     let done = machine.run(&format!(
         "chmod 755 /run/tests/target/debug/deps/integration && \
          systemd-run --quiet --wait --pipe --collect -p RootDirectory=/run/tests -p MountAPIVFS=yes \
-         -E PATH=/usr/sbin:/usr/bin -E SKIFF_PATIENCE=4 /target/debug/deps/integration {TESTS}"
+         -E PATH=/usr/sbin:/usr/bin -E SKIFF_PATIENCE=10 /target/debug/deps/integration {TESTS}"
     ))?;
     ensure!(done.ok, "{}{}", done.stdout, done.stderr);
     for line in done.stdout.lines().filter(|line| !line.is_empty()) {

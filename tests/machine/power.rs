@@ -16,6 +16,10 @@ use crate::boot::{self, Client, Kubectl};
 const AFTER_READY_SECONDS: u64 = 20;
 /// How long a box writes before it is cut off, at most.
 const WRITING_SECONDS: u64 = 20;
+/// What an application writes that waits for nothing: without it all that is written has been flushed at most moments.
+const UNFLUSHED: &str = "setsid sh -c 'n=0; while :; do n=$((n + 1)); \
+    dd if=/dev/zero of=/var/tmp/unflushed-$((n % 8)) bs=64k count=16 oflag=direct; sleep 0.02; done' \
+    < /dev/null > /dev/null 2>&1 &";
 
 pub fn nothing_acknowledged_is_lost(shared: &Shared) -> anyhow::Result<()> {
     let number = |name: &str, default| std::env::var(name).ok().and_then(|n| n.parse().ok()).unwrap_or(default);
@@ -43,6 +47,7 @@ pub fn nothing_acknowledged_is_lost(shared: &Shared) -> anyhow::Result<()> {
     boot::deploy(shared, &mut client)?;
     let mut acknowledged = BTreeSet::new();
     for cut in during_boot + 1..=cuts {
+        client.machine.output(UNFLUSHED)?;
         let kubectl = client.kubectl.clone();
         let writer = std::thread::spawn(move || write_until_cut(&kubectl, cut));
         std::thread::sleep(Duration::from_millis(1000 + random.below(WRITING_SECONDS * 1000)));
