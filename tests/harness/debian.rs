@@ -15,17 +15,12 @@ const GRUB: &str =
 /// A disk of `release` ("bookworm", "trixie") for amd64, made once below `dir`, which lets `key` in.
 pub fn disk(release: &str, dir: &Path, key: &str) -> anyhow::Result<PathBuf> {
     let work = dir.join(format!("debian-{release}"));
-    let disk = work.join("disk.img");
-    if !disk.exists() {
-        let root = work.join("root");
-        let _ = std::fs::remove_dir_all(&work);
-        std::fs::create_dir_all(&work)?;
+    let disk = made_once(&work, |root, disk| {
         println!("        making a plain Debian {release}");
-        system(release, &root)?;
+        system(release, root)?;
         boot_loader(&work)?;
-        lay_out(&work, &root, &disk)?;
-        std::fs::remove_dir_all(&root)?;
-    }
+        lay_out(&work, root, disk)
+    })?;
     let with_key = work.join("keyed.img");
     command::run("cp", ["--sparse=always".as_ref(), disk.as_os_str(), with_key.as_os_str()])?;
     let script = work.join("key");
@@ -40,20 +35,26 @@ pub const TOOLS_LABEL: &str = "skiff-tests";
 
 /// A file system with all that the integration tests need, for amd64, made once below `dir`.
 pub fn tools(dir: &Path) -> anyhow::Result<PathBuf> {
-    let work = dir.join("debian-tools");
-    let disk = work.join("disk.img");
-    if !disk.exists() {
-        let (root, unfinished) = (work.join("root"), work.join("unfinished.img"));
-        let _ = std::fs::remove_dir_all(&work);
-        std::fs::create_dir_all(&work)?;
+    made_once(&dir.join("debian-tools"), |root, disk| {
         println!("        making a Debian with what the integration tests need");
         let lists = [prerequisites::BOX, prerequisites::DEMO, prerequisites::TESTS, prerequisites::KUBECTL];
         let packages: Vec<&str> = lists.concat().iter().map(|needed| needed.package).collect();
         let include = format!("--include={},procps,ca-certificates", packages.join(","));
-        mmdebstrap("trixie", &root, &["--architectures=amd64", "--variant=minbase", NO_RECOMMENDS, &include])?;
-        std::fs::File::create(&unfinished)?.set_len(4 << 30)?;
-        let (root_path, disk_path) = (root.to_string_lossy(), unfinished.to_string_lossy());
-        command::run("/usr/sbin/mke2fs", ["-q", "-t", "ext4", "-L", TOOLS_LABEL, "-d", &root_path, &disk_path])?;
+        mmdebstrap("trixie", root, &["--architectures=amd64", "--variant=minbase", NO_RECOMMENDS, &include])?;
+        std::fs::File::create(disk)?.set_len(4 << 30)?;
+        let (root, disk) = (root.to_string_lossy(), disk.to_string_lossy());
+        command::run("/usr/sbin/mke2fs", ["-q", "-t", "ext4", "-L", TOOLS_LABEL, "-d", &root, &disk]).map(drop)
+    })
+}
+
+/// The disk in `work`. Where there is none, `make` is given a place for its files, and one for the disk: a disk that was
+/// not finished is not taken.
+fn made_once(work: &Path, make: impl FnOnce(&Path, &Path) -> anyhow::Result<()>) -> anyhow::Result<PathBuf> {
+    let (disk, root, unfinished) = (work.join("disk.img"), work.join("root"), work.join("unfinished.img"));
+    if !disk.exists() {
+        let _ = std::fs::remove_dir_all(work);
+        std::fs::create_dir_all(work)?;
+        make(&root, &unfinished)?;
         std::fs::remove_dir_all(&root)?;
         std::fs::rename(&unfinished, &disk)?;
     }

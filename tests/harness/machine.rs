@@ -320,7 +320,6 @@ impl Machine {
         let began = Instant::now();
         loop {
             self.check()?;
-            self.reset_if_stopped()?;
             match check(self) {
                 Ok(answer) => return Ok(answer),
                 Err(error) if began.elapsed() > BOOT_MAX => {
@@ -329,8 +328,9 @@ impl Machine {
                     let tail: Vec<&str> = tail.into_iter().rev().collect();
                     bail!("{what}: not within {BOOT_MAX:?}: {error:#}\nthe console:\n{}", tail.join("\n"));
                 }
-                Err(_) => std::thread::sleep(Duration::from_millis(250)),
+                Err(_) => self.reset_if_stopped()?,
             }
+            std::thread::sleep(Duration::from_millis(250));
         }
     }
 
