@@ -24,3 +24,8 @@ pub fn until<T>(what: &str, limit: Duration, mut check: impl FnMut() -> anyhow::
         }
     }
 }
+
+/// The same limit for a kubectl that waits itself.
+pub fn kubectl_timeout(limit: Duration) -> String {
+    format!("--timeout={}s", (limit * patience()).as_secs())
+}

@@ -71,14 +71,14 @@ pub fn a_session(place: &Place<'_>) -> anyhow::Result<()> {
         "-c",
         "trap exit TERM; sleep 100000 & wait",
     ])?;
-    place.kubectl(&["rollout", "status", "deployment/made", "--timeout=120s"])?;
+    place.kubectl(&["rollout", "status", "deployment/made", &wait::kubectl_timeout(SOON)])?;
     ensure!(place.kubectl(&["auth", "can-i", "create", "pods"])?.trim() == "yes");
     let denied =
         place.try_kubectl(&["auth", "can-i", "delete", "nodes", "--as=system:serviceaccount:default:default"])?;
     ensure!(denied.stdout.trim() == "no", "{denied:?}");
     ensure!(place.kubectl(&["explain", "pod.spec.containers.image"])?.contains("FIELD: image"));
     ensure!(place.kubectl(&["api-resources"])?.contains("deployments"));
-    place.kubectl(&["delete", "pod", "pair", "--timeout=120s"])?;
+    place.kubectl(&["delete", "pod", "pair", &wait::kubectl_timeout(SOON)])?;
     ensure!(!place.try_kubectl(&["get", "pod", "pair"])?.ok);
     Ok(())
 }

@@ -85,7 +85,7 @@ pub fn deleted_pods_are_replaced(place: &Place<'_>) -> anyhow::Result<()> {
         "-c",
         "trap exit TERM; sleep 100000 & wait",
     ])?;
-    place.kubectl(&["rollout", "status", "deployment/kept", "--timeout=120s"])?;
+    place.kubectl(&["rollout", "status", "deployment/kept", &wait::kubectl_timeout(SOON)])?;
     let first = place.kubectl(&["get", "pods", "-o", "jsonpath={.items[0].metadata.name}"])?;
     place.kubectl(&["delete", "pod", &first, "--wait=false"])?;
     wait::until("another takes its place", SOON, || {
@@ -99,7 +99,7 @@ pub fn deleted_pods_are_replaced(place: &Place<'_>) -> anyhow::Result<()> {
         ensure!(others == 2, "{others} others");
         Ok(())
     })?;
-    place.kubectl(&["delete", "deployment", "kept", "--timeout=120s"])?;
+    place.kubectl(&["delete", "deployment", "kept", &wait::kubectl_timeout(SOON)])?;
     wait::until("the pods are collected", SOON, || {
         let left = place.kubectl(&["get", "pods,replicasets", "-o", "name"])?;
         ensure!(left.trim().is_empty(), "{left}");

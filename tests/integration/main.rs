@@ -137,10 +137,12 @@ impl Place<'_> {
     }
 
     pub fn wait_ready(&self, object: &str) -> anyhow::Result<()> {
-        self.kubectl(&["wait", "--for=condition=Ready", object, "--timeout=120s"]).map(drop).map_err(|error| {
-            let described = self.kubectl(&["describe", object]).unwrap_or_default();
-            error.context(described)
-        })
+        self.kubectl(&["wait", "--for=condition=Ready", object, &wait::kubectl_timeout(SOON)]).map(drop).map_err(
+            |error| {
+                let described = self.kubectl(&["describe", object]).unwrap_or_default();
+                error.context(described)
+            },
+        )
     }
 }
 

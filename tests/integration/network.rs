@@ -51,7 +51,7 @@ spec: {{type: ExternalName, externalName: sticky.{}.svc.cluster.local}}
         image("busybox:1"),
         place.namespace
     ))?;
-    place.kubectl(&["rollout", "status", "deployment/echo", "--timeout=120s"])?;
+    place.kubectl(&["rollout", "status", "deployment/echo", &wait::kubectl_timeout(SOON)])?;
     let address = |service: &str| place.kubectl(&["get", "service", service, "-o", "jsonpath={.spec.clusterIP}"]);
     let get = |url: &str| skiff_tests::command::run("curl", ["-s", "-m", "5", url]);
 

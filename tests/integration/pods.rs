@@ -106,7 +106,7 @@ pub fn the_service_account_can_ask_the_api(place: &Place<'_>) -> anyhow::Result<
     let refused = ask("/api/v1/nodes")?;
     ensure!(refused.contains("Forbidden") && refused.contains(":reader"), "{refused}");
     // A token is bound to its pod: it ends with it.
-    place.kubectl(&["delete", "pod", "asks", "--timeout=120s"])?;
+    place.kubectl(&["delete", "pod", "asks", &wait::kubectl_timeout(SOON)])?;
     ensure!(ask("/api")?.contains("Unauthorized"));
     Ok(())
 }

@@ -29,7 +29,7 @@ spec:
 ",
         image("busybox:1")
     ))?;
-    running.kubectl(&["wait", "--for=condition=Ready", "pod/kept", "--timeout=120s"])?;
+    running.kubectl(&["wait", "--for=condition=Ready", "pod/kept", "--timeout=30s"])?;
     let before = running.json(&["get", "pod", "kept"])?;
 
     cut_power(&mut running)?;

@@ -51,7 +51,7 @@ spec:
 
 fn start(place: &Place<'_>) -> anyhow::Result<String> {
     place.apply(&deployment(&image("nginx:1"), 2))?;
-    place.kubectl(&["rollout", "status", "deployment/web", "--timeout=60s"])?;
+    place.kubectl(&["rollout", "status", "deployment/web", &wait::kubectl_timeout(2 * SOON)])?;
     let address = place.kubectl(&["get", "service", "web", "-o", "jsonpath={.spec.clusterIP}"])?;
     wait::until("the Service answers", SOON, || fetch(&address, 80))?;
     Ok(address)
