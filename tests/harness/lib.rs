@@ -1,5 +1,5 @@
 //! What integration tests and the project's own commands share: prerequisites, images made from local programs, a
-//! registry, a CA, a running box, programs in the background, requests that no proxy may pass on, virtual machines and
+//! registry, a CA, a running box, its kubectl, programs in the background, requests that no proxy may pass on, virtual machines and
 //! their disks, and waiting on a predicate.
 
 pub mod acme;
@@ -9,6 +9,7 @@ pub mod command;
 pub mod daemon;
 pub mod debian;
 pub mod images;
+pub mod kubectl;
 pub mod machine;
 pub mod prerequisites;
 pub mod random;

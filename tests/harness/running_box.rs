@@ -9,6 +9,7 @@ use anyhow::{Context, bail};
 use serde_json::Value;
 
 use crate::command::{self, Done};
+use crate::kubectl::{self, Kubectl};
 use crate::{images, wait};
 
 const READY_MAX: Duration = Duration::from_secs(60);
@@ -25,7 +26,7 @@ pub fn offset() -> u8 {
 pub struct RunningBox {
     number: Number,
     binary: PathBuf,
-    kubectl: PathBuf,
+    kubectl: Kubectl,
     dir: PathBuf,
     temporary: Option<tempfile::TempDir>,
     agent: Option<Child>,
@@ -52,7 +53,12 @@ impl RunningBox {
         let running = Self {
             number: Number(number.0 + offset()),
             binary: binary.to_owned(),
-            kubectl: kubectl.to_owned(),
+            kubectl: Kubectl {
+                program: kubectl.to_owned(),
+                kubeconfig: dir.join("kubeconfig.yaml"),
+                cache: temporary.path().join("kubectl-cache"),
+                options: &[],
+            },
             dir,
             temporary: Some(temporary),
             agent: None,
@@ -139,7 +145,7 @@ impl RunningBox {
     }
 
     pub fn kubeconfig(&self) -> PathBuf {
-        self.dir.join("kubeconfig.yaml")
+        self.kubectl.kubeconfig.clone()
     }
 
     pub fn log_file(&self) -> PathBuf {
@@ -171,12 +177,7 @@ impl RunningBox {
     }
 
     pub fn wait_ready(&mut self) -> anyhow::Result<()> {
-        self.wait("the node is Ready", |b| {
-            let node = b.json(&["get", "node", &b.node_name()])?;
-            let conditions = node["status"]["conditions"].as_array().cloned().unwrap_or_default();
-            let ready = conditions.iter().any(|c| c["type"] == "Ready" && c["status"] == "True");
-            if ready { Ok(()) } else { bail!("conditions: {conditions:?}") }
-        })
+        self.wait("the node is Ready", |b| kubectl::is_ready(&b.json(&["get", "node", &b.node_name()])?))
     }
 
     fn wait(&mut self, what: &str, check: impl Fn(&Self) -> anyhow::Result<()>) -> anyhow::Result<()> {
@@ -240,44 +241,28 @@ impl RunningBox {
         if done.ok { Ok(()) } else { bail!("import failed: {}", done.stderr) }
     }
 
-    /// A kubectl that is to run, for tests that need its pipes.
     pub fn kubectl_command(&self) -> Command {
-        let mut command = Command::new(&self.kubectl);
-        command.arg("--kubeconfig").arg(self.kubeconfig());
-        // Discovery is kept per box, not in the user's home.
-        command.arg("--cache-dir").arg(self.dir.with_file_name("kubectl-cache"));
-        command
+        self.kubectl.command()
     }
 
     pub fn try_kubectl(&self, arguments: &[&str]) -> anyhow::Result<Done> {
-        let mut command = self.kubectl_command();
-        command.args(arguments);
-        command::output(command)
+        self.kubectl.try_run(arguments)
     }
 
     pub fn kubectl(&self, arguments: &[&str]) -> anyhow::Result<String> {
-        let done = self.try_kubectl(arguments)?;
-        if !done.ok {
-            bail!("kubectl {} failed: {}{}", arguments.join(" "), done.stdout, done.stderr);
-        }
-        Ok(done.stdout)
+        self.kubectl.run(arguments)
     }
 
     pub fn json(&self, arguments: &[&str]) -> anyhow::Result<Value> {
-        let mut all = arguments.to_vec();
-        all.extend(["-o", "json"]);
-        Ok(serde_json::from_str(&self.kubectl(&all)?)?)
+        self.kubectl.json(arguments)
     }
 
     pub fn apply(&self, manifest: &str) -> anyhow::Result<String> {
-        let done = self.try_apply(manifest)?;
-        if done.ok { Ok(done.stdout) } else { bail!("apply failed: {}{}", done.stdout, done.stderr) }
+        self.kubectl.apply(manifest)
     }
 
     pub fn try_apply(&self, manifest: &str) -> anyhow::Result<Done> {
-        let file = tempfile::Builder::new().suffix(".yaml").tempfile()?;
-        std::fs::write(file.path(), manifest)?;
-        self.try_kubectl(&["apply", "-f", &file.path().to_string_lossy()])
+        self.kubectl.try_apply(manifest)
     }
 }
 

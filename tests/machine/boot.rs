@@ -1,10 +1,10 @@
 //! From power on to an application that answers on HTTPS, and what the system is like then.
 
 use std::path::PathBuf;
-use std::process::Command;
 
 use anyhow::{Context, bail, ensure};
 use serde_json::Value;
+use skiff_tests::kubectl::{self, Kubectl};
 use skiff_tests::machine::{Arch, Disk, Machine};
 use skiff_tests::{command, wait};
 use skiff_tests::{debian, images};
@@ -17,31 +17,18 @@ pub struct Client {
     pub kubectl: Kubectl,
 }
 
-/// kubectl, as the administrator of one machine.
-#[derive(Clone)]
-pub struct Kubectl {
-    program: PathBuf,
-    kubeconfig: PathBuf,
-    cache: PathBuf,
-}
-
-impl Kubectl {
-    pub fn run(&self, arguments: &[&str]) -> anyhow::Result<String> {
-        let mut command = Command::new(&self.program);
-        command.arg("--kubeconfig").arg(&self.kubeconfig).arg("--cache-dir").arg(&self.cache);
-        command.arg("--request-timeout=60s").args(arguments);
-        let done = command::output(command)?;
-        if done.ok { Ok(done.stdout) } else { bail!("kubectl {}: {}", arguments.join(" "), done.stderr) }
-    }
-}
-
 impl Client {
     /// Waits until the node is Ready.
     pub fn connect(shared: &Shared, disk: &Disk, mut machine: Machine) -> anyhow::Result<Self> {
         machine.wait("the API answers", Machine::api_ready)?;
         let api = machine.started.elapsed();
         let kubeconfig = machine.wait("SSH answers", Machine::kubeconfig)?;
-        let kubectl = Kubectl { program: shared.kubectl.clone(), kubeconfig, cache: disk.file("kubectl-cache") };
+        let kubectl = Kubectl {
+            program: shared.kubectl.clone(),
+            kubeconfig,
+            cache: disk.file("kubectl-cache"),
+            options: &["--request-timeout=60s"],
+        };
         let mut client = Self { machine, kubectl };
         client.wait_node()?;
         let ready = client.machine.started.elapsed();
@@ -51,12 +38,7 @@ impl Client {
 
     fn wait_node(&mut self) -> anyhow::Result<()> {
         let Self { machine, kubectl } = self;
-        machine.wait("the node is Ready", |_| {
-            let nodes: Value = serde_json::from_str(&kubectl.run(&["get", "nodes", "-o", "json"])?)?;
-            let conditions = nodes["items"][0]["status"]["conditions"].as_array().cloned().unwrap_or_default();
-            let ready = conditions.iter().any(|c| c["type"] == "Ready" && c["status"] == "True");
-            if ready { Ok(()) } else { bail!("conditions: {conditions:?}") }
-        })
+        machine.wait("the node is Ready", |_| kubectl::is_ready(&kubectl.json(&["get", "nodes"])?["items"][0]))
     }
 
     pub fn wait_other_slot(&mut self) -> anyhow::Result<()> {
@@ -71,9 +53,7 @@ impl Client {
     }
 
     pub fn apply(&self, manifest: &str) -> anyhow::Result<()> {
-        let file = tempfile::Builder::new().suffix(".yaml").tempfile()?;
-        std::fs::write(file.path(), manifest)?;
-        self.kubectl(&["apply", "-f", &file.path().to_string_lossy()]).map(drop)
+        self.kubectl.apply(manifest).map(drop)
     }
 
     /// Makes a container image known to the machine.

@@ -5,12 +5,13 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use skiff_tests::kubectl::Kubectl;
 use skiff_tests::machine::{Disk, Machine};
 use skiff_tests::random::Random;
 use skiff_tests::write_log::{self, Outcome};
 
 use crate::Shared;
-use crate::boot::{self, Client, Kubectl};
+use crate::boot::{self, Client};
 
 /// A boot goes on behind a Ready node: the first page, the other slot.
 const AFTER_READY_SECONDS: u64 = 20;
