@@ -9,6 +9,10 @@ pub async fn ensure_bridge(name: &str, address: Ipv4Addr, prefix_len: u8, mtu: u
     if !exists(name) {
         ip(&["link", "add", "name", name, "type", "bridge"]).await?;
     }
+    // Set, it stays. Else it follows the lowest one of the pods, and when that pod goes the others answer to nobody.
+    if let Some(own) = hardware_address(name) {
+        ip(&["link", "set", name, "address", &own]).await?;
+    }
     ip(&["link", "set", name, "mtu", &mtu.to_string(), "up"]).await?;
     ip(&["address", "replace", &format!("{address}/{prefix_len}"), "dev", name]).await
 }
@@ -57,6 +61,12 @@ pub(crate) fn default_interface(routes: &str) -> Option<String> {
     let fields = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
     let default = routes.lines().skip(1).map(fields).find(|f| f.len() > 7 && f[1] == "00000000" && f[7] == "00000000");
     default.map(|mut fields| fields.swap_remove(0))
+}
+
+pub(crate) fn hardware_address(name: &str) -> Option<String> {
+    let all = nix::ifaddrs::getifaddrs().into_iter().flatten().filter(|entry| entry.interface_name == name);
+    let bytes = all.filter_map(|entry| entry.address?.as_link_addr()?.addr()).next()?;
+    Some(bytes.map(|byte| format!("{byte:02x}")).join(":"))
 }
 
 fn addresses_of_interfaces() -> Vec<(String, Option<IpAddr>)> {

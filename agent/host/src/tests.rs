@@ -1,7 +1,7 @@
 //! What is parsed of the kernel's tables, and programs that fail.
 
 use crate::command::{self, CommandError};
-use crate::links::default_interface;
+use crate::links::{self, default_interface};
 
 #[test]
 fn the_default_route_names_the_interface() {
@@ -38,4 +38,27 @@ fn processes_are_found_by_program_and_whole_argument() {
     assert!(!is_match("containerd-shim", "/box/containerd"));
     assert!(!is_match("nginx", "/box/containerd.sock"));
     assert!(!crate::processes::is_match(b"", "containerd", ""));
+}
+
+/// In a network namespace of its own, so that this machine's interfaces are not touched.
+#[test]
+fn a_bridge_keeps_its_hardware_address_when_pods_come_and_go() {
+    let in_namespace = || -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            links::ensure_bridge("bridge", [10, 9, 0, 1].into(), 24, 1500).await?;
+            let first = links::hardware_address("bridge");
+            assert!(first.is_some());
+            let pod = ["link", "add", "pod", "address", "02:00:00:00:00:01", "type", "veth", "peer", "eth0"];
+            command::run("ip", &pod, "").await?;
+            command::run("ip", &["link", "set", "pod", "master", "bridge"], "").await?;
+            assert_eq!(links::hardware_address("bridge"), first, "with a pod whose address is lower");
+            links::ensure_bridge("bridge", [10, 9, 0, 1].into(), 24, 1500).await?;
+            links::remove("pod").await?;
+            assert_eq!(links::hardware_address("bridge"), first, "without it");
+            Ok(())
+        })
+    };
+    std::thread::spawn(in_namespace).join().expect("the thread does not panic").expect("the bridge is made");
 }
