@@ -10,6 +10,9 @@ use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 use crate::command::{self, Done};
@@ -401,10 +404,11 @@ impl Machine {
         Ok(file)
     }
 
-    /// As a plug that is pulled: nothing is written any more.
-    pub fn cut_power(mut self) -> anyhow::Result<()> {
-        self.qemu.kill()?;
-        self.qemu.wait()?;
+    /// As a plug that is pulled, also while others talk to the machine: nothing is written any more.
+    pub fn cut_power(&self) -> anyhow::Result<()> {
+        let qemu = Pid::from_raw(self.qemu.id().cast_signed());
+        kill(qemu, Signal::SIGKILL)?;
+        waitid(Id::Pid(qemu), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT)?;
         Ok(())
     }
 

@@ -124,20 +124,40 @@ spec:
     http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: web, port: {number: 80}}}}]}
 "#;
 
-pub fn deploy(shared: &Shared, client: &mut Client) -> anyhow::Result<()> {
-    let mut web = images::web("localhost/machine/web:1", "from the machine\n");
+/// A version of the application's image. Its page says which it is.
+pub fn image(version: u64) -> images::Image {
+    let mut web = images::web(&format!("localhost/machine/web:{version}"), &page(version));
     // A line of log for each probe would be what an idle box writes.
     web.entrypoint.retain(|argument| argument != "-v");
-    client.import(shared, &web)?;
+    web
+}
+
+fn page(version: u64) -> String {
+    format!("version {version} from the machine\n")
+}
+
+pub fn deploy(shared: &Shared, client: &mut Client) -> anyhow::Result<()> {
+    client.import(shared, &image(1))?;
     client.apply(APPLICATION)?;
     client.kubectl(&["rollout", "status", "deployment/web", "--timeout=300s"])?;
     answers(client)
 }
 
 pub fn answers(client: &Client) -> anyhow::Result<()> {
-    wait::until("the page answers on HTTPS", std::time::Duration::from_secs(120), || {
-        let page = client.https("web.skiff.local")?;
-        if page == "from the machine\n" { Ok(()) } else { bail!("it says {page:?}") }
+    answers_with(client, &[1]).map(drop)
+}
+
+/// Which of these versions answers. What the box knows of the pods is part of a failure.
+pub fn answers_with(client: &Client, versions: &[u64]) -> anyhow::Result<u64> {
+    let answered = wait::until("the page answers on HTTPS", std::time::Duration::from_secs(120), || {
+        let said = client.https("web.skiff.local")?;
+        versions.iter().copied().find(|version| page(*version) == said).with_context(|| format!("it says {said:?}"))
+    });
+    answered.or_else(|error| {
+        let pods = client.kubectl(&["describe", "pods"]).unwrap_or_else(|error| error.to_string());
+        let log = "journalctl -b --no-pager -o cat -u skiff -u skiff-containerd | tail -80";
+        let log = client.machine.output(log).unwrap_or_else(|error| error.to_string());
+        bail!("{error:#}\n{pods}\n{log}")
     })
 }
 

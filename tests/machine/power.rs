@@ -1,5 +1,6 @@
-//! The power is cut at random moments, of the first boot and of a box that writes, and the disk loses some of what was not
-//! flushed: the box comes up each time, and everything that was acknowledged is there.
+//! The power is cut at random moments, of the first boot and of a box that writes and is given new versions of an
+//! application, and the disk loses some of what was not flushed: the box comes up each time, everything that was
+//! acknowledged is there, and the application answers.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -34,7 +35,7 @@ pub fn nothing_acknowledged_is_lost(shared: &Shared) -> anyhow::Result<()> {
     whole.machine.cut_power()?;
     let disk = Disk::new(&shared.image, shared.arch)?;
     disk.write_settings("", "")?;
-    let during_boot = cuts / 2;
+    let during_boot = number("SKIFF_BOOT_CUTS", cuts / 2);
     for cut in 1..=during_boot {
         let after = Duration::from_secs(5 + random.below(boot_seconds));
         let machine = Machine::start_recorded(&disk)?;
@@ -46,27 +47,33 @@ pub fn nothing_acknowledged_is_lost(shared: &Shared) -> anyhow::Result<()> {
     let machine = Machine::start_recorded(&disk)?;
     let mut client = Client::connect(shared, &disk, machine).context("after cuts of the boot")?;
     boot::deploy(shared, &mut client)?;
-    let mut acknowledged = BTreeSet::new();
+    let (mut objects, mut version) = (BTreeSet::new(), 1);
     for cut in during_boot + 1..=cuts {
         client.machine.output(UNFLUSHED)?;
-        let kubectl = client.kubectl.clone();
-        let writer = std::thread::spawn(move || write_until_cut(&kubectl, cut));
-        std::thread::sleep(Duration::from_millis(1000 + random.below(WRITING_SECONDS * 1000)));
-        ensure!(!writer.is_finished(), "a write failed before cut {cut}");
-        client.machine.cut_power()?;
+        let until = Duration::from_millis(1000 + random.below(WRITING_SECONDS * 1000));
+        let (written, set) = std::thread::scope(|scope| {
+            let writer = scope.spawn(|| write_until_cut(&client.kubectl, cut));
+            let upgrader = scope.spawn(|| upgrade_until_cut(shared, &client, version));
+            std::thread::sleep(until);
+            ensure!(!writer.is_finished() && !upgrader.is_finished(), "a write failed before cut {cut}");
+            client.machine.cut_power()?;
+            let joined = "the threads that write do not panic";
+            Ok((writer.join().expect(joined), upgrader.join().expect(joined)))
+        })?;
+        objects.extend(written);
         let Outcome { kept, lost } = write_log::put_on_disk(&disk, &mut random)?;
-        acknowledged.extend(writer.join().expect("the writer does not panic"));
         let machine = Machine::start_recorded(&disk)?;
         client = Client::connect(shared, &disk, machine).with_context(|| format!("after cut {cut}"))?;
         let found = client.kubectl(&["get", "configmaps", "-o", "jsonpath={.items[*].metadata.name}"])?;
         let found: BTreeSet<String> = found.split(' ').map(str::to_owned).collect();
-        let missing: Vec<_> = acknowledged.difference(&found).collect();
+        let missing: Vec<_> = objects.difference(&found).collect();
         ensure!(missing.is_empty(), "lost after cut {cut}: {missing:?}");
-        boot::answers(&client).with_context(|| format!("after cut {cut}"))?;
+        // The next one may have arrived without an answer.
+        version = boot::answers_with(&client, &[set, set + 1]).with_context(|| format!("after cut {cut}"))?;
         println!(
-            "        cut {cut}: of {} writes {lost} lost or cut; {} objects, all there",
+            "        cut {cut}: of {} writes {lost} lost or cut; {} objects, all there; version {version} answers",
             kept + lost,
-            acknowledged.len()
+            objects.len()
         );
     }
     let log = client
@@ -82,4 +89,21 @@ fn write_until_cut(kubectl: &Kubectl, cut: u64) -> Vec<String> {
     names
         .take_while(|name| kubectl.run(&["create", "configmap", name, &format!("--from-literal=cut={cut}")]).is_ok())
         .collect()
+}
+
+/// The last version of the application that was acknowledged before the power went.
+fn upgrade_until_cut(shared: &Shared, client: &Client, mut version: u64) -> u64 {
+    loop {
+        let next = boot::image(version + 1);
+        let container = format!("web={}", next.name);
+        let set =
+            client.import(shared, &next).and_then(|()| client.kubectl(&["set", "image", "deployment/web", &container]));
+        if set.is_err() {
+            return version;
+        }
+        version += 1;
+        if client.kubectl(&["rollout", "status", "deployment/web", "--timeout=300s"]).is_err() {
+            return version;
+        }
+    }
 }
