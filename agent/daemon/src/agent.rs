@@ -5,7 +5,7 @@
 use std::future::Future;
 use std::net::TcpListener;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use k8s_openapi::api::core::v1::Node;
@@ -24,6 +24,9 @@ use crate::{containerd_unit, notify};
 
 /// How long running requests and pods' workers get to finish what they are at.
 const STOP_TIME_MAX: Duration = Duration::from_secs(5);
+/// A program that a killed agent was about to start holds the lock for a moment longer than the agent.
+const LOCK_LAG_MAX: Duration = Duration::from_secs(5);
+const LOCK_POLL: Duration = Duration::from_millis(20);
 const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(6 * 3600);
 const RENEWAL_INTERVAL: Duration = Duration::from_secs(12 * 3600);
 
@@ -120,19 +123,26 @@ pub fn lock(paths: &Paths) -> anyhow::Result<Flock<std::fs::File>> {
     std::fs::create_dir_all(&paths.data_dir).with_context(|| format!("cannot create {}", paths.data_dir.display()))?;
     let path = paths.lock();
     let file = std::fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
-    let file = file.with_context(|| format!("cannot open {}", path.display()))?;
-    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-        Ok(mut lock) => {
-            lock.set_len(0)?;
-            lock.rewind()?;
-            write!(lock, "{}", std::process::id())?;
-            Ok(lock)
+    let mut file = file.with_context(|| format!("cannot open {}", path.display()))?;
+    let started = Instant::now();
+    loop {
+        file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(mut lock) => {
+                lock.set_len(0)?;
+                lock.rewind()?;
+                write!(lock, "{}", std::process::id())?;
+                return Ok(lock);
+            }
+            Err((file, _)) => file,
+        };
+        let mut pid = String::new();
+        file.rewind()?;
+        let _ = file.read_to_string(&mut pid);
+        let runs = std::fs::read_link(format!("/proc/{pid}/exe")).is_ok();
+        if runs || started.elapsed() > LOCK_LAG_MAX {
+            anyhow::bail!("a box already runs on {} (process {pid})", paths.data_dir.display());
         }
-        Err((mut file, _)) => {
-            let mut pid = String::new();
-            let _ = file.read_to_string(&mut pid);
-            anyhow::bail!("a box already runs on {} (process {pid})", paths.data_dir.display())
-        }
+        std::thread::sleep(LOCK_POLL);
     }
 }
 
@@ -305,5 +315,29 @@ async fn keep<F: Future<Output = ()>>(shutdown: CancellationToken, interval: Dur
             () = tokio::time::sleep(interval) => {}
             () = shutdown.cancelled() => return,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn the_lock_of_a_killed_agent_is_waited_for_and_no_other() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let paths = Paths::new(dir.path());
+        let mut ended = Command::new("true").spawn().expect("a process");
+        ended.wait().expect("its end");
+        std::fs::write(paths.lock(), ended.id().to_string()).expect("the killed agent's number");
+        let file = std::fs::File::open(paths.lock()).expect("the lock's file");
+        file.lock().expect("the lock");
+        let mut started = Command::new("sleep").arg("0.5").stdin(file).spawn().expect("what the agent had started");
+        let own = lock(&paths).expect("the lock is free when that is through");
+        started.wait().expect("its end");
+        let refused = lock(&paths).expect_err("this process has the lock and runs").to_string();
+        assert!(refused.contains(&format!("(process {})", std::process::id())), "{refused}");
+        drop(own);
     }
 }
