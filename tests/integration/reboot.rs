@@ -47,7 +47,8 @@ spec:
         let log = running.kubectl(&["logs", "kept"])?;
         ensure!(log.trim() == "sesame", "{log:?}");
         Ok(())
-    })
+    })?;
+    running.kubectl(&["delete", "pod", "kept", &wait::kubectl_timeout(SOON)]).map(drop)
 }
 
 /// What a power cut and a start do, but for the kernel.
@@ -79,6 +80,19 @@ fn cut_power(running: &mut RunningBox) -> anyhow::Result<()> {
     let pid_file = running.data_dir().join("run/containerd/skiff-containerd.pid");
     ensure!(pid_file.exists(), "the agent runs containerd itself");
     std::fs::write(pid_file, std::process::id().to_string())?;
+    empty_network_results(running.number())
+}
+
+/// The runtime does not flush what the network plugins answered.
+fn empty_network_results(number: u8) -> anyhow::Result<()> {
+    let mut emptied = 0;
+    for file in std::fs::read_dir("/var/lib/cni/results")?.flatten() {
+        if file.file_name().to_string_lossy().starts_with(&format!("sktest{number}-")) {
+            std::fs::write(file.path(), "")?;
+            emptied += 1;
+        }
+    }
+    ensure!(emptied > 0, "the pod has a network");
     Ok(())
 }
 
