@@ -9,7 +9,7 @@ use crate::{Place, SOON, image};
 
 pub fn pods_come_back(place: &Place<'_>) -> anyhow::Result<()> {
     let mut running = RunningBox::start(&place.shared.binary, &place.shared.kubectl, Number(15))?;
-    running.apply(&format!(
+    let manifest = format!(
         "apiVersion: v1
 kind: Secret
 metadata: {{name: word}}
@@ -28,8 +28,8 @@ spec:
     volumeMounts: [{{name: word, mountPath: /word}}]
 ",
         image("busybox:1")
-    ))?;
-    running.kubectl(&["wait", "--for=condition=Ready", "pod/kept", "--timeout=30s"])?;
+    );
+    start(&running, &manifest)?;
     let before = running.json(&["get", "pod", "kept"])?;
 
     cut_power(&mut running)?;
@@ -48,7 +48,18 @@ spec:
         ensure!(log.trim() == "sesame", "{log:?}");
         Ok(())
     })?;
-    running.kubectl(&["delete", "pod", "kept", &wait::kubectl_timeout(SOON)]).map(drop)
+    running.kubectl(&["delete", "pod", "kept", &wait::kubectl_timeout(SOON)])?;
+
+    start(&running, &manifest)?;
+    cut_power(&mut running)?;
+    let down = running.skiff(&["down"])?;
+    ensure!(down.ok, "a box that was cut off can be taken down: {}", down.stderr);
+    Ok(())
+}
+
+fn start(running: &RunningBox, manifest: &str) -> anyhow::Result<()> {
+    running.apply(manifest)?;
+    running.kubectl(&["wait", "--for=condition=Ready", "pod/kept", &wait::kubectl_timeout(SOON)]).map(drop)
 }
 
 /// What a power cut and a start do, but for the kernel.
