@@ -153,12 +153,25 @@ pub fn answers_with(client: &Client, versions: &[u64]) -> anyhow::Result<u64> {
         let said = client.https("web.skiff.local")?;
         versions.iter().copied().find(|version| page(*version) == said).with_context(|| format!("it says {said:?}"))
     });
-    answered.or_else(|error| {
-        let pods = client.kubectl(&["describe", "pods"]).unwrap_or_else(|error| error.to_string());
-        let log = "journalctl -b --no-pager -o cat -u skiff -u skiff-containerd | tail -80";
-        let log = client.machine.output(log).unwrap_or_else(|error| error.to_string());
-        bail!("{error:#}\n{pods}\n{log}")
-    })
+    answered.map_err(|error| error.context(pods_and_logs(client)))
+}
+
+/// What is left when a rollout is over: the pods of one version, all ready.
+pub fn rolled_out(client: &Client) -> anyhow::Result<()> {
+    let over = wait::until("only ready pods are left", std::time::Duration::from_secs(120), || {
+        let pods = client.kubectl(&["get", "pods", "--no-headers"])?;
+        let ready = pods.lines().filter(|line| line.contains("1/1") && line.contains("Running")).count();
+        ensure!(ready == 2 && pods.lines().count() == 2, "{pods}");
+        Ok(())
+    });
+    over.map_err(|error| error.context(pods_and_logs(client)))
+}
+
+fn pods_and_logs(client: &Client) -> String {
+    let said = |answer: anyhow::Result<String>| answer.unwrap_or_else(|error| format!("{error:#}"));
+    let log = "journalctl -b --no-pager -o cat -u skiff -u skiff-containerd | tail -60; \
+               journalctl -b --no-pager -o cat -k -p warning | tail -20";
+    [said(client.kubectl(&["describe", "pods"])), said(client.machine.output(log))].join("\n")
 }
 
 pub fn first_page(machine: &Machine) -> anyhow::Result<()> {

@@ -1,7 +1,8 @@
 //! The image in a virtual machine: booted by UEFI, reached with stock clients, its power cut, its slots damaged.
 //!
 //! `cargo xtask test --vm [--arch arm64]` builds the image and calls this; `SKIFF_IMAGE` names one that is there.
-//! `SKIFF_POWER_CUTS=30` and `SKIFF_IDLE_SECONDS=3600` are the long forms of the power cuts and of the idle box.
+//! `SKIFF_POWER_CUTS=30` and `SKIFF_IDLE_SECONDS=3600` are the long forms of the power cuts and of the idle box; half of
+//! the cuts are in boots, or `SKIFF_BOOT_CUTS` of them.
 
 mod boot;
 mod deb;

@@ -70,6 +70,7 @@ pub fn nothing_acknowledged_is_lost(shared: &Shared) -> anyhow::Result<()> {
         ensure!(missing.is_empty(), "lost after cut {cut}: {missing:?}");
         // The next one may have arrived without an answer.
         version = boot::answers_with(&client, &[set, set + 1]).with_context(|| format!("after cut {cut}"))?;
+        boot::rolled_out(&client).with_context(|| format!("after cut {cut}"))?;
         println!(
             "        cut {cut}: of {} writes {lost} lost or cut; {} objects, all there; version {version} answers",
             kept + lost,
@@ -93,17 +94,25 @@ fn write_until_cut(kubectl: &Kubectl, cut: u64) -> Vec<String> {
 
 /// The last version of the application that was acknowledged before the power went.
 fn upgrade_until_cut(shared: &Shared, client: &Client, mut version: u64) -> u64 {
-    loop {
-        let next = boot::image(version + 1);
-        let container = format!("web={}", next.name);
-        let set =
-            client.import(shared, &next).and_then(|()| client.kubectl(&["set", "image", "deployment/web", &container]));
-        if set.is_err() {
-            return version;
-        }
+    while set_version(shared, client, version + 1).is_ok() {
         version += 1;
-        if client.kubectl(&["rollout", "status", "deployment/web", "--timeout=300s"]).is_err() {
-            return version;
+        if wait_rollout(client).is_err() {
+            break;
         }
     }
+    version
+}
+
+fn set_version(shared: &Shared, client: &Client, version: u64) -> anyhow::Result<()> {
+    let image = boot::image(version);
+    client.import(shared, &image)?;
+    client.kubectl(&["set", "image", "deployment/web", &format!("web={}", image.name)]).map(drop)
+}
+
+/// Not with kubectl's own watch, which would go on asking a box that is off.
+fn wait_rollout(client: &Client) -> anyhow::Result<()> {
+    while !client.kubectl(&["rollout", "status", "deployment/web", "--watch=false"])?.contains("successfully") {
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    Ok(())
 }
