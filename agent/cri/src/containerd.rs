@@ -1,7 +1,8 @@
-//! containerd behind the `Runtime` trait: gRPC over its unix socket, image import through `ctr`, and its task events.
+//! containerd behind the `Runtime` trait: gRPC over its unix socket, what that has not through `ctr`, and its task events.
 //! It neither starts containerd (see `supervise`) nor decides anything.
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -20,6 +21,10 @@ mod events;
 
 /// Kubernetes' containers live in this containerd namespace.
 pub(crate) const NAMESPACE: &str = "k8s.io";
+
+/// What containerd says of a container whose start was cut off in its middle, as by an agent that was killed: the process
+/// is there, and nothing of Kubernetes' interface ends it.
+const TASK_LEFT: &str = "cannot delete running task";
 
 /// Most calls are quick; a sandbox waits for the network plugins, and disks may be slow.
 const CALL_TIMEOUT: Duration = Duration::from_secs(120);
@@ -70,6 +75,26 @@ impl Containerd {
             Ok(answer) => answer,
             Err(_) => Err(Error::DeadlineExceeded { message: "context deadline exceeded".to_owned() }),
         }
+    }
+
+    /// What only containerd's own command line does.
+    async fn ctr(&self, arguments: &[&OsStr]) -> Result<()> {
+        let failed = |reason: &str| {
+            let all: Vec<_> = arguments.iter().map(|argument| argument.to_string_lossy()).collect();
+            Error::Failed { code: "Unknown".to_owned(), message: format!("ctr {}: {reason}", all.join(" ")) }
+        };
+        let output = tokio::process::Command::new(&self.ctr)
+            .arg("--address")
+            .arg(&self.socket)
+            .args(["-n", NAMESPACE])
+            .args(arguments)
+            .stdin(std::process::Stdio::null())
+            .kill_on_drop(true)
+            .output()
+            .await
+            .map_err(|error| failed(&error.to_string()))?;
+        let reason = String::from_utf8_lossy(&output.stderr);
+        if output.status.success() { Ok(()) } else { Err(failed(reason.trim())) }
     }
 
     fn unary<'a, Q, R>(&'a self, path: &'static str, request: Q) -> BoxFuture<'a, Result<R>>
@@ -227,8 +252,16 @@ impl Runtime for Containerd {
     }
 
     fn remove_container<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<()>> {
-        let request = pb::ContainerId { container_id: id.to_owned() };
-        self.unary(runtime!("RemoveContainer"), request).map(fine_if_gone).boxed()
+        let remove = || self.unary(runtime!("RemoveContainer"), pb::ContainerId { container_id: id.to_owned() });
+        async move {
+            let mut removed = remove().await;
+            if removed.as_ref().is_err_and(|error| error.to_string().contains(TASK_LEFT)) {
+                self.ctr(&["tasks", "delete", "--force", id].map(OsStr::new)).await?;
+                removed = remove().await;
+            }
+            fine_if_gone(removed)
+        }
+        .boxed()
     }
 
     fn list_containers(&self, labels: HashMap<String, String>) -> BoxFuture<'_, Result<Vec<pb::Container>>> {
@@ -346,32 +379,19 @@ impl Runtime for Containerd {
     }
 
     fn import_images<'a>(&'a self, archive: &'a Path) -> BoxFuture<'a, Result<()>> {
-        import(&self.ctr, &self.socket, archive).boxed()
+        async move {
+            let arguments = ["images", "import", "--all-platforms"].map(OsStr::new);
+            self.ctr(&[&arguments[..], &[archive.as_os_str()]].concat()).await?;
+            // containerd takes files for there that only memory holds: after a power cut they would be empty.
+            let synced = tokio::task::spawn_blocking(nix::unistd::sync).await;
+            synced.map_err(|error| Error::Failed { code: "Unknown".to_owned(), message: error.to_string() })
+        }
+        .boxed()
     }
 
     fn events(&self) -> EventStream {
         events::stream(self.channel.clone())
     }
-}
-
-async fn import(ctr: &Path, socket: &Path, archive: &Path) -> Result<()> {
-    let failed = |message: String| Error::Failed { code: "Import".to_owned(), message };
-    let output = tokio::process::Command::new(ctr)
-        .arg("--address")
-        .arg(socket)
-        .args(["-n", NAMESPACE, "images", "import", "--all-platforms"])
-        .arg(archive)
-        .stdin(std::process::Stdio::null())
-        .kill_on_drop(true)
-        .output()
-        .await
-        .map_err(|error| failed(format!("{}: {error}", ctr.display())))?;
-    if !output.status.success() {
-        let reason = String::from_utf8_lossy(&output.stderr);
-        return Err(failed(format!("{}: {}", archive.display(), reason.trim())));
-    }
-    // containerd takes files for there that only memory holds: after a power cut they would be empty.
-    tokio::task::spawn_blocking(nix::unistd::sync).await.map_err(|error| failed(error.to_string()))
 }
 
 #[cfg(test)]

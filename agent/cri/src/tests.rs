@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 
-use crate::{Config, Event, FakeRuntime, Runtime, Supervisor, files_archive, pb};
+use crate::{Config, Containerd, Event, FakeRuntime, Runtime, Supervisor, files_archive, pb};
 
 const IMAGE: &str = "localhost/busybox:1";
 const WAIT: Duration = Duration::from_secs(20);
@@ -144,6 +144,23 @@ async fn exited(runtime: &dyn Runtime, id: &str) -> pb::ContainerStatus {
     tokio::time::timeout(WAIT, ended).await.expect("the container ends in time")
 }
 
+/// The process is there, and the container's record knows nothing of it.
+async fn a_start_that_was_cut_off_is_removed(client: &Containerd, config: &Config, logs: &Path) {
+    let uid = "5c8b6c4e-0000-4000-8000-000000000002";
+    let pod = sandbox_config(uid, logs);
+    let sandbox = client.run_pod_sandbox(pod.clone()).await.unwrap();
+    let left = container_config(uid, "left", &["/bin/busybox", "sleep", "600"]);
+    let left = client.create_container(&sandbox, left, pod).await.unwrap();
+    let start = ["-n", "k8s.io", "tasks", "start", "--detach", left.as_str()];
+    let mut ctr = tokio::process::Command::new(&config.ctr);
+    assert!(ctr.arg("--address").arg(&config.socket).args(start).status().await.unwrap().success());
+    assert_eq!(client.container_status(&left).await.unwrap().state(), pb::ContainerState::Created);
+    client.stop_pod_sandbox(&sandbox).await.unwrap();
+    client.remove_container(&left).await.unwrap();
+    client.remove_pod_sandbox(&sandbox).await.unwrap();
+    assert!(client.list_containers(labels(uid)).await.unwrap().is_empty());
+}
+
 #[tokio::test]
 async fn the_fake_keeps_the_contract() {
     let fake = FakeRuntime::default();
@@ -173,6 +190,7 @@ async fn containerd_keeps_the_contract() {
     let supervisor = Supervisor::start(config.clone(), None).await.unwrap();
     assert_eq!(std::fs::read_to_string(config.state.join("skiff-containerd.pid")).unwrap(), pid);
 
+    a_start_that_was_cut_off_is_removed(&supervisor.client(), &config, &logs).await;
     contract(&supervisor.client(), &logs, || ()).await;
     assert!(std::fs::read_to_string(logs.join("short.log")).unwrap().contains("stdout F bye"));
     let client = supervisor.client();

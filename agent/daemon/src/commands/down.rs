@@ -107,7 +107,10 @@ async fn take_down(plan: &Plan) -> anyhow::Result<()> {
 
 async fn stop_pods(runtime: &Containerd) -> anyhow::Result<()> {
     let containers = runtime.list_containers(Default::default()).await?;
-    let stopping = containers.iter().map(|c| runtime.stop_container(&c.id, CONTAINER_GRACE));
+    let stopping = containers.iter().map(|container| async {
+        runtime.stop_container(&container.id, CONTAINER_GRACE).await?;
+        runtime.remove_container(&container.id).await
+    });
     for result in futures::future::join_all(stopping).await {
         if let Err(error) = result {
             eprintln!("warning: {error}");

@@ -84,10 +84,12 @@ pub async fn sandboxes(context: &Context, observed: &Observed) -> skiff_cri::Res
 pub async fn remove(context: &Context, uid: &str, observed: &Observed) -> skiff_cri::Result<()> {
     for sandbox in &observed.sandboxes {
         context.runtime.stop_pod_sandbox(&sandbox.id).await?;
-        context.runtime.remove_pod_sandbox(&sandbox.id).await?;
     }
     for container in &observed.containers {
         context.runtime.remove_container(&container.id).await?;
+    }
+    for sandbox in &observed.sandboxes {
+        context.runtime.remove_pod_sandbox(&sandbox.id).await?;
     }
     remove_files(context, uid);
     Ok(())
