@@ -1,6 +1,6 @@
 //! What integration tests and the project's own commands share: prerequisites, images made from local programs, a
-//! registry, a CA, a running box, its kubectl, programs in the background, requests that no proxy may pass on, virtual machines and
-//! their disks, and waiting on a predicate.
+//! registry, a CA, a running box, its kubectl, programs in the background, requests that no proxy may pass on, virtual
+//! machines and their disks, and waiting on a predicate.
 
 pub mod acme;
 pub mod addresses;

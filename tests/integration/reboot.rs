@@ -52,6 +52,8 @@ spec:
 
     start(&running, &manifest)?;
     cut_power(&mut running)?;
+    running.start_agent()?;
+    running.wait_ready()?;
     let down = running.skiff(&["down"])?;
     ensure!(down.ok, "a box that was cut off can be taken down: {}", down.stderr);
     Ok(())

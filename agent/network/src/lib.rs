@@ -72,7 +72,7 @@ pub enum NetworkError {
 /// Makes the bridge and the CNI configuration. The first pod may start afterwards.
 pub async fn prepare(config: &Config) -> Result<(), NetworkError> {
     cni::write(config)?;
-    repair(config);
+    cni::remove_damaged_results(config);
     sysctl::ensure("net.ipv4.ip_forward", "1")?;
     links::ensure_bridge(&config.bridge, config.gateway(), config.pod_network.1, config.mtu).await?;
     links::ensure_address(&config.bridge, config.dns_address).await?;
@@ -86,11 +86,6 @@ pub async fn prepare(config: &Config) -> Result<(), NetworkError> {
         sysctl::ensure(key, "1")?;
     }
     Ok(())
-}
-
-/// What a power cut has damaged is no longer in the way of taking pods' networks down.
-pub fn repair(config: &Config) {
-    cni::remove_damaged_results(config);
 }
 
 /// Removes everything that `prepare` and `run` made on the machine.

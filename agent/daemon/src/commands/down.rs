@@ -89,7 +89,6 @@ async fn take_down(plan: &Plan) -> anyhow::Result<()> {
         let unit = containerd_unit::find(plan).await;
         let supervisor =
             Supervisor::start(plan.runtime(), unit).await.context("the container runtime did not start")?;
-        skiff_network::repair(&plan.network());
         let runtime = plan.containerd();
         stop_pods(&runtime).await?;
         supervisor.stop().await?;
