@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::paths::DATA_DIR;
+use crate::paths::{DATA_DIR, Paths};
 
 mod check;
 mod client;
@@ -27,18 +27,14 @@ const CONFIG: &str = "/etc/skiff/skiff.toml";
 #[derive(Parser)]
 #[command(name = "skiff", version, about = "One box, a home server: Kubernetes manifests on this machine")]
 #[command(
-    after_help = "Examples:\n  skiff up                     run the agent with the settings of /etc/skiff/skiff.toml\n  skiff status                 how the box is doing\n  skiff kubeconfig > ~/.kube/config   let kubectl find the box"
+    after_help = "Examples:\n  skiff up                     run the agent with the settings of /etc/skiff/skiff.toml\n  skiff status                 how the box is doing\n  skiff kubeconfig > ~/.kube/config   let kubectl find the box\n\nExit codes: 0 it is done; 1 it failed, standard error says why; 2 the command line is wrong"
 )]
 pub struct CommandLine {
+    /// Where the box keeps its data
+    #[arg(long, global = true, value_name = "DIR", default_value = DATA_DIR, env = "SKIFF_DATA_DIR")]
+    data_dir: PathBuf,
     #[command(subcommand)]
     command: Command,
-}
-
-#[derive(clap::Args, Clone, Debug)]
-pub struct DataDir {
-    /// Where the box keeps its data
-    #[arg(long, value_name = "DIR", default_value = DATA_DIR, env = "SKIFF_DATA_DIR")]
-    pub data_dir: PathBuf,
 }
 
 #[derive(Subcommand)]
@@ -60,7 +56,7 @@ enum Command {
     #[command(
         after_help = "Examples:\n  skiff kubeconfig > ~/.kube/config\n  KUBECONFIG=/var/lib/skiff/kubeconfig.yaml kubectl get pods"
     )]
-    Kubeconfig(DataDir),
+    Kubeconfig,
     /// Import, list and remove container images
     #[command(
         after_help = "Examples:\n  skiff images import nginx.tar\n  skiff images list\n  skiff images remove docker.io/library/nginx:1"
@@ -87,10 +83,14 @@ enum Command {
     #[command(hide = true)]
     Screen(screen::Arguments),
     /// Check a settings file
-    #[command(after_help = "Examples:\n  skiff check /etc/skiff/skiff.toml")]
+    #[command(after_help = "Examples:\n  skiff check\n  skiff check ./skiff.toml")]
     Check {
         /// The settings file
+        #[arg(default_value = CONFIG)]
         file: PathBuf,
+        /// The same, as `skiff up` takes it
+        #[arg(long, value_name = "FILE", conflicts_with = "file")]
+        config: Option<PathBuf>,
     },
     /// Write an archive for whoever helps with this box, without secrets
     #[command(
@@ -114,20 +114,21 @@ enum Command {
 }
 
 pub fn run(command: CommandLine) -> anyhow::Result<()> {
+    let paths = Paths::new(&command.data_dir);
     match command.command {
-        Command::Up(arguments) => up::run(&arguments),
-        Command::Down(arguments) => down::run(&arguments),
-        Command::Status(arguments) => status::run(&arguments),
-        Command::Kubeconfig(arguments) => kubeconfig::run(&arguments),
-        Command::Images(arguments) => images::run(&arguments),
-        Command::Ingress(arguments) => ingress::run(&arguments),
+        Command::Up(arguments) => up::run(&arguments, &paths),
+        Command::Down(arguments) => down::run(&arguments, &paths),
+        Command::Status(arguments) => status::run(&arguments, &paths),
+        Command::Kubeconfig => kubeconfig::run(&paths),
+        Command::Images(arguments) => images::run(&arguments, &paths),
+        Command::Ingress(arguments) => ingress::run(&arguments, &paths),
         Command::IngressProxy(arguments) => ingress_proxy::run(&arguments),
         Command::Slots(arguments) => slots::run(&arguments),
         Command::FactoryReset(arguments) => factory_reset::run(&arguments),
         Command::Host(arguments) => host::run(&arguments),
-        Command::Screen(arguments) => screen::run(&arguments),
-        Command::Check { file } => check::run(&file),
-        Command::SupportBundle(arguments) => support_bundle::run(&arguments),
+        Command::Screen(arguments) => screen::run(&arguments, &paths),
+        Command::Check { file, config } => check::run(&config.unwrap_or(file)),
+        Command::SupportBundle(arguments) => support_bundle::run(&arguments, &paths),
         Command::Man { dir } => man::run(CommandLine::command(), &dir),
         Command::Version => {
             println!("skiff {}\nKubernetes {}", env!("CARGO_PKG_VERSION"), skiff_apiserver::git_version());
@@ -143,4 +144,41 @@ pub fn run(command: CommandLine) -> anyhow::Result<()> {
 /// A runtime for commands that ask the running agent something.
 fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_data_folder_is_taken_in_any_place() {
+        let shown = CommandLine::command();
+        for name in shown.get_subcommands().filter(|sub| !sub.is_hide_set()).map(clap::Command::get_name) {
+            let more: &[&str] = match name {
+                "images" => &["list"],
+                "completion" => &["bash"],
+                "slots" | "factory-reset" | "check" | "up" | "down" | "status" | "kubeconfig" | "ingress"
+                | "support-bundle" | "version" => &[],
+                other => panic!("what does `skiff {other}` need?"),
+            };
+            let before = [&["skiff", "--data-dir", "/box", name][..], more].concat();
+            let between = [&["skiff", name, "--data-dir", "/box"][..], more].concat();
+            let after = [&["skiff", name][..], more, &["--data-dir", "/box"]].concat();
+            for line in [before, between, after] {
+                let parsed = CommandLine::try_parse_from(&line).unwrap_or_else(|error| panic!("{line:?}: {error}"));
+                assert_eq!(parsed.data_dir, PathBuf::from("/box"), "{line:?}");
+            }
+        }
+        let help = CommandLine::command().render_long_help().to_string();
+        assert!(help.contains("Exit codes: 0"), "{help}");
+    }
+
+    #[test]
+    fn the_settings_to_check_are_named_in_either_way() {
+        for line in [&["skiff", "check"][..], &["skiff", "check", CONFIG], &["skiff", "check", "--config", CONFIG]] {
+            let Command::Check { file, config } = CommandLine::try_parse_from(line).unwrap().command else { panic!() };
+            assert_eq!(config.unwrap_or(file), PathBuf::from(CONFIG));
+        }
+        assert!(CommandLine::try_parse_from(["skiff", "check", "a", "--config", "b"]).is_err());
+    }
 }

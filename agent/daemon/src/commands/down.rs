@@ -10,7 +10,7 @@ use skiff_cri::{Containerd, Runtime, Supervisor};
 use skiff_host::{cgroups, mounts};
 use skiff_settings::Settings;
 
-use super::{DataDir, block_on};
+use super::block_on;
 use crate::agent;
 use crate::containerd_unit;
 use crate::paths::Paths;
@@ -23,8 +23,6 @@ const CONTAINER_GRACE: Duration = Duration::from_secs(10);
 
 #[derive(clap::Args)]
 pub struct Arguments {
-    #[command(flatten)]
-    data_dir: DataDir,
     /// Also delete the data: API objects, images, volumes, keys
     #[arg(long, requires = "yes")]
     purge: bool,
@@ -33,8 +31,7 @@ pub struct Arguments {
     yes: bool,
 }
 
-pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let paths = Paths::new(&arguments.data_dir.data_dir);
+pub fn run(arguments: &Arguments, paths: &Paths) -> anyhow::Result<()> {
     if !paths.data_dir.is_dir() {
         bail!("there is no box in {}", paths.data_dir.display());
     }
@@ -44,15 +41,15 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     if arguments.purge && skiff_appliance::paths::Paths::new("/".as_ref()).marker().exists() {
         bail!("this box is the whole machine: `skiff factory-reset --yes` deletes its data");
     }
-    stop_agent(&paths)?;
-    let lock = agent::lock(&paths)?;
+    stop_agent(paths)?;
+    let lock = agent::lock(paths)?;
     paths.prepare_run_dir()?;
     if paths.settings().exists() {
         let plan = Plan::new(Settings::read(&paths.settings())?, paths.clone())?;
         block_on(take_down(&plan))?;
     }
     if arguments.purge {
-        purge(&paths)?;
+        purge(paths)?;
         println!("the data in {} is deleted", paths.data_dir.display());
     }
     drop(lock);

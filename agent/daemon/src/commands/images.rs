@@ -6,13 +6,11 @@ use anyhow::{Context, bail};
 use clap::Subcommand;
 use skiff_cri::{Containerd, Runtime};
 
-use super::{DataDir, block_on};
+use super::block_on;
 use crate::paths::Paths;
 
 #[derive(clap::Args)]
 pub struct Arguments {
-    #[command(flatten)]
-    data_dir: DataDir,
     #[command(subcommand)]
     command: Command,
 }
@@ -33,8 +31,7 @@ enum Command {
     },
 }
 
-pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let paths = Paths::new(&arguments.data_dir.data_dir);
+pub fn run(arguments: &Arguments, paths: &Paths) -> anyhow::Result<()> {
     let socket = paths.containerd_socket();
     if !socket.exists() {
         bail!("no container runtime runs for {}: start the box with `skiff up`", paths.data_dir.display());

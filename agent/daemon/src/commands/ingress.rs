@@ -15,9 +15,9 @@ use skiff_ingress::report::{self, EndpointReport, Objects, RouteReport};
 use skiff_ingress::table::EndpointStatus;
 use skiff_settings::Settings;
 
+use super::block_on;
 use super::client::Client;
 use super::status::Output;
-use super::{DataDir, block_on};
 use crate::paths::Paths;
 use crate::supervision;
 
@@ -26,8 +26,6 @@ use crate::supervision;
 pub struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
-    #[command(flatten)]
-    data_dir: DataDir,
     /// The form of the answer
     #[arg(short, long, value_enum, default_value = "text")]
     output: Output,
@@ -39,8 +37,6 @@ enum Command {
     Check {
         /// A host name, such as cloud.example.org
         host: String,
-        #[command(flatten)]
-        data_dir: DataDir,
     },
 }
 
@@ -62,11 +58,11 @@ pub struct Problem {
     pub message: String,
 }
 
-pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
+pub fn run(arguments: &Arguments, paths: &Paths) -> anyhow::Result<()> {
     match &arguments.command {
-        Some(Command::Check { host, data_dir }) => block_on(check::run(&Paths::new(&data_dir.data_dir), host)),
+        Some(Command::Check { host }) => block_on(check::run(paths, host)),
         None => {
-            let report = block_on(collect(&Paths::new(&arguments.data_dir.data_dir)))?;
+            let report = block_on(collect(paths))?;
             match arguments.output {
                 Output::Json => println!("{}", serde_json::to_string_pretty(&report)?),
                 Output::Text => print(&report),

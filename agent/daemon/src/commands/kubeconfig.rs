@@ -2,11 +2,10 @@
 
 use anyhow::Context;
 
-use super::DataDir;
 use crate::paths::Paths;
 
-pub fn run(arguments: &DataDir) -> anyhow::Result<()> {
-    let path = Paths::new(&arguments.data_dir).kubeconfig();
+pub fn run(paths: &Paths) -> anyhow::Result<()> {
+    let path = paths.kubeconfig();
     let text = std::fs::read_to_string(&path).with_context(|| {
         format!("cannot read {}: is the box set up (`skiff up`), and are you root?", path.display())
     })?;

@@ -16,7 +16,7 @@ use skiff_appliance::menu::{Action, Facts, Menu};
 use skiff_appliance::paths::Paths as HostPaths;
 use skiff_appliance::screen::{self, State, View};
 
-use super::{DataDir, block_on, status};
+use super::{block_on, status};
 use crate::paths::Paths;
 use terminal::Terminal;
 
@@ -35,16 +35,10 @@ pub struct Arguments {
     /// Print one frame and end
     #[arg(long)]
     once: bool,
-    #[command(flatten)]
-    data_dir: DataDir,
 }
 
-pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let mut observer = Observer {
-        paths: Paths::new(&arguments.data_dir.data_dir),
-        host: HostPaths::new(Path::new("/")),
-        reached: None,
-    };
+pub fn run(arguments: &Arguments, paths: &Paths) -> anyhow::Result<()> {
+    let mut observer = Observer { paths: paths.clone(), host: HostPaths::new(Path::new("/")), reached: None };
     let mut view = observer.look();
     if arguments.once {
         println!("{}", screen::render(&view).join("\n"));

@@ -4,14 +4,12 @@ use clap::ValueEnum;
 use serde::Serialize;
 use skiff_console::{Health, Pods};
 
+use super::block_on;
 use super::client::Client;
-use super::{DataDir, block_on};
 use crate::paths::Paths;
 
 #[derive(clap::Args)]
 pub struct Arguments {
-    #[command(flatten)]
-    data_dir: DataDir,
     /// The form of the answer
     #[arg(short, long, value_enum, default_value = "text")]
     output: Output,
@@ -43,9 +41,8 @@ pub struct Status {
     ca_fingerprint: Option<String>,
 }
 
-pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let paths = Paths::new(&arguments.data_dir.data_dir);
-    let status = block_on(collect(&paths))?;
+pub fn run(arguments: &Arguments, paths: &Paths) -> anyhow::Result<()> {
+    let status = block_on(collect(paths))?;
     match arguments.output {
         Output::Json => println!("{}", serde_json::to_string_pretty(&status)?),
         Output::Text => print!("{}", render(&status)),

@@ -15,7 +15,7 @@ use anyhow::Context;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-use super::{DataDir, block_on};
+use super::block_on;
 use crate::paths::Paths;
 use redact::Redactor;
 
@@ -24,8 +24,6 @@ const TEXT_BYTES_MAX: usize = 4 << 20;
 
 #[derive(clap::Args)]
 pub struct Arguments {
-    #[command(flatten)]
-    data_dir: DataDir,
     /// The archive to write; by default named after the time, in this directory
     #[arg(long, value_name = "FILE.tar.gz")]
     output: Option<PathBuf>,
@@ -37,15 +35,14 @@ struct Text {
     content: String,
 }
 
-pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
+pub fn run(arguments: &Arguments, paths: &Paths) -> anyhow::Result<()> {
     if !nix::unistd::geteuid().is_root() {
         anyhow::bail!("the bundle has the system's logs and tables: run this as root");
     }
-    let paths = Paths::new(&arguments.data_dir.data_dir);
     let now = jiff::Timestamp::now();
     let name = || format!("skiff-support-{}.tar.gz", now.strftime("%Y%m%dT%H%M%SZ")).into();
     let output = arguments.output.clone().unwrap_or_else(name);
-    let collected = block_on(collect::collect(&paths))?;
+    let collected = block_on(collect::collect(paths))?;
     let texts: Vec<Text> = collected.texts.into_iter().map(|text| finish(text, &collected.redactor)).collect();
     write(&output, &texts, now).with_context(|| format!("cannot write {}", output.display()))?;
     for text in &texts {

@@ -7,7 +7,7 @@ use anyhow::Context;
 use skiff_settings::Settings;
 use tracing_subscriber::EnvFilter;
 
-use super::{CONFIG, DataDir};
+use super::CONFIG;
 use crate::agent::{self, Ended};
 use crate::paths::Paths;
 use crate::supervision::Plan;
@@ -20,21 +20,19 @@ pub struct Arguments {
     /// The settings file; without one that is there, the defaults
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    #[command(flatten)]
-    data_dir: DataDir,
     /// Start from the newest intact snapshot of the database; the damaged one is kept beside it
     #[arg(long)]
     restore_snapshot: bool,
 }
 
-pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
+pub fn run(arguments: &Arguments, paths: &Paths) -> anyhow::Result<()> {
     let settings = settings(arguments.config.as_ref())?;
     start_log(settings.log.level.as_str());
     if !nix::unistd::geteuid().is_root() {
         anyhow::bail!("the agent sets up networks and containers: run it as root");
     }
     limit_memory();
-    let plan = Plan::new(settings, Paths::new(&arguments.data_dir.data_dir))?;
+    let plan = Plan::new(settings, paths.clone())?;
     if arguments.restore_snapshot {
         restore(&plan.paths)?;
     }
