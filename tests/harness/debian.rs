@@ -38,7 +38,9 @@ pub fn tools(dir: &Path) -> anyhow::Result<PathBuf> {
     made_once(&dir.join("debian-tools"), |root, disk| {
         println!("        making a Debian with what the integration tests need");
         let lists = [prerequisites::BOX, prerequisites::DEMO, prerequisites::TESTS, prerequisites::KUBECTL];
-        let packages: Vec<&str> = lists.concat().iter().map(|needed| needed.package).collect();
+        let mut packages: Vec<&str> = lists.concat().iter().map(|needed| needed.package).collect();
+        packages.sort_unstable();
+        packages.dedup();
         let include = format!("--include={},procps,ca-certificates", packages.join(","));
         mmdebstrap("trixie", root, &["--architectures=amd64", "--variant=minbase", NO_RECOMMENDS, &include])?;
         std::fs::File::create(disk)?.set_len(4 << 30)?;

@@ -8,90 +8,186 @@ use anyhow::{Context, bail};
 
 use crate::command;
 
-/// A program that has to be there, and the package that brings it.
+/// Something that has to be there, and the package that brings it.
 #[derive(Clone, Copy, Debug)]
 pub struct Needed {
-    pub program: &'static str,
+    pub what: What,
     pub package: &'static str,
 }
 
-const fn needed(program: &'static str, package: &'static str) -> Needed {
-    Needed { program, package }
+#[derive(Clone, Copy, Debug)]
+pub enum What {
+    /// A program in one of the [`PROGRAM_DIRS`], and arguments with which it does nothing but start.
+    Program(&'static str, &'static [&'static str]),
+    /// A program that is called by its path, such as a CNI plugin: others may have its name. The first that is there
+    /// counts.
+    ProgramAt(&'static [&'static str]),
+    /// A module of Debian's Python.
+    Python(&'static str),
+    /// A file.
+    File(&'static str),
+}
+
+/// Where distributions put programs.
+const PROGRAM_DIRS: &[&str] = &["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
+const PYTHON: &str = "/usr/bin/python3";
+const PYTHON_MODULES: &str = "/usr/lib/python3/dist-packages";
+
+const VERSION: &[&str] = &["--version"];
+
+const fn program(name: &'static str, arguments: &'static [&'static str], package: &'static str) -> Needed {
+    Needed { what: What::Program(name, arguments), package }
+}
+
+const fn plugin(places: &'static [&'static str]) -> Needed {
+    Needed { what: What::ProgramAt(places), package: "containernetworking-plugins" }
+}
+
+const fn python(module: &'static str, package: &'static str) -> Needed {
+    Needed { what: What::Python(module), package }
+}
+
+const fn file(path: &'static str, package: &'static str) -> Needed {
+    Needed { what: What::File(path), package }
 }
 
 /// To run a box.
 pub const BOX: &[Needed] = &[
-    needed("/usr/bin/containerd", "containerd"),
-    needed("/usr/sbin/runc", "runc"),
-    needed("/usr/lib/cni/bridge", "containernetworking-plugins"),
-    needed("/usr/sbin/nft", "nftables"),
-    needed("/bin/ip", "iproute2"),
+    program("containerd", VERSION, "containerd"),
+    program("runc", VERSION, "runc"),
+    plugin(&["/usr/lib/cni/bridge"]),
+    plugin(&["/usr/lib/cni/host-local"]),
+    plugin(&["/usr/lib/cni/loopback"]),
+    program("nft", VERSION, "nftables"),
+    program("ip", &["-V"], "iproute2"),
 ];
 
 /// To build the demo's image and to fetch its page.
-pub const DEMO: &[Needed] = &[needed("/bin/busybox", "busybox-static"), needed("/usr/bin/curl", "curl")];
+pub const DEMO: &[Needed] = &[program("busybox", &["true"], "busybox-static"), CURL];
+
+const CURL: Needed = program("curl", VERSION, "curl");
+const NGINX: Needed = program("nginx", &["-v"], "nginx-light");
+const OPENSSL: Needed = program("openssl", &["version"], "openssl");
+const HAPROXY: Needed = program("haproxy", &["-v"], "haproxy");
+const UNSHARE: Needed = program("unshare", VERSION, "util-linux");
+const WRK: Needed = program("wrk", &["-v"], "wrk");
+const H2LOAD: Needed = program("h2load", VERSION, "nghttp2-client");
+const MMDEBSTRAP: Needed = program("mmdebstrap", VERSION, "mmdebstrap");
+const KEYRING: Needed = file("/usr/share/keyrings/debian-archive-keyring.gpg", "debian-archive-keyring");
+const MCOPY: Needed = program("mcopy", VERSION, "mtools");
+const ZSTD: Needed = program("zstd", VERSION, "zstd");
 
 /// To run the tests.
 pub const TESTS: &[Needed] = &[
-    needed("/usr/bin/curl", "curl"),
-    needed("/usr/sbin/nginx", "nginx-light"),
-    needed("/usr/bin/docker-registry", "docker-registry"),
-    needed("/usr/bin/skopeo", "skopeo"),
-    needed("/usr/bin/unshare", "util-linux"),
-    needed("/usr/bin/openssl", "openssl"),
-    needed("/usr/sbin/haproxy", "haproxy"),
-    needed("/usr/bin/pebble", "pebble"),
-    needed("/usr/sbin/knotd", "knot"),
-    needed("/usr/bin/wrk", "wrk"),
-    needed("/usr/bin/h2load", "nghttp2-client"),
-    needed("/usr/lib/python3/dist-packages/grpc", "python3-grpcio"),
-    needed("/usr/lib/python3/dist-packages/websockets", "python3-websockets"),
+    CURL,
+    NGINX,
+    program("docker-registry", VERSION, "docker-registry"),
+    program("skopeo", VERSION, "skopeo"),
+    UNSHARE,
+    OPENSSL,
+    HAPROXY,
+    program("pebble", &["-h"], "pebble"),
+    program("knotd", VERSION, "knot"),
+    WRK,
+    H2LOAD,
+    python("grpc", "python3-grpcio"),
+    python("websockets", "python3-websockets"),
+    MMDEBSTRAP,
+    KEYRING,
 ];
 
 /// What [`kubectl`] takes where the distribution has a current one.
-pub const KUBECTL: &[Needed] = &[needed("/usr/bin/kubectl", "kubectl")];
+pub const KUBECTL: &[Needed] = &[program("kubectl", &["version", "--client"], "kubectl")];
 
 /// To build an image.
 pub const IMAGE: &[Needed] = &[
-    needed("/usr/bin/mmdebstrap", "mmdebstrap"),
-    needed("/usr/share/keyrings/debian-archive-keyring.gpg", "debian-archive-keyring"),
-    needed("/usr/bin/mksquashfs", "squashfs-tools"),
-    needed("/usr/sbin/veritysetup", "cryptsetup-bin"),
-    needed("/usr/sbin/sfdisk", "fdisk"),
-    needed("/usr/sbin/mkfs.vfat", "dosfstools"),
-    needed("/usr/bin/mcopy", "mtools"),
-    needed("/usr/bin/zstd", "zstd"),
-    needed("/usr/bin/ssh-keygen", "openssh-client"),
-    needed("/usr/bin/openssl", "openssl"),
-    needed("/usr/bin/unshare", "util-linux"),
-    needed("/usr/bin/qemu-aarch64-static", "qemu-user-static"),
+    MMDEBSTRAP,
+    KEYRING,
+    program("mksquashfs", &["-version"], "squashfs-tools"),
+    program("veritysetup", VERSION, "cryptsetup-bin"),
+    program("sfdisk", VERSION, "fdisk"),
+    program("mkfs.vfat", &["--help"], "dosfstools"),
+    MCOPY,
+    ZSTD,
+    program("ssh-keygen", &["-?"], "openssh-client"),
+    OPENSSL,
+    UNSHARE,
+    program("qemu-aarch64-static", VERSION, "qemu-user-static"),
 ];
 
 /// To build the agent for arm64 with this machine's Rust.
 pub const CROSS: &[Needed] =
-    &[needed("/usr/bin/aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu"), needed("/usr/bin/cmake", "cmake")];
+    &[program("aarch64-linux-gnu-gcc", VERSION, "gcc-aarch64-linux-gnu"), program("cmake", VERSION, "cmake")];
 
 /// To run the benchmarks' peers.
 pub const BENCHMARKS: &[Needed] = &[
-    needed("/usr/bin/etcd", "etcd-server"),
-    needed("/usr/bin/podman", "podman"),
-    needed("/usr/bin/wrk", "wrk"),
-    needed("/usr/bin/h2load", "nghttp2-client"),
-    needed("/usr/bin/openssl", "openssl"),
-    needed("/usr/bin/curl", "curl"),
-    needed("/usr/sbin/nginx", "nginx-light"),
-    needed("/usr/sbin/haproxy", "haproxy"),
-    needed("/usr/bin/caddy", "caddy"),
+    program("etcd", VERSION, "etcd-server"),
+    program("podman", VERSION, "podman"),
+    WRK,
+    H2LOAD,
+    OPENSSL,
+    CURL,
+    NGINX,
+    HAPROXY,
+    program("caddy", &["version"], "caddy"),
 ];
 
 /// To start an image in a virtual machine; QEMU itself is looked at by `ensure_qemu`.
-pub const MACHINE: &[Needed] = &[
-    needed("/usr/bin/curl", "curl"),
-    needed("/usr/bin/ssh", "openssh-client"),
-    needed("/usr/bin/mcopy", "mtools"),
-    needed("/usr/bin/zstd", "zstd"),
-    needed("/bin/busybox", "busybox-static"),
-];
+pub const MACHINE: &[Needed] =
+    &[CURL, program("ssh", &["-V"], "openssh-client"), MCOPY, ZSTD, program("busybox", &["true"], "busybox-static")];
+
+impl Needed {
+    /// Where it is.
+    fn find(&self) -> Option<PathBuf> {
+        self.places().into_iter().find(|place| place.exists())
+    }
+
+    fn places(&self) -> Vec<PathBuf> {
+        match self.what {
+            What::Program(name, _) => PROGRAM_DIRS.iter().map(|dir| Path::new(dir).join(name)).collect(),
+            What::ProgramAt(places) => places.iter().map(PathBuf::from).collect(),
+            What::Python(module) => {
+                let modules = Path::new(PYTHON_MODULES);
+                vec![modules.join(module), modules.join(format!("{module}.py"))]
+            }
+            What::File(path) => vec![path.into()],
+        }
+    }
+
+    /// Starts it, where it can be started. A program that starts and dislikes its arguments has started.
+    fn start(&self) -> anyhow::Result<()> {
+        let place = self.find().with_context(|| format!("{} is not there", self.shown()))?;
+        let command = match self.what {
+            What::File(_) => return Ok(()),
+            What::Python(module) => {
+                let mut command = Command::new(PYTHON);
+                command.args(["-c", &format!("import {module}")]);
+                command
+            }
+            What::Program(_, arguments) => {
+                let mut command = Command::new(&place);
+                command.args(arguments);
+                command
+            }
+            What::ProgramAt(_) => Command::new(&place),
+        };
+        let done = command::output(command)?;
+        let said = format!("{}{}", done.stdout, done.stderr);
+        let broken = ["error while loading shared libraries", "ModuleNotFoundError", "ImportError"];
+        if broken.iter().any(|words| said.contains(words)) {
+            bail!("{} does not start: {said}", place.display());
+        }
+        Ok(())
+    }
+
+    fn shown(&self) -> String {
+        let places: Vec<String> = self.places().iter().map(|place| place.display().to_string()).collect();
+        match self.what {
+            What::Program(name, _) => name.to_owned(),
+            What::ProgramAt(_) | What::Python(_) | What::File(_) => places.join(" or "),
+        }
+    }
+}
 
 /// QEMU 7 crashes guests at random; what Debian 12 has in backports does not.
 const QEMU_MAJOR_MIN: u32 = 10;
@@ -137,28 +233,41 @@ pub fn ensure_qemu(dir: &Path) -> anyhow::Result<()> {
     with_options(&arguments)
 }
 
-/// Programs that distributions put in one of several places.
-fn is_there(program: &str) -> bool {
-    let name = Path::new(program).file_name().map(PathBuf::from).unwrap_or_default();
-    let places = ["/usr/bin", "/usr/sbin", "/bin", "/sbin", "/usr/lib/cni", "/opt/cni/bin"];
-    Path::new(program).exists() || places.iter().any(|dir| Path::new(dir).join(&name).exists())
-}
-
 /// Says what is missing and installs it through apt.
 pub fn ensure(lists: &[&[Needed]]) -> anyhow::Result<()> {
-    let missing: Vec<&str> =
-        lists.iter().flat_map(|list| list.iter()).filter(|n| !is_there(n.program)).map(|n| n.package).collect();
+    let missing = missing(lists);
     if missing.is_empty() {
         return Ok(());
     }
-    println!("missing: {}; installing with apt", missing.join(" "));
+    let mut packages: Vec<&str> = missing.iter().map(|needed| needed.package).collect();
+    packages.sort_unstable();
+    packages.dedup();
+    let packages_shown = packages.join(" ");
+    println!("missing: {packages_shown}; installing with apt");
     if !Path::new("/usr/bin/apt-get").exists() {
-        bail!("this machine has no apt: install {} yourself", missing.join(" "));
+        bail!("this machine has no apt: install {packages_shown} yourself");
     }
     apt(&["update", "-q"])?;
     let mut arguments = vec!["install", "-y", "-q", "--no-install-recommends"];
-    arguments.extend(&missing);
-    apt(&arguments)
+    arguments.extend(&packages);
+    apt(&arguments)?;
+    match self::missing(lists).first() {
+        Some(needed) => bail!("apt installed {}, and {} is still not there", needed.package, needed.shown()),
+        None => Ok(()),
+    }
+}
+
+fn missing(lists: &[&[Needed]]) -> Vec<Needed> {
+    lists.concat().into_iter().filter(|needed| needed.find().is_none()).collect()
+}
+
+/// Starts everything that is needed once, to see that it does.
+pub fn start_all(lists: &[&[Needed]]) -> anyhow::Result<usize> {
+    let all = lists.concat();
+    for needed in &all {
+        needed.start()?;
+    }
+    Ok(all.len())
 }
 
 fn apt(arguments: &[&str]) -> anyhow::Result<()> {

@@ -13,6 +13,7 @@ mod ingress_acme;
 mod ingress_cli;
 mod ingress_loss;
 mod ingress_streams;
+mod installs;
 mod kubectl;
 mod lifecycle;
 mod network;
@@ -53,6 +54,8 @@ type Test = (&'static str, fn(&Place<'_>) -> anyhow::Result<()>);
 const TESTS: &[Test] = &[
     // The longest first.
     ("ingress_loss::no_request_is_lost", ingress_loss::no_request_is_lost),
+    ("installs::on_a_minimal_debian_12", installs::on_a_minimal_debian_12),
+    ("installs::on_a_minimal_debian_13", installs::on_a_minimal_debian_13),
     ("smuggling::no_request_is_smuggled", smuggling::no_request_is_smuggled),
     ("crash::kill_the_agent_again_and_again", crash::kill_the_agent_again_and_again),
     ("crash::a_damaged_database_is_named_and_restored", crash::a_damaged_database_is_named_and_restored),

@@ -2,6 +2,7 @@
 
 mod bench;
 mod image;
+mod prerequisites;
 mod test;
 mod up;
 mod vm;
@@ -22,6 +23,8 @@ enum Command {
     Up(up::Arguments),
     /// End the box that `up --detach` left running
     Down,
+    /// Install what another command needs, and nothing else
+    Prerequisites(prerequisites::Arguments),
     /// Everything CI runs
     Test(test::Arguments),
     /// Build the flashable image
@@ -38,6 +41,7 @@ fn main() -> std::process::ExitCode {
     let result = match CommandLine::parse().command {
         Command::Up(arguments) => up::run(&arguments),
         Command::Down => up::down(),
+        Command::Prerequisites(arguments) => prerequisites::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
         Command::Deb(arguments) => image::deb(&arguments),
         Command::Image(arguments) => image::run(&arguments),

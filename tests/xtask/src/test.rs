@@ -6,9 +6,9 @@ use std::time::Instant;
 
 use anyhow::bail;
 use skiff_tests::machine::Arch;
-use skiff_tests::prerequisites;
 
 use crate::image;
+use crate::prerequisites;
 use crate::workspace::{self, Profile};
 
 /// What CI starts a virtual machine for: the tests that prove the most.
@@ -50,7 +50,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         };
         return machine_tests(&image, package.as_deref(), &arguments.filter);
     }
-    prerequisites::ensure(&[prerequisites::BOX, prerequisites::DEMO, prerequisites::TESTS])?;
+    skiff_tests::prerequisites::ensure(prerequisites::TEST)?;
     step("format", || workspace::cargo(&["fmt", "--all", "--check"]))?;
     step("lints", || workspace::cargo(&["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"]))?;
     step("build", || workspace::build_agent(Profile::Dev).map(drop))?;

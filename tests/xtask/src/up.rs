@@ -1,6 +1,6 @@
 //! `cargo xtask up`: from a fresh checkout to a page served by pods on this machine.
 
-use std::io::{Read, Write};
+use std::io::{IsTerminal, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -18,6 +18,8 @@ const DEMO_IMAGE: &str = "localhost/skiff/demo:1";
 /// As in the demo's Ingress.
 const DEMO_HOST: &str = "demo.skiff.local";
 const READY_MAX: Duration = Duration::from_secs(60);
+/// A first look at the box should not wait for the optimizer, and the tests build the same.
+const PROFILE: Profile = Profile::Dev;
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -51,9 +53,9 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
             data.join("kubeconfig.yaml").display()
         );
     }
-    prerequisites::ensure(&[prerequisites::BOX, prerequisites::DEMO])?;
+    prerequisites::ensure(crate::prerequisites::UP)?;
     println!("building the agent");
-    let skiff = workspace::build_agent(Profile::Release)?;
+    let skiff = workspace::build_agent(PROFILE)?;
     let place = Workplace { skiff, data, http: port(8080)?, https: port(8443)? };
     handle_interrupt()?;
     let mut agent = place.start()?;
@@ -81,7 +83,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
 pub fn down() -> anyhow::Result<()> {
     workspace::require_root()?;
     let data = workspace::target().join("box");
-    let skiff = workspace::target().join("release/skiff");
+    let skiff = workspace::agent(PROFILE);
     if !skiff.exists() || !data.exists() {
         bail!("there is no box here: `cargo xtask up` starts one");
     }
@@ -160,9 +162,9 @@ impl Workplace {
         Ok(())
     }
 
-    /// Waits with a line that shows for how long.
+    /// Waits with a line that says for how long: one that moves where somebody watches.
     fn wait(&self, what: &str, agent: &mut Child, check: impl Fn() -> anyhow::Result<()>) -> anyhow::Result<()> {
-        let started = Instant::now();
+        let (started, watched) = (Instant::now(), std::io::stdout().is_terminal());
         let result = wait::until(what, READY_MAX, || {
             if INTERRUPTED.load(Ordering::SeqCst) {
                 return Ok(Err(anyhow::anyhow!("interrupted")));
@@ -170,11 +172,18 @@ impl Workplace {
             if let Some(status) = agent.try_wait()? {
                 return Ok(Err(anyhow::anyhow!("the agent ended: {status}")));
             }
-            print!("\rwaiting for {what} … {:.1} s ", started.elapsed().as_secs_f32());
-            let _ = std::io::stdout().flush();
+            if watched {
+                print!("\rwaiting for {what} … {:.1} s ", started.elapsed().as_secs_f32());
+                let _ = std::io::stdout().flush();
+            }
             check().map(Ok)
         });
-        println!();
+        if watched {
+            println!();
+        } else {
+            let outcome = if matches!(result, Ok(Ok(()))) { "there after" } else { "given up after" };
+            println!("waiting for {what}: {outcome} {:.1} s", started.elapsed().as_secs_f32());
+        }
         result.and_then(|inner| inner).with_context(|| format!("see {}", self.log().display()))
     }
 
@@ -197,11 +206,12 @@ impl Workplace {
         let manifest = workspace::target().join("demo.yaml");
         std::fs::write(&manifest, DEMO)?;
         self.kubectl(kubectl, &["apply", "-f", &manifest.to_string_lossy()])?;
-        self.wait("the demo", agent, || {
+        let up = self.wait("the demo", agent, || {
             let ready =
                 self.kubectl(kubectl, &["get", "deployment", "demo", "-o", "jsonpath={.status.readyReplicas}"])?;
-            if ready == "2" { Ok(()) } else { bail!("{ready:?} of 2 pods are ready") }
-        })?;
+            if ready == "2" { Ok(()) } else { bail!("{} of 2 pods are ready", ready.parse::<u8>().unwrap_or(0)) }
+        });
+        up.inspect_err(|_| self.say_why(kubectl))?;
         let address = self.kubectl(kubectl, &["get", "service", "demo", "-o", "jsonpath={.spec.clusterIP}"])?;
         let page = wait::until("the demo's page", READY_MAX, || fetch(&address))?;
         if !page.contains("Skiff") {
@@ -209,6 +219,16 @@ impl Workplace {
         }
         println!("the demo's page answers at  http://{address}/");
         self.front_door()
+    }
+
+    /// What the box knows of pods that did not come up: it is gone when the box is taken down.
+    fn say_why(&self, kubectl: &Path) {
+        for arguments in [&["get", "pods", "-o", "wide"][..], &["get", "events", "--sort-by=.lastTimestamp"]] {
+            match self.kubectl(kubectl, arguments) {
+                Ok(text) => println!("\nkubectl {}:\n{text}", arguments.join(" ")),
+                Err(error) => println!("\nkubectl {} failed: {error:#}", arguments.join(" ")),
+            }
+        }
     }
 
     /// The same page through the ingress, as from another machine.

@@ -11,10 +11,14 @@ pub fn root() -> PathBuf {
 
 /// Cargo's target directory, also where it is set from outside.
 pub fn target() -> PathBuf {
-    let set = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
-    set.map_or_else(|| root().join("target"), |dir| root().join(dir))
+    match std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from) {
+        Some(dir) if dir.is_absolute() => dir,
+        Some(dir) => root().join(dir),
+        None => root().join("target"),
+    }
 }
 
+/// `Cargo.toml` says what each is for.
 #[derive(Clone, Copy)]
 pub enum Profile {
     Dev,
@@ -23,12 +27,21 @@ pub enum Profile {
 
 /// Builds the agent and returns its binary.
 pub fn build_agent(profile: Profile) -> anyhow::Result<PathBuf> {
-    let (arguments, dir): (&[&str], _) = match profile {
-        Profile::Dev => (&["build", "--package", "skiff-daemon"], "debug"),
-        Profile::Release => (&["build", "--package", "skiff-daemon", "--release"], "release"),
+    let arguments: &[&str] = match profile {
+        Profile::Dev => &["build", "--package", "skiff-daemon"],
+        Profile::Release => &["build", "--package", "skiff-daemon", "--release"],
     };
     cargo(arguments)?;
-    Ok(target().join(dir).join("skiff"))
+    Ok(agent(profile))
+}
+
+/// Where the agent's binary is when it was built.
+pub fn agent(profile: Profile) -> PathBuf {
+    let dir = match profile {
+        Profile::Dev => "debug",
+        Profile::Release => "release",
+    };
+    target().join(dir).join("skiff")
 }
 
 /// Runs cargo with its output shown.
