@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::{Change, Error, Expect, ListOptions, Store, VALUE_BYTES_MAX, Watch};
+use crate::{Change, Error, Expect, ListOptions, Store, VALUE_BYTES_MAX, Watch, Write};
 
 /// Runs the whole suite on an empty store; panics at the first difference.
 pub async fn run<S: Store>(store: &S) {
@@ -10,6 +10,8 @@ pub async fn run<S: Store>(store: &S) {
     a_refusal_can_be_looked_up(store).await;
     compare_and_swap(store).await;
     delete(store).await;
+    writes_happen_together(store).await;
+    of_two_that_claim_one_key_one_fails_whole(store).await;
     revisions_grow(store).await;
     lists_page_at_one_revision(store).await;
     watch_sees_every_change_in_order(store).await;
@@ -69,6 +71,45 @@ async fn delete<S: Store>(store: &S) {
     assert_eq!(store.get("/delete/a").await, Ok(None));
     let again = store.put("/delete/a", value("2"), Expect::Absent).await.expect("created again");
     assert!(again.created > revision);
+}
+
+async fn writes_happen_together<S: Store>(store: &S) {
+    let old = store.put("/together/old", value("1"), Expect::Absent).await.expect("created");
+    let guard = store.put("/together/guard", value("1"), Expect::Absent).await.expect("created");
+    let check = |modified| Write::Check { key: "/together/guard".into(), expect: Expect::At(modified) };
+    let writes = |modified| {
+        vec![
+            check(modified),
+            Write::put("/together/new", value("2"), Expect::Absent),
+            Write::delete("/together/old", old.modified),
+        ]
+    };
+    let refused = store.commit(writes(guard.modified + 1)).await;
+    assert!(matches!(&refused, Err(Error::Conflict { key, .. }) if key == "/together/guard"), "{refused:?}");
+    assert_eq!(store.get("/together/new").await, Ok(None), "nothing of it happened");
+    assert_eq!(store.get("/together/old").await, Ok(Some(old.clone())));
+    let mut watch = store.watch("/together/", store.revision()).await.expect("watch");
+    let changes = store.commit(writes(guard.modified)).await.expect("the guard holds");
+    assert_eq!(changes.iter().map(Change::key).collect::<Vec<_>>(), ["/together/new", "/together/old"]);
+    assert_eq!(collect(&mut watch, 2).await, changes);
+    assert_eq!(store.get("/together/old").await, Ok(None));
+    let absent = vec![Write::Check { key: "/together/guard".into(), expect: Expect::Absent }];
+    assert!(matches!(store.commit(absent).await, Err(Error::Exists { .. })));
+}
+
+async fn of_two_that_claim_one_key_one_fails_whole<S: Store>(store: &S) {
+    for n in 0..100 {
+        let claim = |by: &'static str| {
+            store.commit(vec![
+                Write::put(&format!("/claim/{n}/{by}"), value(by), Expect::Absent),
+                Write::put(&format!("/claim/{n}/address"), value(by), Expect::Absent),
+            ])
+        };
+        let (one, two) = tokio::join!(claim("one"), claim("two"));
+        assert!(one.is_ok() != two.is_ok(), "{one:?} {two:?}");
+        let page = store.list(&format!("/claim/{n}/"), ListOptions::default()).await.expect("list");
+        assert_eq!(page.entries.len(), 2, "the other left nothing");
+    }
 }
 
 async fn revisions_grow<S: Store>(store: &S) {

@@ -5,6 +5,7 @@
 
 mod database;
 mod memory;
+mod sealing;
 mod snapshots;
 #[cfg(test)]
 mod tests;
@@ -13,14 +14,14 @@ mod writer;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::{Change, Entry, Error, Expect, ListOptions, Page, Revision, Store, VALUE_BYTES_MAX, Watch};
+use crate::{Change, Entry, Error, ListOptions, Page, Revision, Store, VALUE_BYTES_MAX, Watch, Write};
 use memory::Memory;
-use writer::{Operation, Request};
+use writer::Request;
 
 pub use database::{DamageReport, OpenError};
+pub use sealing::SealingKey;
 pub use snapshots::{newest as newest_snapshot, restore as restore_snapshot};
 
 /// Writes that may wait for the writer thread; more are refused, so that a stuck disk cannot fill the memory.
@@ -34,8 +35,14 @@ pub struct Config {
     pub dir: PathBuf,
     /// Keys that live in memory only.
     pub volatile_prefixes: Vec<String>,
-    /// Changes kept for watchers that resume and lists at an older revision.
+    /// Keys whose values are encrypted in the database and its snapshots; what is read from here is plain.
+    pub sealed_prefixes: Vec<String>,
+    /// Kept apart from the folder: without it a copy of the folder does not give sealed values away. Values are sealed
+    /// only where there is one.
+    pub sealing_key: Option<SealingKey>,
+    /// Changes kept for watchers that resume and lists at an older revision, as many and as large as these.
     pub history_max: usize,
+    pub history_bytes_max: usize,
     /// The database may grow to this; a write beyond it is refused as on a full disk.
     pub size_bytes_max: u64,
     pub snapshots_max: usize,
@@ -46,7 +53,11 @@ impl Config {
         Self {
             dir: dir.into(),
             volatile_prefixes: Vec::new(),
+            sealed_prefixes: Vec::new(),
+            sealing_key: None,
             history_max: 2000,
+            // A few of the largest objects; on an ordinary box all 2000 changes are smaller than this.
+            history_bytes_max: 16 << 20,
             size_bytes_max: 1 << 30,
             snapshots_max: 3,
         }
@@ -77,7 +88,7 @@ impl Embedded {
     /// Opens or creates the database, checks every row of it and loads it. Blocks.
     pub fn open(config: Config) -> Result<Self, OpenError> {
         let (database, loaded) = database::Database::open(&config)?;
-        let memory = Memory::new(loaded.entries, loaded.revision, config.history_max);
+        let memory = Memory::new(loaded.entries, loaded.revision, (config.history_max, config.history_bytes_max));
         let shared = Arc::new(Shared { published: watch::Sender::new(loaded.revision), memory: Mutex::new(memory) });
         let (requests, receiver) = mpsc::channel(QUEUE_MAX);
         writer::spawn(database, Arc::clone(&shared), config.volatile_prefixes.clone(), receiver)?;
@@ -110,13 +121,11 @@ impl Embedded {
         self.shared.memory().size()
     }
 
-    async fn write(&self, key: &str, operation: Operation) -> Result<writer::Outcome, Error> {
+    /// Ends all watches, and lists at earlier revisions: they are answered with [`Error::Expired`], so that readers list
+    /// anew. For when what is stored was exchanged as a whole.
+    pub async fn end_era(&self) -> Result<(), Error> {
         let (reply, answer) = oneshot::channel();
-        let request = Request::Write { key: Arc::from(key), operation, reply };
-        self.requests.try_send(request).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => Error::Overloaded,
-            mpsc::error::TrySendError::Closed(_) => Error::Closed,
-        })?;
+        self.requests.send(Request::EndEra { reply }).await.map_err(|_| Error::Closed)?;
         answer.await.map_err(|_| Error::Closed)?
     }
 }
@@ -132,21 +141,20 @@ impl Store for Embedded {
         self.shared.memory().list(prefix, &options)
     }
 
-    async fn put(&self, key: &str, value: Bytes, expect: Expect) -> Result<Entry, Error> {
-        if value.len() > VALUE_BYTES_MAX {
-            return Err(Error::TooLarge { size_bytes: value.len() });
+    async fn commit(&self, writes: Vec<Write>) -> Result<Vec<Change>, Error> {
+        let sizes = writes.iter().map(|write| match write {
+            Write::Put { value, .. } => value.len(),
+            Write::Delete { .. } | Write::Check { .. } => 0,
+        });
+        if let Some(size_bytes) = sizes.max().filter(|size| *size > VALUE_BYTES_MAX) {
+            return Err(Error::TooLarge { size_bytes });
         }
-        match self.write(key, Operation::Put { value, expect }).await? {
-            writer::Outcome::Put(entry) => Ok(entry),
-            writer::Outcome::Deleted(..) => unreachable!("a put is answered as a put"),
-        }
-    }
-
-    async fn delete(&self, key: &str, expected: Revision) -> Result<(Entry, Revision), Error> {
-        match self.write(key, Operation::Delete { expected }).await? {
-            writer::Outcome::Deleted(entry, revision) => Ok((entry, revision)),
-            writer::Outcome::Put(_) => unreachable!("a deletion is answered as a deletion"),
-        }
+        let (reply, answer) = oneshot::channel();
+        self.requests.try_send(Request::Commit { writes, reply }).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => Error::Overloaded,
+            mpsc::error::TrySendError::Closed(_) => Error::Closed,
+        })?;
+        answer.await.map_err(|_| Error::Closed)?
     }
 
     async fn watch(&self, prefix: &str, after: Revision) -> Result<EmbeddedWatch, Error> {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-pub use embedded::{Config, DamageReport, Embedded, OpenError, newest_snapshot, restore_snapshot};
+pub use embedded::{Config, DamageReport, Embedded, OpenError, SealingKey, newest_snapshot, restore_snapshot};
 
 /// The number of a write. Grows for ever, never reused, not even after a crash; gaps are normal.
 pub type Revision = u64;
@@ -70,6 +70,42 @@ pub enum Expect {
     At(Revision),
 }
 
+/// One of several writes that happen together or not at all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Write {
+    Put {
+        key: Arc<str>,
+        value: Bytes,
+        expect: Expect,
+    },
+    /// Deletes a key that was last written at `expected`.
+    Delete {
+        key: Arc<str>,
+        expected: Revision,
+    },
+    /// Writes nothing: the other writes happen only if this holds, such as that a leadership was not lost.
+    Check {
+        key: Arc<str>,
+        expect: Expect,
+    },
+}
+
+impl Write {
+    pub fn put(key: &str, value: Bytes, expect: Expect) -> Self {
+        Write::Put { key: Arc::from(key), value, expect }
+    }
+
+    pub fn delete(key: &str, expected: Revision) -> Self {
+        Write::Delete { key: Arc::from(key), expected }
+    }
+
+    pub fn key(&self) -> &Arc<str> {
+        match self {
+            Write::Put { key, .. } | Write::Delete { key, .. } | Write::Check { key, .. } => key,
+        }
+    }
+}
+
 /// A page of a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page {
@@ -123,9 +159,31 @@ pub trait Store: Send + Sync + 'static {
     fn get(&self, key: &str) -> impl Future<Output = Result<Option<Entry>, Error>> + Send;
     /// Entries whose key starts with `prefix`, in order of key.
     fn list(&self, prefix: &str, options: ListOptions) -> impl Future<Output = Result<Page, Error>> + Send;
-    fn put(&self, key: &str, value: Bytes, expect: Expect) -> impl Future<Output = Result<Entry, Error>> + Send;
+    /// All of these or none; the error names the key that stood against it. Answers what changed, in their order. No key
+    /// may be written twice.
+    fn commit(&self, writes: Vec<Write>) -> impl Future<Output = Result<Vec<Change>, Error>> + Send;
+
+    fn put(&self, key: &str, value: Bytes, expect: Expect) -> impl Future<Output = Result<Entry, Error>> + Send {
+        let written = self.commit(vec![Write::put(key, value, expect)]);
+        async move {
+            match written.await?.pop() {
+                Some(Change::Put { entry, .. }) => Ok(entry),
+                Some(Change::Deleted { .. }) | None => unreachable!("a put is answered as a put"),
+            }
+        }
+    }
+
     /// Deletes a key that was last written at `expected`; returns what it held and the revision of the deletion.
-    fn delete(&self, key: &str, expected: Revision) -> impl Future<Output = Result<(Entry, Revision), Error>> + Send;
+    fn delete(&self, key: &str, expected: Revision) -> impl Future<Output = Result<(Entry, Revision), Error>> + Send {
+        let written = self.commit(vec![Write::delete(key, expected)]);
+        async move {
+            match written.await?.pop() {
+                Some(Change::Deleted { previous, revision }) => Ok((previous, revision)),
+                Some(Change::Put { .. }) | None => unreachable!("a deletion is answered as a deletion"),
+            }
+        }
+    }
+
     /// All changes under `prefix` with a revision above `after`, in order.
     fn watch(&self, prefix: &str, after: Revision) -> impl Future<Output = Result<Self::Watch, Error>> + Send;
     /// The newest revision.

@@ -1,19 +1,24 @@
 //! Every touch of SQLite: schema, pragmas, the check at start, commits.
 //!
 //! One row is one key. Each row carries a checksum of its own, since SQLite's integrity check does not notice a flipped
-//! bit inside a value.
+//! bit inside a value. Values that are secrets are sealed on their way in and unsealed when they are loaded. The folder
+//! and its files are for root alone.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 
+use super::sealing::Sealer;
 use super::{Config, snapshots};
 use crate::{Change, Entry, Revision};
 
 const FILE: &str = "state.db";
-const FORMAT: i64 = 1;
+/// 2: values may be sealed.
+const FORMAT: i64 = 2;
 /// The database's page size; also the unit of `max_page_count`.
 const PAGE_BYTES: u64 = 4096;
 /// The write-ahead log is folded back at this many pages: large enough to fold rarely, small enough to stay bounded.
@@ -93,6 +98,7 @@ pub(super) struct Loaded {
 pub(super) struct Database {
     connection: Connection,
     dir: PathBuf,
+    sealer: Sealer,
     reserved: Revision,
     /// The newest durable write known; tells whether a snapshot would hold anything new.
     written: Revision,
@@ -100,7 +106,7 @@ pub(super) struct Database {
 
 impl Database {
     pub(super) fn open(config: &Config) -> Result<(Self, Loaded), OpenError> {
-        std::fs::create_dir_all(&config.dir).map_err(|source| OpenError::Dir { path: config.dir.clone(), source })?;
+        make_private(&config.dir).map_err(|source| OpenError::Dir { path: config.dir.clone(), source })?;
         let path = config.dir.join(FILE);
         let exists = path.metadata().is_ok_and(|m| m.len() > 0);
         let damaged = |what: String| {
@@ -118,19 +124,21 @@ impl Database {
         if !exists && snapshots::newest(&config.dir).is_some() {
             return Err(damaged("it is missing or empty, though snapshots of it exist".to_owned()));
         }
+        if exists && let Some(found) = newer_format(&path).map_err(failed)? {
+            return Err(OpenError::Newer { path, found });
+        }
         let mut connection = open_connection(&path, config.size_bytes_max).map_err(failed)?;
         if exists && let Some(what) = integrity_problem(&connection).map_err(failed)? {
             return Err(damaged(what));
         }
-        let format = migrate(&mut connection).map_err(failed)?;
-        if format > FORMAT {
-            return Err(OpenError::Newer { path, found: format });
-        }
-        let entries = load(&connection).map_err(failed)?.map_err(damaged)?;
+        migrate(&mut connection).map_err(failed)?;
+        let sealer = Sealer::new(config.sealing_key.as_ref(), &config.sealed_prefixes);
+        let (entries, plain) = load(&connection, &sealer).map_err(failed)?.map_err(damaged)?;
+        seal_rows(&mut connection, &sealer, &entries, &plain).map_err(failed)?;
         let reserved = reserved(&connection).map_err(failed)?;
         let newest = entries.iter().map(|e| e.modified).max().unwrap_or(0);
         let revision = reserved.max(newest).max(1);
-        let database = Self { connection, dir: config.dir.clone(), reserved: revision, written: newest };
+        let database = Self { connection, dir: config.dir.clone(), sealer, reserved: revision, written: newest };
         Ok((database, Loaded { entries, revision }))
     }
 
@@ -159,7 +167,7 @@ impl Database {
         let transaction = self.connection.transaction()?;
         let mut written = self.written;
         for change in changes {
-            write_change(&transaction, change)?;
+            write_change(&transaction, &self.sealer, change)?;
             written = change.revision();
         }
         if let Some(reserve) = reserve {
@@ -182,25 +190,76 @@ impl Database {
     }
 }
 
-fn write_change(transaction: &rusqlite::Transaction<'_>, change: &Change) -> rusqlite::Result<()> {
+fn write_change(transaction: &rusqlite::Transaction<'_>, sealer: &Sealer, change: &Change) -> rusqlite::Result<()> {
     match change {
-        Change::Put { entry, .. } => transaction
-            .prepare_cached(
-                "INSERT INTO object (key, created, modified, checksum, value) VALUES (?1, ?2, ?3, ?4, ?5)
-                 ON CONFLICT (key) DO UPDATE SET created = ?2, modified = ?3, checksum = ?4, value = ?5",
-            )?
-            .execute(params![
-                &*entry.key,
-                entry.created as i64,
-                entry.modified as i64,
-                checksum(&entry.key, entry.modified, &entry.value),
-                &*entry.value
-            ]),
+        Change::Put { entry, .. } => write_entry(transaction, sealer, entry),
         Change::Deleted { previous, .. } => {
-            transaction.prepare_cached("DELETE FROM object WHERE key = ?1")?.execute([&*previous.key])
+            transaction.prepare_cached("DELETE FROM object WHERE key = ?1")?.execute([&*previous.key]).map(drop)
         }
     }
-    .map(drop)
+}
+
+fn write_entry(transaction: &rusqlite::Transaction<'_>, sealer: &Sealer, entry: &Entry) -> rusqlite::Result<()> {
+    let sealed = sealer.seal(&entry.key, &entry.value);
+    let value = sealed.as_deref().unwrap_or(&entry.value);
+    transaction
+        .prepare_cached(
+            "INSERT INTO object (key, created, modified, checksum, value) VALUES (?1, ?2, ?3, ?4, ?5)
+             ON CONFLICT (key) DO UPDATE SET created = ?2, modified = ?3, checksum = ?4, value = ?5",
+        )?
+        .execute(params![
+            &*entry.key,
+            entry.created as i64,
+            entry.modified as i64,
+            checksum(&entry.key, entry.modified, value),
+            value
+        ])
+        .map(drop)
+}
+
+/// Seals what an earlier version, or one without a key, wrote plain, and leaves nothing of it in the file.
+fn seal_rows(
+    connection: &mut Connection,
+    sealer: &Sealer,
+    entries: &[Entry],
+    plain: &[Arc<str>],
+) -> rusqlite::Result<()> {
+    if plain.is_empty() {
+        return Ok(());
+    }
+    let transaction = connection.transaction()?;
+    for entry in entries.iter().filter(|entry| plain.contains(&entry.key)) {
+        write_entry(&transaction, sealer, entry)?;
+    }
+    transaction.commit()?;
+    // Deleted rows and old versions are in pages that nobody uses: the file is written anew without them.
+    connection.execute_batch("VACUUM")?;
+    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+    tracing::info!(values = plain.len(), "secrets in the database are encrypted now");
+    Ok(())
+}
+
+/// The format of a database that this version does not know, read without changing a byte of it.
+fn newer_format(path: &Path) -> rusqlite::Result<Option<i64>> {
+    let connection = Connection::open(path)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    connection.busy_timeout(std::time::Duration::ZERO)?;
+    connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
+    let format: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    Ok((format > FORMAT).then_some(format))
+}
+
+/// The folder for its owner alone, and so are the files in it.
+fn make_private(dir: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(dir)?;
+    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700))?;
+    for file in [FILE, "state.db-wal"].map(|name| dir.join(name)).into_iter().chain(snapshots::list_in(dir)) {
+        match std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            result => result?,
+        }
+    }
+    Ok(())
 }
 
 fn open_connection(path: &Path, size_bytes_max: u64) -> rusqlite::Result<Connection> {
@@ -225,10 +284,10 @@ fn integrity_problem(connection: &Connection) -> rusqlite::Result<Option<String>
     Ok((verdict != "ok").then_some(verdict))
 }
 
-fn migrate(connection: &mut Connection) -> rusqlite::Result<i64> {
+fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
     let format: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let transaction = connection.transaction()?;
     if format == 0 {
-        let transaction = connection.transaction()?;
         transaction.execute_batch(
             "CREATE TABLE object (
                  key TEXT PRIMARY KEY NOT NULL, created INTEGER NOT NULL, modified INTEGER NOT NULL,
@@ -236,29 +295,38 @@ fn migrate(connection: &mut Connection) -> rusqlite::Result<i64> {
              CREATE TABLE meta (name TEXT PRIMARY KEY NOT NULL, value INTEGER NOT NULL) WITHOUT ROWID;
              INSERT INTO meta VALUES ('reserved', 0);",
         )?;
-        transaction.pragma_update(None, "user_version", FORMAT)?;
-        transaction.commit()?;
-        return Ok(FORMAT);
     }
-    Ok(format)
+    if format != FORMAT {
+        transaction.pragma_update(None, "user_version", FORMAT)?;
+    }
+    transaction.commit()
 }
 
-/// All rows; the inner error names the first that does not match its checksum.
-fn load(connection: &Connection) -> rusqlite::Result<Result<Vec<Entry>, String>> {
+type Rows = (Vec<Entry>, Vec<Arc<str>>);
+
+/// All rows, and the keys of those that should be sealed and are not; the inner error names the first that does not
+/// match its checksum or cannot be unsealed.
+fn load(connection: &Connection, sealer: &Sealer) -> rusqlite::Result<Result<Rows, String>> {
     let mut statement = connection.prepare("SELECT key, created, modified, checksum, value FROM object")?;
     let mut rows = statement.query([])?;
-    let mut entries = Vec::new();
+    let (mut entries, mut plain) = (Vec::new(), Vec::new());
     while let Some(row) = rows.next()? {
-        let key: String = row.get(0)?;
+        let key: Arc<str> = Arc::from(row.get::<_, String>(0)?);
         let value: Vec<u8> = row.get(4)?;
         let modified = row.get::<_, i64>(2)? as Revision;
         if checksum(&key, modified, &value) != row.get::<_, i64>(3)? {
             return Ok(Err(format!("the object {key} does not match its checksum")));
         }
-        let created = row.get::<_, i64>(1)? as Revision;
-        entries.push(Entry { key: Arc::from(key), value: Bytes::from(value), created, modified });
+        if sealer.covers(&key) && !Sealer::is_sealed(&value) {
+            plain.push(Arc::clone(&key));
+        }
+        let value = match sealer.unseal(&key, value) {
+            Ok(value) => Bytes::from(value),
+            Err(error) => return Ok(Err(format!("the object {key} cannot be read: {error}"))),
+        };
+        entries.push(Entry { key, value, created: row.get::<_, i64>(1)? as Revision, modified });
     }
-    Ok(Ok(entries))
+    Ok(Ok((entries, plain)))
 }
 
 fn reserved(connection: &Connection) -> rusqlite::Result<Revision> {
@@ -276,14 +344,27 @@ fn checksum(key: &str, modified: Revision, value: &[u8]) -> i64 {
     hash as i64
 }
 
-/// Whether the file is an intact database of ours, without changing it.
+/// Whether the file is an intact database of ours, without changing it. What is sealed stays so: its checksum is that of
+/// the sealed value.
 pub(super) fn is_intact(path: &Path) -> bool {
     let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
     let check = || -> rusqlite::Result<bool> {
         let connection = Connection::open_with_flags(path, flags)?;
-        Ok(integrity_problem(&connection)?.is_none() && load(&connection)?.is_ok())
+        Ok(integrity_problem(&connection)?.is_none() && first_damaged(&connection)?.is_none())
     };
     check().unwrap_or(false)
+}
+
+fn first_damaged(connection: &Connection) -> rusqlite::Result<Option<String>> {
+    let mut statement = connection.prepare("SELECT key, modified, checksum, value FROM object")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let (key, value): (String, Vec<u8>) = (row.get(0)?, row.get(3)?);
+        if checksum(&key, row.get::<_, i64>(1)? as Revision, &value) != row.get::<_, i64>(2)? {
+            return Ok(Some(key));
+        }
+    }
+    Ok(None)
 }
 
 pub(super) fn file(dir: &Path) -> PathBuf {

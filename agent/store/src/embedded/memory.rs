@@ -10,7 +10,9 @@ pub(super) struct Memory {
     entries: BTreeMap<Arc<str>, Entry>,
     /// The newest changes, oldest first.
     history: VecDeque<Change>,
-    history_max: usize,
+    history_bytes: usize,
+    /// How many changes are kept, and how many bytes of values they may hold.
+    history_max: (usize, usize),
     /// Changes up to this revision are no longer in `history`.
     compacted: Revision,
     revision: Revision,
@@ -18,10 +20,18 @@ pub(super) struct Memory {
 }
 
 impl Memory {
-    pub(super) fn new(entries: Vec<Entry>, revision: Revision, history_max: usize) -> Self {
+    pub(super) fn new(entries: Vec<Entry>, revision: Revision, history_max: (usize, usize)) -> Self {
         let values_bytes = entries.iter().map(|e| e.value.len()).sum();
         let entries = entries.into_iter().map(|e| (Arc::clone(&e.key), e)).collect();
-        Self { entries, history: VecDeque::new(), history_max, compacted: revision, revision, values_bytes }
+        Self {
+            entries,
+            history: VecDeque::new(),
+            history_bytes: 0,
+            history_max,
+            compacted: revision,
+            revision,
+            values_bytes,
+        }
     }
 
     pub(super) fn get(&self, key: &str) -> Option<Entry> {
@@ -30,6 +40,11 @@ impl Memory {
 
     pub(super) fn size(&self) -> (usize, usize) {
         (self.entries.len(), self.values_bytes)
+    }
+
+    #[cfg(test)]
+    pub(super) fn history_size(&self) -> (usize, usize) {
+        (self.history.len(), self.history_bytes)
     }
 
     /// Applies committed changes, in order of revision.
@@ -47,13 +62,23 @@ impl Memory {
                     self.entries.remove(&previous.key);
                 }
             }
+            self.history_bytes += held(&change);
             self.history.push_back(change);
         }
-        while self.history.len() > self.history_max {
-            if let Some(dropped) = self.history.pop_front() {
-                self.compacted = dropped.revision();
-            }
+        let (count, bytes) = self.history_max;
+        while self.history.len() > count || self.history_bytes > bytes {
+            let Some(dropped) = self.history.pop_front() else { break };
+            self.history_bytes -= held(&dropped);
+            self.compacted = dropped.revision();
         }
+    }
+
+    /// Nothing before `revision` can be asked for any more.
+    pub(super) fn end_era(&mut self, revision: Revision) {
+        self.history.clear();
+        self.history_bytes = 0;
+        self.revision = revision;
+        self.compacted = revision;
     }
 
     pub(super) fn check_revision(&self, wanted: Revision) -> Result<(), Error> {
@@ -108,6 +133,14 @@ impl Memory {
             }
         }
         entries
+    }
+}
+
+/// What a change keeps in memory beside the entries: the value it replaced. Its own is an entry's, or the next change's.
+fn held(change: &Change) -> usize {
+    match change {
+        Change::Put { previous, .. } => previous.as_ref().map_or(0, |entry| entry.value.len()),
+        Change::Deleted { previous, .. } => previous.value.len(),
     }
 }
 

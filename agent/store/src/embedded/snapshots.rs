@@ -1,5 +1,6 @@
 //! Copies of the database to fall back to. A snapshot is complete or absent: it is written beside and renamed.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::database::{self, Database};
@@ -31,7 +32,10 @@ pub(super) fn take(database: &mut Database, snapshots_max: usize) -> Result<Opti
     let partial = dir.join("partial");
     remove_if_present(&partial).map_err(file_error(&partial))?;
     database.copy_to(&partial).map_err(|source| SnapshotError::Copy { path: path.clone(), source })?;
-    let copied = std::fs::File::open(&partial).and_then(|file| file.sync_all());
+    let copied = std::fs::File::open(&partial).and_then(|file| {
+        file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
+        file.sync_all()
+    });
     copied.and_then(|()| std::fs::rename(&partial, &path)).map_err(file_error(&path))?;
     std::fs::File::open(&dir).and_then(|dir| dir.sync_all()).map_err(file_error(&dir))?;
     let kept = list(&dir);
@@ -43,7 +47,7 @@ pub(super) fn take(database: &mut Database, snapshots_max: usize) -> Result<Opti
 
 /// The newest snapshot that is intact.
 pub fn newest(dir: &Path) -> Option<PathBuf> {
-    list(&dir.join(DIR)).into_iter().rev().find(|path| database::is_intact(path))
+    list_in(dir).into_iter().rev().find(|path| database::is_intact(path))
 }
 
 /// Puts the newest intact snapshot in the database's place and keeps the old files beside it.
@@ -68,6 +72,11 @@ pub fn restore(dir: &Path, suffix: &str) -> std::io::Result<Option<(PathBuf, Pat
     std::fs::rename(&staged, &database)?;
     std::fs::File::open(dir)?.sync_all()?;
     Ok(Some((snapshot, aside)))
+}
+
+/// All snapshots of a store's folder.
+pub(super) fn list_in(dir: &Path) -> Vec<PathBuf> {
+    list(&dir.join(DIR))
 }
 
 /// Oldest first.

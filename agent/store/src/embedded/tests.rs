@@ -5,7 +5,7 @@ use std::path::Path;
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use super::{Config, Embedded, OpenError, restore_snapshot};
+use super::{Config, Embedded, OpenError, SealingKey, newest_snapshot, restore_snapshot};
 use crate::{Change, Entry, Error, Expect, ListOptions, Store, Watch, contract};
 
 fn open(dir: &Path) -> Embedded {
@@ -167,14 +167,131 @@ async fn a_truncated_database_is_detected() {
     }
 }
 
+#[tokio::test]
+async fn history_is_bounded_by_bytes() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let store = Embedded::open(Config { history_bytes_max: 10 << 20, ..Config::new(dir.path()) }).expect("opens");
+    let start = store.revision();
+    let large = || Bytes::from(vec![b'x'; 1_500_000]);
+    let mut entry = store.put("/large", large(), Expect::Absent).await.expect("created");
+    for _ in 0..20 {
+        entry = store.put("/large", large(), Expect::At(entry.modified)).await.expect("changed");
+    }
+    assert!(matches!(store.watch("/", start).await, Err(Error::Expired { .. })));
+    assert!(store.shared.memory().history_size().1 <= 10 << 20);
+    let small = store.revision();
+    create(&store, "/small", "x").await;
+    assert!(store.watch("/", small).await.is_ok(), "what is small is kept");
+}
+
+#[tokio::test]
+async fn the_end_of_an_era_ends_watches_and_old_revisions() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let store = open(dir.path());
+    create(&store, "/a", "1").await;
+    let before = store.revision();
+    let mut watch = store.watch("/", before).await.expect("watch");
+    store.end_era().await.expect("ended");
+    assert!(matches!(watch.next().await, Err(Error::Expired { .. })));
+    assert!(matches!(store.watch("/", before).await, Err(Error::Expired { .. })));
+    assert_eq!(store.list("/", ListOptions::default()).await.expect("list").entries.len(), 1);
+    let after = create(&store, "/b", "1").await;
+    assert!(after.modified > before + 1);
+}
+
+const NEEDLE: &str = "a planted secret that no file may hold";
+
+fn sealed(dir: &Path) -> Config {
+    Config {
+        sealed_prefixes: vec!["/secrets/".to_owned()],
+        sealing_key: Some(SealingKey::new([3; SealingKey::BYTES])),
+        ..config(dir)
+    }
+}
+
+fn holds_needle(dir: &Path) -> Vec<std::path::PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir).expect("folder").flatten() {
+        if entry.path().is_dir() {
+            found.extend(holds_needle(&entry.path()));
+        } else if std::fs::read(entry.path()).expect("file").windows(NEEDLE.len()).any(|w| w == NEEDLE.as_bytes()) {
+            found.push(entry.path());
+        }
+    }
+    found
+}
+
+async fn close(store: Embedded) {
+    store.close().await;
+}
+
+#[tokio::test]
+async fn what_is_sealed_is_in_no_file() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let store = Embedded::open(sealed(dir.path())).expect("opens");
+    let kept = create(&store, "/secrets/a", NEEDLE).await;
+    create(&store, "/other", "plain").await;
+    assert_eq!(holds_needle(dir.path()), Vec::<std::path::PathBuf>::new(), "the log");
+    store.snapshot().await.expect("snapshot");
+    close(store).await;
+    assert_eq!(holds_needle(dir.path()), Vec::<std::path::PathBuf>::new(), "database and snapshot");
+    let store = Embedded::open(sealed(dir.path())).expect("opens");
+    assert_eq!(store.get("/secrets/a").await, Ok(Some(kept)));
+    close(store).await;
+    let Err(OpenError::Damaged(report)) = Embedded::open(config(dir.path())) else { panic!("it needs the key") };
+    assert!(report.what.contains("there is no key"), "{}", report.what);
+}
+
+#[tokio::test]
+async fn what_was_written_plain_is_sealed_when_there_is_a_key() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let store = open(dir.path());
+    let first = create(&store, "/secrets/a", NEEDLE).await;
+    for n in 0..50 {
+        create(&store, &format!("/secrets/{n}"), &format!("{n} {NEEDLE} {}", "x".repeat(500 * n))).await;
+    }
+    let gone = store.get("/secrets/7").await.expect("read").expect("there");
+    store.delete("/secrets/7", gone.modified).await.expect("deleted");
+    close(store).await;
+    assert!(!holds_needle(dir.path()).is_empty());
+    let store = Embedded::open(sealed(dir.path())).expect("opens");
+    assert_eq!(store.get("/secrets/a").await, Ok(Some(first)));
+    close(store).await;
+    assert_eq!(holds_needle(dir.path()), Vec::<std::path::PathBuf>::new());
+}
+
+#[tokio::test]
+async fn files_are_for_their_owner_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().expect("tempdir");
+    let store_dir = dir.path().join("store");
+    let store = open(&store_dir);
+    create(&store, "/a", "1").await;
+    store.snapshot().await.expect("snapshot");
+    let mode = |path: &Path| std::fs::metadata(path).expect("there").permissions().mode() & 0o777;
+    let loosen = |path: &Path| std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).expect("set");
+    let snapshot = newest_snapshot(&store_dir).expect("a snapshot");
+    assert_eq!((mode(&store_dir), mode(&snapshot)), (0o700, 0o600));
+    close(store).await;
+    for path in [&store_dir, &snapshot, &store_dir.join("state.db")] {
+        loosen(path);
+    }
+    let _store = open(&store_dir);
+    let modes = [&store_dir, &snapshot, &store_dir.join("state.db")].map(|path| mode(path));
+    assert_eq!(modes, [0o700, 0o600, 0o600], "what an earlier version left open is closed at start");
+}
+
 #[test]
 fn a_newer_format_is_refused() {
     let dir = tempfile::tempdir().expect("tempdir");
     let connection = rusqlite::Connection::open(dir.path().join("state.db")).expect("sqlite");
     connection.execute_batch("CREATE TABLE future (x); PRAGMA user_version = 99;").expect("written");
     drop(connection);
+    let path = dir.path().join("state.db");
+    let before = std::fs::read(&path).expect("read");
     let Err(OpenError::Newer { found, .. }) = Embedded::open(config(dir.path())) else { panic!("refused") };
     assert_eq!(found, 99);
+    assert!(std::fs::read(&path).expect("read") == before, "not a byte of it was changed");
 }
 
 fn flip_a_bit_of(path: &Path, needle: &[u8]) {

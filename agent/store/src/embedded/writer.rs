@@ -5,13 +5,12 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Shared;
 use super::database::{Database, OpenError};
 use super::snapshots;
-use crate::{Change, Entry, Error, Expect, Revision};
+use crate::{Change, Entry, Error, Expect, Revision, Write};
 
 /// Requests committed together: enough to amortize the sync, few enough to answer the first soon.
 const BATCH_MAX: usize = 512;
@@ -19,23 +18,16 @@ const BATCH_MAX: usize = 512;
 /// revisions given to volatile keys, which leave no trace, are not used twice.
 const REVISIONS_RESERVED: Revision = 100_000;
 
-pub(super) enum Operation {
-    Put { value: Bytes, expect: Expect },
-    Delete { expected: Revision },
-}
-
-pub(super) enum Outcome {
-    Put(Entry),
-    Deleted(Entry, Revision),
-}
-
-type Reply = oneshot::Sender<Result<Outcome, Error>>;
+type Reply = oneshot::Sender<Result<Vec<Change>, Error>>;
 
 pub(super) enum Request {
-    Write {
-        key: Arc<str>,
-        operation: Operation,
+    Commit {
+        writes: Vec<Write>,
         reply: Reply,
+    },
+    /// All watches and revisions so far are over: readers list anew.
+    EndEra {
+        reply: oneshot::Sender<Result<(), Error>>,
     },
     Snapshot {
         snapshots_max: usize,
@@ -76,7 +68,7 @@ struct Batch {
     /// The state of each touched key after the changes so far.
     touched: HashMap<Arc<str>, Option<Entry>>,
     /// Refusals wait too: what they are based on may not be published yet.
-    answers: Vec<(Reply, Result<Outcome, Error>)>,
+    answers: Vec<(Reply, Result<Vec<Change>, Error>)>,
 }
 
 impl Writer {
@@ -86,7 +78,14 @@ impl Writer {
             let mut batch = Batch::default();
             for request in waiting.drain(..) {
                 match request {
-                    Request::Write { key, operation, reply } => self.add(&mut batch, key, operation, reply),
+                    Request::Commit { writes, reply } => {
+                        let answer = self.add(&mut batch, writes);
+                        batch.answers.push((reply, answer));
+                    }
+                    Request::EndEra { reply } => {
+                        self.finish(std::mem::take(&mut batch));
+                        let _ = reply.send(self.end_era());
+                    }
                     Request::Snapshot { snapshots_max, reply } => {
                         self.finish(std::mem::take(&mut batch));
                         let result = snapshots::take(&mut self.database, snapshots_max)
@@ -106,24 +105,42 @@ impl Writer {
         self.database.close();
     }
 
-    fn add(&mut self, batch: &mut Batch, key: Arc<str>, operation: Operation, reply: Reply) {
-        let current = match batch.touched.get(&key) {
-            Some(entry) => entry.clone(),
-            None => self.shared.memory().get(&key),
-        };
-        match plan(key, current, operation, self.revision + 1) {
-            Ok((change, outcome)) => {
-                self.revision += 1;
-                let (key, after) = match &change {
-                    Change::Put { entry, .. } => (Arc::clone(&entry.key), Some(entry.clone())),
-                    Change::Deleted { previous, .. } => (Arc::clone(&previous.key), None),
-                };
-                batch.touched.insert(key, after);
-                batch.changes.push(change);
-                batch.answers.push((reply, Ok(outcome)));
+    /// Adds one request's writes to the batch, all or none.
+    fn add(&self, batch: &mut Batch, writes: Vec<Write>) -> Result<Vec<Change>, Error> {
+        let mut revision = self.revision + batch.changes.len() as Revision;
+        let mut changes: Vec<Change> = Vec::with_capacity(writes.len());
+        for write in writes {
+            let current = match batch.touched.get(write.key()) {
+                Some(entry) => entry.clone(),
+                None => self.shared.memory().get(write.key()),
+            };
+            if let Some(change) = plan(write, current, revision + 1)? {
+                revision += 1;
+                changes.push(change);
             }
-            Err(error) => batch.answers.push((reply, Err(error))),
         }
+        for change in &changes {
+            let (key, after) = match change {
+                Change::Put { entry, .. } => (Arc::clone(&entry.key), Some(entry.clone())),
+                Change::Deleted { previous, .. } => (Arc::clone(&previous.key), None),
+            };
+            batch.touched.insert(key, after);
+        }
+        batch.changes.extend(changes.iter().cloned());
+        Ok(changes)
+    }
+
+    fn end_era(&mut self) -> Result<(), Error> {
+        self.revision += 1;
+        self.database.commit(std::iter::empty(), self.reserve()).map_err(|error| error.as_store_error())?;
+        self.shared.memory().end_era(self.revision);
+        self.shared.published.send_replace(self.revision);
+        Ok(())
+    }
+
+    /// What is to be promised to the database before the newest revision may be seen.
+    fn reserve(&self) -> Option<Revision> {
+        (self.revision > self.database.reserved()).then(|| self.revision + REVISIONS_RESERVED)
     }
 
     /// Commits, publishes and answers. After a failed commit nothing of the batch has happened.
@@ -134,9 +151,11 @@ impl Writer {
             }
             return;
         }
+        let newest = batch.changes.last().map_or(self.revision, Change::revision);
         let durable = |change: &&Change| !self.volatile_prefixes.iter().any(|p| change.key().starts_with(p.as_str()));
-        let reserve = (self.revision > self.database.reserved()).then(|| self.revision + REVISIONS_RESERVED);
-        let committed = self.database.commit(batch.changes.iter().filter(durable), reserve);
+        // Also after a failure no revision is given out again.
+        self.revision = newest;
+        let committed = self.database.commit(batch.changes.iter().filter(durable), self.reserve());
         if let Err(error) = committed {
             tracing::warn!(%error, "writes were refused");
             for (reply, _) in batch.answers {
@@ -152,14 +171,10 @@ impl Writer {
     }
 }
 
-fn plan(
-    key: Arc<str>,
-    current: Option<Entry>,
-    operation: Operation,
-    revision: Revision,
-) -> Result<(Change, Outcome), Error> {
-    match operation {
-        Operation::Put { value, expect } => {
+/// What a write does to a key that stands at `current`; a check does nothing.
+fn plan(write: Write, current: Option<Entry>, revision: Revision) -> Result<Option<Change>, Error> {
+    match write {
+        Write::Put { key, value, expect } => {
             let created = match (&current, expect) {
                 (None, Expect::Absent) => revision,
                 (Some(_), Expect::Absent) => return Err(Error::Exists { key: key.to_string() }),
@@ -170,13 +185,19 @@ fn plan(
                 }
             };
             let entry = Entry { key, value, created, modified: revision };
-            Ok((Change::Put { entry: entry.clone(), previous: current }, Outcome::Put(entry)))
+            Ok(Some(Change::Put { entry, previous: current }))
         }
-        Operation::Delete { expected } => {
-            let entry = current.ok_or_else(|| Error::NotFound { key: key.to_string() })?;
-            check(&entry, expected)?;
-            Ok((Change::Deleted { previous: entry.clone(), revision }, Outcome::Deleted(entry, revision)))
+        Write::Delete { key, expected } => {
+            let previous = current.ok_or_else(|| Error::NotFound { key: key.to_string() })?;
+            check(&previous, expected)?;
+            Ok(Some(Change::Deleted { previous, revision }))
         }
+        Write::Check { key, expect } => match (&current, expect) {
+            (None, Expect::Absent) => Ok(None),
+            (Some(_), Expect::Absent) => Err(Error::Exists { key: key.to_string() }),
+            (None, Expect::At(_)) => Err(Error::NotFound { key: key.to_string() }),
+            (Some(entry), Expect::At(expected)) => check(entry, expected).map(|()| None),
+        },
     }
 }
 
