@@ -69,6 +69,12 @@ pub fn volatile_prefixes() -> Vec<String> {
     KINDS.iter().filter(|k| k.volatile && !k.prefix.is_empty()).map(|k| format!("{}/", k.prefix)).collect()
 }
 
+/// Prefixes of the keys whose values are secrets, for the store's configuration.
+pub fn sealed_prefixes() -> Vec<String> {
+    let secrets = skiff_object::kinds::by_kind("v1", "Secret").expect("a built-in kind");
+    vec![secrets.key_prefix(None)]
+}
+
 /// The API service. Cheap to clone.
 pub struct Api<S> {
     inner: Arc<Inner<S>>,

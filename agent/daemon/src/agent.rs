@@ -120,7 +120,7 @@ fn keep_up(store: &Embedded, pki: &Arc<Pki>, tasks: &TaskTracker, shutdown: &Can
 /// One agent on one data directory.
 pub fn lock(paths: &Paths) -> anyhow::Result<Flock<std::fs::File>> {
     use std::io::{Read, Seek, Write};
-    std::fs::create_dir_all(&paths.data_dir).with_context(|| format!("cannot create {}", paths.data_dir.display()))?;
+    paths.prepare_data_dir()?;
     let path = paths.lock();
     let file = std::fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
     let mut file = file.with_context(|| format!("cannot open {}", path.display()))?;
@@ -192,8 +192,8 @@ async fn start_api(
         .with_context(|| format!("the API cannot listen on {listen}: does another program use the port?"))?;
     listener.set_nonblocking(true)?;
     let pki = Arc::new(Pki::open(&plan.paths.pki(), plan.names())?);
-    let store_config = plan.store();
-    let store = tokio::task::spawn_blocking(move || Embedded::open(store_config)).await??;
+    let (store_config, key_file) = (plan.store(), plan.paths.sealing_key());
+    let store = tokio::task::spawn_blocking(move || crate::sealing::open(store_config, &key_file)).await??;
     let config = skiff_apiserver::Config { address: plan.api_address(), service_network: plan.service_network() };
     let api = Api::start(config, store.clone(), &pki, shutdown.clone()).await?;
     let serving = api.clone().serve(tokio::net::TcpListener::from_std(listener)?, Arc::clone(&pki), shutdown.clone());

@@ -2,6 +2,7 @@
 //! below the run directory.
 
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -31,6 +32,14 @@ impl Paths {
         self.data_dir == Path::new(DATA_DIR)
     }
 
+    /// Makes the data directory, for root alone: keys, Secrets and what pods write are in it.
+    pub fn prepare_data_dir(&self) -> anyhow::Result<()> {
+        let only_root = std::fs::Permissions::from_mode(0o700);
+        std::fs::create_dir_all(&self.data_dir)
+            .and_then(|()| std::fs::set_permissions(&self.data_dir, only_root))
+            .with_context(|| format!("cannot prepare the directory {}", self.data_dir.display()))
+    }
+
     /// Makes the run directory, without what an earlier boot left there: its sockets, process identifiers and tasks
     /// mean something else now. To be called with the lock held, before anything else uses the directory.
     pub fn prepare_run_dir(&self) -> anyhow::Result<()> {
@@ -57,6 +66,11 @@ impl Paths {
 
     pub fn store(&self) -> PathBuf {
         self.below("store")
+    }
+
+    /// What Secrets are encrypted with in the database: not in its folder.
+    pub fn sealing_key(&self) -> PathBuf {
+        self.below("secrets.key")
     }
 
     /// Held while an agent runs on this data; its content is the agent's process identifier.

@@ -96,6 +96,7 @@ impl Plan {
     pub fn store(&self) -> skiff_store::Config {
         skiff_store::Config {
             volatile_prefixes: skiff_apiserver::volatile_prefixes(),
+            sealed_prefixes: skiff_apiserver::sealed_prefixes(),
             size_bytes_max: u64::from(self.settings.store.size_mebibytes_max) << 20,
             snapshots_max: usize::try_from(self.settings.store.snapshots_max).unwrap_or(3),
             ..skiff_store::Config::new(self.paths.store())
