@@ -1,46 +1,77 @@
-//! What is added to or refused of a new object beyond its own validity: the namespace must live, pods get their
-//! service account, its token, tolerations and priority. The upstream plug-ins are named in place.
+//! What is filled in or looked at beyond an object itself when it is written: other objects, and who writes. The upstream
+//! plug-ins are named in place.
 
 use serde_json::{Value, json};
-use skiff_object::kinds::{self, Kind, Scope};
-use skiff_object::meta;
+use skiff_object::kinds::{self, Kind};
+use skiff_object::validate::FieldError;
+use skiff_object::{default, meta, qos};
 use skiff_store::Store;
 
 use crate::status::ApiError;
-use crate::{Api, random};
+use crate::strategy::{Check, Mutation};
+use crate::write::Write;
+use crate::{Api, escalation, own_ports, random};
 
 const TOKEN_MOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 /// Upstream's life of a pod's token: an hour and a little.
 const TOKEN_SECONDS: u32 = 3607;
 const TOLERATION_SECONDS: u32 = 300;
-const IMMORTAL_NAMESPACES: &[&str] = &["default", "kube-system", "kube-public"];
 
 impl<S: Store> Api<S> {
-    pub(crate) async fn admit_create(
+    pub(crate) async fn fill_in(
         &self,
-        kind: &'static Kind,
+        mutation: Mutation,
+        kind: &Kind,
         namespace: Option<&str>,
         object: &mut Value,
     ) -> Result<(), ApiError> {
-        if let (Scope::Namespaced, Some(namespace)) = (&kind.scope, namespace) {
-            self.namespace_lifecycle(kind, namespace, object).await?;
+        match mutation {
+            Mutation::ServiceAccount => self.service_account(kind, namespace.unwrap_or("default"), object).await,
+            Mutation::DefaultTolerations => {
+                default_tolerations(object);
+                Ok(())
+            }
+            Mutation::Priority => self.priority(kind, object).await,
+            Mutation::QosClass => {
+                object["status"]["qosClass"] = json!(qos::class(&object["spec"]));
+                Ok(())
+            }
+            Mutation::JobSelector => {
+                default::generate_job_selector(object);
+                Ok(())
+            }
         }
-        if kind.group.is_empty() && kind.kind == "Pod" {
-            let namespace = namespace.unwrap_or("default");
-            self.service_account(kind, namespace, object).await?;
-            default_tolerations(object);
-            self.priority(kind, object).await?;
+    }
+
+    /// The error is a refusal of the whole write; what is wrong with a field is among the answers.
+    pub(crate) async fn check(
+        &self,
+        check: Check,
+        write: &Write<'_>,
+        new: &Value,
+        old: Option<&Value>,
+    ) -> Result<Vec<FieldError>, ApiError> {
+        match check {
+            Check::RoleEscalation => escalation::check_role(self, write, new, old).map(|()| Vec::new()),
+            Check::BindingEscalation => escalation::check_binding(self, write, new, old).await.map(|()| Vec::new()),
+            Check::HostPorts => Ok(own_ports::check_host_ports(self.config(), new, old)),
+            Check::ServiceAddresses => Ok(own_ports::check_service(self.config(), new, old)),
         }
-        Ok(())
     }
 
     /// NamespaceLifecycle: nothing is made in a namespace that is not there or is going away.
-    async fn namespace_lifecycle(&self, kind: &'static Kind, namespace: &str, object: &Value) -> Result<(), ApiError> {
+    pub(crate) async fn namespace_lives(
+        &self,
+        kind: &Kind,
+        namespace: Option<&str>,
+        name: &str,
+    ) -> Result<(), ApiError> {
+        let Some(namespace) = namespace.filter(|_| kind.namespaced()) else { return Ok(()) };
         let namespaces = kinds::by_kind("v1", "Namespace").expect("a built-in kind");
         let found = self.require(namespaces, None, namespace).await?;
         if meta::deletion_timestamp(&found).is_some() {
             let why = format!("unable to create new content in namespace {namespace} because it is being terminated");
-            return Err(ApiError::forbidden_object(kind, meta::name(object), &why));
+            return Err(ApiError::forbidden_object(kind, name, &why));
         }
         Ok(())
     }
@@ -146,25 +177,4 @@ fn default_tolerations(pod: &mut Value) {
             push(&mut pod["spec"], "tolerations", toleration);
         }
     }
-}
-
-/// A pod's account and priority were decided when it was made: an update that leaves them out keeps them.
-pub fn update(kind: &Kind, new: &mut Value, old: &Value) -> Result<(), ApiError> {
-    if kind.group.is_empty() && kind.kind == "Pod" {
-        for field in ["serviceAccountName", "serviceAccount", "priority", "preemptionPolicy", "nodeName"] {
-            let missing = new["spec"].get(field).is_none_or(|v| v == "");
-            if let (true, Some(value)) = (missing, old["spec"].get(field)) {
-                new["spec"][field] = value.clone();
-            }
-        }
-    }
-    Ok(())
-}
-
-/// NamespaceLifecycle again: what the cluster cannot be without is not deleted.
-pub fn delete(kind: &Kind, name: &str) -> Result<(), ApiError> {
-    if kind.kind == "Namespace" && IMMORTAL_NAMESPACES.contains(&name) {
-        return Err(ApiError::forbidden_object(kind, name, "this namespace may not be deleted"));
-    }
-    Ok(())
 }

@@ -4,11 +4,13 @@
 use std::net::IpAddr;
 
 use serde_json::{Value, json};
-use skiff_object::kinds;
+use skiff_object::kinds::{self, Kind};
 use skiff_store::Store;
 
 use crate::Api;
 use crate::status::ApiError;
+use crate::strategy::Part;
+use crate::write::{Author, Operation, Write};
 
 mod roles;
 
@@ -17,6 +19,7 @@ const NAMESPACES: &[&str] = &["default", "kube-system", "kube-public", "kube-nod
 impl<S: Store> Api<S> {
     /// Makes what is missing. `address` and `port` are where this API is served.
     pub(crate) async fn bootstrap(&self, address: IpAddr, port: u16) -> Result<(), ApiError> {
+        self.repair_reservations().await?;
         for name in NAMESPACES {
             self.ensure("v1", "Namespace", None, json!({"metadata": {"name": name}})).await?;
         }
@@ -78,7 +81,16 @@ impl<S: Store> Api<S> {
         if self.read(kind, namespace, &name).await?.is_some() {
             return Ok(());
         }
-        self.insert(kind, namespace, object).await.map(drop)
+        self.make(kind, namespace, object).await
+    }
+
+    async fn make(&self, kind: &Kind, namespace: Option<&str>, object: Value) -> Result<(), ApiError> {
+        let operation = Operation::Create(object);
+        match self.write(Write { author: &Author::own(), kind, namespace, operation }).await {
+            // Another API server on the same store was faster.
+            Err(error) if error.reason == "AlreadyExists" => Ok(()),
+            result => result.map(drop),
+        }
     }
 
     /// Like `ensure` in the default namespace, and brings one field up to date: the box's address may have changed.
@@ -86,17 +98,19 @@ impl<S: Store> Api<S> {
         let namespace = Some("default");
         let current_kind = kinds::by_kind(api_version, kind).expect("a built-in kind");
         let name = skiff_object::meta::name(&object).to_owned();
-        match self.read(current_kind, namespace, &name).await? {
-            None => self.insert(current_kind, namespace, object).await.map(drop),
-            Some(mut current) => {
-                for field in [field, "ports"] {
-                    if let Some(value) = object.get(field) {
-                        current[field] = value.clone();
-                    }
-                }
-                skiff_object::default::apply(current_kind, &mut current);
-                self.replace(current_kind, namespace, &name, current).await.map(drop)
-            }
+        if self.read(current_kind, namespace, &name).await?.is_none() {
+            return self.make(current_kind, namespace, object).await;
         }
+        let change = |old: &Value| {
+            let mut current = old.clone();
+            for field in [field, "ports"] {
+                if let Some(value) = object.get(field) {
+                    current[field] = value.clone();
+                }
+            }
+            Ok(current)
+        };
+        let operation = Operation::Update { name: &name, part: Part::Main, change: &change };
+        self.write(Write { author: &Author::own(), kind: current_kind, namespace, operation }).await.map(drop)
     }
 }

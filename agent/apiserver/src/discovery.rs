@@ -1,10 +1,12 @@
 //! What this server serves: group and resource lists, aggregated discovery, the version.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::header::{ACCEPT, HeaderValue};
 use http::{HeaderMap, Response, StatusCode, header};
 use serde_json::{Value, json};
-use skiff_object::kinds::{self, KINDS, Kind, Scope};
+use skiff_object::kinds::{Catalogue, Kind, Scope};
 
 use crate::body::{self, Body};
 
@@ -15,25 +17,27 @@ const VERBS: &[&str] = &["create", "delete", "deletecollection", "get", "list", 
 const UPDATE_VERBS: &[&str] = &["get", "patch", "update"];
 
 /// The answer to a discovery path, `None` for any other.
-pub fn answer(path: &str, headers: &HeaderMap, server_address: &str) -> Option<Response<Body>> {
+pub fn answer(catalogue: &Catalogue, path: &str, headers: &HeaderMap, server_address: &str) -> Option<Response<Body>> {
     let aggregated = wants_aggregated(headers);
     let segments: Vec<&str> = path.trim_matches('/').split('/').collect();
     let document = match segments.as_slice() {
         ["version"] => version(),
-        ["api"] if aggregated => return Some(aggregated_response(&[""])),
-        ["apis"] if aggregated => return Some(aggregated_response(&groups())),
+        ["api"] if aggregated => return Some(aggregated_response(catalogue, &[""])),
+        ["apis"] if aggregated => return Some(aggregated_response(catalogue, &groups(catalogue))),
         ["api"] => json!({"kind": "APIVersions", "versions": ["v1"],
             "serverAddressByClientCIDRs": [{"clientCIDR": "0.0.0.0/0", "serverAddress": server_address}]}),
         ["apis"] => json!({"kind": "APIGroupList", "apiVersion": "v1",
-            "groups": groups().into_iter().map(group).collect::<Vec<_>>()}),
-        ["api", "v1"] => resource_list("", "v1"),
-        ["apis", name] if groups().contains(name) => {
-            let mut group = group(name);
+            "groups": groups(catalogue).into_iter().map(|name| group(catalogue, name)).collect::<Vec<_>>()}),
+        ["api", "v1"] => resource_list(catalogue, "", "v1"),
+        ["apis", name] if groups(catalogue).contains(name) => {
+            let mut group = group(catalogue, name);
             group["kind"] = json!("APIGroup");
             group["apiVersion"] = json!("v1");
             group
         }
-        ["apis", name, version] if versions(name).contains(version) => resource_list(name, version),
+        ["apis", name, version] if versions(catalogue, name).contains(version) => {
+            resource_list(catalogue, name, version)
+        }
         _ => return None,
     };
     Some(body::json(StatusCode::OK, &document))
@@ -92,32 +96,34 @@ fn wants_aggregated(headers: &HeaderMap) -> bool {
     })
 }
 
-fn groups() -> Vec<&'static str> {
-    kinds::group_versions().iter().map(|g| g.name).filter(|name| !name.is_empty()).collect()
+fn groups(catalogue: &Catalogue) -> Vec<&str> {
+    catalogue.groups().iter().map(|g| &*g.name).filter(|name| !name.is_empty()).collect()
 }
 
-fn versions(group: &str) -> Vec<&'static str> {
-    let found = kinds::group_versions().iter().find(|g| g.name == group);
-    found.map(|g| g.versions.to_vec()).unwrap_or_default()
+fn versions<'a>(catalogue: &'a Catalogue, group: &str) -> Vec<&'a str> {
+    let found = catalogue.groups().iter().find(|g| g.name == group);
+    found.map(|g| g.versions.iter().map(|version| &**version).collect()).unwrap_or_default()
 }
 
-fn group(name: &str) -> Value {
-    let versions: Vec<Value> =
-        versions(name).into_iter().map(|v| json!({"groupVersion": format!("{name}/{v}"), "version": v})).collect();
+fn group(catalogue: &Catalogue, name: &str) -> Value {
+    let versions: Vec<Value> = versions(catalogue, name)
+        .into_iter()
+        .map(|v| json!({"groupVersion": format!("{name}/{v}"), "version": v}))
+        .collect();
     json!({"name": name, "preferredVersion": versions.first(), "versions": versions})
 }
 
-fn kinds_of<'a>(group: &'a str, version: &'a str) -> impl Iterator<Item = &'static Kind> + 'a {
-    KINDS.iter().filter(move |k| k.group == group && k.version == version)
+fn kinds_of<'a>(catalogue: &'a Catalogue, group: &'a str, version: &'a str) -> impl Iterator<Item = &'a Arc<Kind>> {
+    catalogue.kinds().filter(move |k| k.group == group && k.version == version)
 }
 
 fn verbs(kind: &Kind) -> &'static [&'static str] {
-    if kind.virtual_ { &["create"] } else { VERBS }
+    if kind.is_kept() { VERBS } else { &["create"] }
 }
 
-fn resource_list(group: &str, version: &str) -> Value {
+fn resource_list(catalogue: &Catalogue, group: &str, version: &str) -> Value {
     let mut resources = Vec::new();
-    for kind in kinds_of(group, version) {
+    for kind in kinds_of(catalogue, group, version) {
         let namespaced = matches!(kind.scope, Scope::Namespaced);
         let mut resource = json!({
             "name": kind.plural, "singularName": kind.singular, "namespaced": namespaced, "kind": kind.kind,
@@ -144,32 +150,34 @@ fn resource_list(group: &str, version: &str) -> Value {
     json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": resources})
 }
 
-struct Subresource {
-    name: &'static str,
-    kind: &'static str,
+struct Subresource<'a> {
+    name: &'a str,
+    kind: &'a str,
     /// Where the kind is of another group.
     response: Option<(&'static str, &'static str)>,
     verbs: &'static [&'static str],
 }
 
-fn subresources(kind: &Kind) -> Vec<Subresource> {
+fn subresources(kind: &Kind) -> Vec<Subresource<'_>> {
     let mut all = Vec::new();
-    let plain = |name, kind, verbs| Subresource { name, kind, response: None, verbs };
+    fn plain<'a>(name: &'a str, kind: &'a str, verbs: &'static [&'static str]) -> Subresource<'a> {
+        Subresource { name, kind, response: None, verbs }
+    }
     if kind.status {
-        all.push(plain("status", kind.kind, UPDATE_VERBS));
+        all.push(plain("status", &kind.kind, UPDATE_VERBS));
     }
     if kind.scale {
         let response = Some(("autoscaling", "v1"));
         all.push(Subresource { name: "scale", kind: "Scale", response, verbs: UPDATE_VERBS });
     }
-    for &name in kind.subresources {
+    for name in kind.subresources.iter().map(|name| &**name) {
         all.push(match name {
             "log" => plain(name, "Pod", &["get"]),
             "exec" => plain(name, "PodExecOptions", &["create", "get"]),
             "attach" => plain(name, "PodAttachOptions", &["create", "get"]),
             "portforward" => plain(name, "PodPortForwardOptions", &["create", "get"]),
             "proxy" => {
-                let options = match kind.kind {
+                let options = match &*kind.kind {
                     "Pod" => "PodProxyOptions",
                     "Node" => "NodeProxyOptions",
                     _ => "ServiceProxyOptions",
@@ -183,14 +191,14 @@ fn subresources(kind: &Kind) -> Vec<Subresource> {
                 Subresource { name, kind: "TokenRequest", response, verbs: &["create"] }
             }
             "finalize" => plain(name, "Namespace", &["update"]),
-            _ => plain(name, kind.kind, UPDATE_VERBS),
+            _ => plain(name, &kind.kind, UPDATE_VERBS),
         });
     }
     all
 }
 
-fn aggregated_response(groups: &[&str]) -> Response<Body> {
-    let items: Vec<Value> = groups.iter().map(|group| aggregated_group(group)).collect();
+fn aggregated_response(catalogue: &Catalogue, groups: &[&str]) -> Response<Body> {
+    let items: Vec<Value> = groups.iter().map(|group| aggregated_group(catalogue, group)).collect();
     let document = json!({"kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "metadata": {},
         "items": items});
     let mut response = body::json(StatusCode::OK, &document);
@@ -199,11 +207,12 @@ fn aggregated_response(groups: &[&str]) -> Response<Body> {
     response
 }
 
-fn aggregated_group(group: &str) -> Value {
-    let versions: Vec<Value> = versions(group)
+fn aggregated_group(catalogue: &Catalogue, group: &str) -> Value {
+    let versions: Vec<Value> = versions(catalogue, group)
         .into_iter()
         .map(|version| {
-            let resources: Vec<Value> = kinds_of(group, version).map(aggregated_resource).collect();
+            let resources: Vec<Value> =
+                kinds_of(catalogue, group, version).map(|kind| aggregated_resource(kind)).collect();
             json!({"version": version, "freshness": "Current", "resources": resources})
         })
         .collect();
@@ -211,21 +220,21 @@ fn aggregated_group(group: &str) -> Value {
     json!({"metadata": metadata, "versions": versions})
 }
 
-fn aggregated_resource(kind: &'static Kind) -> Value {
+fn aggregated_resource(kind: &Kind) -> Value {
     let response = |group: &str, version: &str, kind: &str| json!({"group": group, "version": version, "kind": kind});
     let subresources: Vec<Value> = subresources(kind)
         .into_iter()
         .map(|sub| {
-            let (group, version) = sub.response.unwrap_or((kind.group, kind.version));
+            let (group, version) = sub.response.unwrap_or((&kind.group, &kind.version));
             json!({"subresource": sub.name, "responseKind": response(group, version, sub.kind), "verbs": sub.verbs})
         })
         .collect();
     let mut resource = json!({
-        "resource": kind.plural, "responseKind": response(kind.group, kind.version, kind.kind),
+        "resource": kind.plural, "responseKind": response(&kind.group, &kind.version, &kind.kind),
         "scope": match kind.scope { Scope::Namespaced => "Namespaced", Scope::Cluster => "Cluster" },
         "singularResource": kind.singular, "verbs": verbs(kind),
     });
-    for (field, list) in [("shortNames", kind.short_names), ("categories", kind.categories)] {
+    for (field, list) in [("shortNames", &kind.short_names), ("categories", &kind.categories)] {
         if !list.is_empty() {
             resource[field] = json!(list);
         }

@@ -1,6 +1,7 @@
 //! Requests that another process answers: logs, exec, attach and port-forward by the pod's node, proxies by the pod.
 
 use std::convert::Infallible;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -29,7 +30,7 @@ pub trait NodeService: Send + Sync + 'static {
 pub(crate) async fn to_node<S: Store>(api: &Api<S>, call: Call) -> Result<Response<Body>, ApiError> {
     let (target, query) = (call.target, call.query);
     let (namespace, name) = (target.namespace().unwrap_or_default(), target.name()?);
-    let pod = api.require(target.kind, Some(namespace), name).await?;
+    let pod = api.require(&target.kind, Some(namespace), name).await?;
     let node = meta::text_at(&pod, &["spec", "nodeName"]).to_owned();
     let subresource = target.subresource.as_deref().unwrap_or_default();
     if node.is_empty() {
@@ -95,14 +96,14 @@ pub(crate) async fn proxy<S: Store>(api: &Api<S>, call: Call) -> Result<Response
     let uri: Uri = path_and_query.parse().map_err(|_| ApiError::bad_request("the proxied path is not valid"))?;
     let mut request = call.request;
     *request.uri_mut() = uri;
-    if target.kind.kind == "Node" {
-        let service = api.node(scheme_name).ok_or_else(|| ApiError::not_found(target.kind, scheme_name))?;
-        let Ok(response) = service.call(request).await;
-        return Ok(response);
-    }
-    let (address, port) = match target.kind.kind {
+    let (address, port) = match &*target.kind.kind {
+        "Node" => {
+            let service = api.node(scheme_name).ok_or_else(|| ApiError::not_found(&target.kind, scheme_name))?;
+            let Ok(response) = service.call(request).await;
+            return Ok(response);
+        }
         "Pod" => {
-            let pod = api.require(target.kind, namespace, scheme_name).await?;
+            let pod = api.require(&target.kind, namespace, scheme_name).await?;
             let ip = meta::text_at(&pod, &["status", "podIP"]).to_owned();
             let first = pod.pointer("/spec/containers/0/ports/0/containerPort");
             (ip, port.and_then(|p| p.parse().ok()).or(first.and_then(Value::as_u64)).unwrap_or(80))
@@ -112,7 +113,18 @@ pub(crate) async fn proxy<S: Store>(api: &Api<S>, call: Call) -> Result<Response
     if address.is_empty() {
         return Err(ApiError::service_unavailable(format!("no endpoints available for \"{scheme_name}\"")));
     }
-    forward(request, &format!("{address}:{port}")).await
+    forward(request, reachable(api, &address, port)?).await
+}
+
+/// Whoever may write endpoints or a pod's status must not reach through this server what only the machine reaches.
+fn reachable<S: Store>(api: &Api<S>, address: &str, port: u64) -> Result<SocketAddr, ApiError> {
+    let bad = |why: &str| ApiError::bad_request(format!("address {address}:{port} not allowed: {why}"));
+    let ip: IpAddr = address.parse().map_err(|_| bad("it is no IP address"))?;
+    let port = u16::try_from(port).ok().filter(|port| *port != 0).ok_or_else(|| bad("the port is not valid"))?;
+    match api.config().why_own(ip) {
+        Some(why) => Err(bad(&format!("it {why}"))),
+        None => Ok(SocketAddr::new(ip, port)),
+    }
 }
 
 /// `NAME`, `NAME:PORT` or `SCHEME:NAME:PORT`.
@@ -152,7 +164,7 @@ async fn service_endpoint<S: Store>(
     Err(ApiError::service_unavailable(format!("no endpoints available for service \"{name}\"")))
 }
 
-async fn forward(mut request: Request<Body>, authority: &str) -> Result<Response<Body>, ApiError> {
+async fn forward(mut request: Request<Body>, authority: SocketAddr) -> Result<Response<Body>, ApiError> {
     let failed = |what: &dyn std::fmt::Display| {
         ApiError::service_unavailable(format!("error trying to reach service: {authority}: {what}"))
     };
@@ -163,7 +175,7 @@ async fn forward(mut request: Request<Body>, authority: &str) -> Result<Response
     tokio::spawn(connection);
     // The caller's credentials are for this server alone.
     request.headers_mut().remove(header::AUTHORIZATION);
-    let host = authority.parse().map_err(|_| failed(&"not a valid address"))?;
+    let host = authority.to_string().parse().map_err(|_| failed(&"not a valid address"))?;
     request.headers_mut().insert(header::HOST, host);
     let response = sender.send_request(request).await.map_err(|e| failed(&e))?;
     Ok(response.map(|body| body.map_err(Into::into).boxed()))

@@ -1,23 +1,26 @@
 //! From an authenticated request to its answer: routing, authorization, and the verbs on objects.
 
+use std::sync::PoisonError;
+
 use http::{Method, Request, Response, StatusCode, header};
 use serde_json::{Value, json};
 use skiff_object::decode::{self, Decoded, FieldValidation};
-use skiff_object::kinds::{self, Kind};
+use skiff_object::kinds::{self, Kind, Nature};
 use skiff_object::meta;
 use skiff_object::patch::{self, PatchKind};
 use skiff_object::protobuf;
 use skiff_store::Store;
 
 use crate::body::{self, Body};
+use crate::prepare::{DeleteOptions, Propagation};
 use crate::present::Form;
 use crate::rbac::Attributes;
-use crate::registry::{DeleteOptions, Deleted, Effect, Propagation};
 use crate::request::{self, Query, Target, Verb};
-use crate::status::{self, ApiError};
-use crate::strategy::Part;
+use crate::status::ApiError;
+use crate::strategy::{Part, Strategy};
 use crate::users::User;
-use crate::{Api, admission, discovery, reviews, subresources};
+use crate::write::{Author, Effect, Operation, Write};
+use crate::{Api, answer, discovery, reviews, subresources};
 
 const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 const OBJECT_TYPES: &str = "application/json, application/vnd.kubernetes.protobuf";
@@ -42,17 +45,19 @@ impl<S: Store> Api<S> {
     async fn route(&self, user: User, request: Request<Body>) -> Result<Response<Body>, ApiError> {
         let query = Query::parse(request.uri().query());
         let path = request.uri().path().to_owned();
-        let Some(target) = request::target(request.method(), &path, &query)? else {
+        let Some(target) = request::target(&self.catalogue(), request.method(), &path, &query)? else {
             return self.path(&user, &path, &request);
         };
         self.authorize(&user, &target)?;
-        let form = Form::negotiate(request.headers(), &query)?;
+        let form = Form::negotiate(request.headers(), &query, &target.kind)?;
         let call = Call { user, target, query, form, request };
         if call.target.subresource.is_some() {
             return subresources::handle(self, call).await;
         }
-        if call.target.kind.virtual_ {
-            return reviews::handle(self, call).await;
+        match call.target.kind.nature {
+            Nature::Stored | Nature::Volatile => {}
+            Nature::Review => return reviews::handle(self, call).await,
+            Nature::Body => return Err(ApiError::path_not_found()),
         }
         match call.target.verb {
             Verb::Get => self.get(&call).await,
@@ -70,7 +75,7 @@ impl<S: Store> Api<S> {
         let resource = target.resource();
         let attributes = Attributes::Resource {
             verb: target.verb.as_str(),
-            group: target.kind.group,
+            group: &target.kind.group,
             resource: &resource,
             namespace: target.namespace(),
             name: target.name.as_deref(),
@@ -92,7 +97,7 @@ impl<S: Store> Api<S> {
         let name = target.name.as_deref().unwrap_or_default();
         Err(match name {
             "" => ApiError::forbidden(format!("{group_resource} is forbidden: {why}")),
-            name => ApiError::forbidden_object(target.kind, name, &why),
+            name => ApiError::forbidden_object(&target.kind, name, &why),
         })
     }
 
@@ -118,7 +123,7 @@ impl<S: Store> Api<S> {
             }
             _ => {}
         }
-        discovery::answer(path, request.headers(), &self.server_address())
+        discovery::answer(&self.catalogue(), path, request.headers(), &self.server_address())
             .or_else(|| discovery::openapi(path, request.uri().query()))
             .ok_or_else(ApiError::path_not_found)
     }
@@ -132,100 +137,101 @@ impl<S: Store> Api<S> {
 
     async fn get(&self, call: &Call) -> Result<Response<Body>, ApiError> {
         let target = &call.target;
-        let object = self.require(target.kind, target.namespace(), target.name()?).await?;
-        Ok(body::json(StatusCode::OK, &call.form.object(target.kind, object)))
+        let object = self.require(&target.kind, target.namespace(), target.name()?).await?;
+        Ok(answer::object(StatusCode::OK, call.form, &target.kind, object, &[]))
     }
 
     async fn create(&self, call: Call) -> Result<Response<Body>, ApiError> {
+        let author = call.author()?;
         let Call { target, query, form, request, .. } = call;
-        let decoded = read_object(target.kind, request, &query).await?;
-        let mut object = decoded.value;
-        let namespace = namespace_of(&target, &object)?;
-        if !meta::resource_version(&object).is_empty() {
+        let mut decoded = read_object(&target.kind, request, &query).await?;
+        let namespace = namespace_of(&target, &decoded.value)?;
+        if !meta::resource_version(&decoded.value).is_empty() {
             return Err(ApiError::bad_request("resourceVersion should not be set on objects to be created"));
         }
-        if meta::name(&object).is_empty() && meta::generate_name(&object).is_empty() {
-            // Validation names the field.
-            meta::unset(&mut object, "name");
-        }
-        let created = self.create_object(target.kind, namespace.as_deref(), object, effect(&query)?).await?;
-        let response = body::json(StatusCode::CREATED, &form.object(target.kind, created));
-        Ok(with_warnings(response, &decoded.warnings))
+        let operation = Operation::Create(decoded.value);
+        let kind = &*target.kind;
+        let written = self.write(Write { author: &author, kind, namespace: namespace.as_deref(), operation }).await?;
+        decoded.warnings.extend(written.warnings);
+        Ok(answer::object(StatusCode::CREATED, form, kind, written.object, &decoded.warnings))
     }
 
     pub(crate) async fn update(&self, call: Call, part: Part) -> Result<Response<Body>, ApiError> {
+        let author = call.author()?;
         let Call { target, query, form, request, .. } = call;
-        let decoded = read_object(target.kind, request, &query).await?;
+        let mut decoded = read_object(&target.kind, request, &query).await?;
         let namespace = namespace_of(&target, &decoded.value)?;
-        let updated = self
-            .update_object(target.kind, namespace.as_deref(), target.name()?, part, effect(&query)?, |_| {
-                Ok(decoded.value.clone())
-            })
-            .await?;
-        Ok(with_warnings(body::json(StatusCode::OK, &form.object(target.kind, updated)), &decoded.warnings))
+        let wanted = decoded.value;
+        let change = |_: &Value| Ok(wanted.clone());
+        let operation = Operation::Update { name: target.name()?, part, change: &change };
+        let kind = &*target.kind;
+        let written = self.write(Write { author: &author, kind, namespace: namespace.as_deref(), operation }).await?;
+        decoded.warnings.extend(written.warnings);
+        Ok(answer::object(StatusCode::OK, form, kind, written.object, &decoded.warnings))
     }
 
     pub(crate) async fn patch(&self, call: Call, part: Part) -> Result<Response<Body>, ApiError> {
+        let author = call.author()?;
         let Call { target, query, form, request, .. } = call;
         let patch = Patch::read(request, &query).await?;
-        let warnings = std::sync::Mutex::new(Vec::new());
-        let updated = self
-            .update_object(target.kind, target.namespace(), target.name()?, part, effect(&query)?, |old| {
-                let decoded = patch.apply(target.kind, old)?;
-                *warnings.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = decoded.warnings;
-                Ok(decoded.value)
-            })
-            .await?;
-        let warnings = warnings.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-        Ok(with_warnings(body::json(StatusCode::OK, &form.object(target.kind, updated)), &warnings))
+        let kind = &*target.kind;
+        let of_patch = std::sync::Mutex::new(Vec::new());
+        let change = |old: &Value| {
+            let decoded = patch.apply(kind, old)?;
+            *of_patch.lock().unwrap_or_else(PoisonError::into_inner) = decoded.warnings;
+            Ok(decoded.value)
+        };
+        let operation = Operation::Update { name: target.name()?, part, change: &change };
+        let written = self.write(Write { author: &author, kind, namespace: target.namespace(), operation }).await?;
+        let mut warnings = of_patch.into_inner().unwrap_or_else(PoisonError::into_inner);
+        warnings.extend(written.warnings);
+        Ok(answer::object(StatusCode::OK, form, kind, written.object, &warnings))
     }
 
     async fn delete(&self, call: Call) -> Result<Response<Body>, ApiError> {
+        let mut author = call.author()?;
         let Call { target, query, form, request, .. } = call;
-        let options = read_delete_options(request, &query).await?;
-        let name = target.name()?;
-        admission::delete(target.kind, name)?;
-        Ok(match self.delete_object(target.kind, target.namespace(), name, &options).await? {
-            Deleted::Gone(object) if target.kind.kind == "Pod" => {
-                body::json(StatusCode::OK, &form.object(target.kind, object))
-            }
-            Deleted::Gone(object) => {
-                body::json(StatusCode::OK, &status::deleted(target.kind, name, meta::uid(&object)))
-            }
-            Deleted::Pending(object) => body::json(StatusCode::OK, &form.object(target.kind, object)),
-        })
+        let (options, effect) = read_delete_options(request, &query).await?;
+        author.effect = effect;
+        let (kind, name) = (&*target.kind, target.name()?);
+        let operation = Operation::Delete { name, options: &options };
+        let written = self.write(Write { author: &author, kind, namespace: target.namespace(), operation }).await?;
+        Ok(answer::deleted(form, kind, name, written))
     }
 
     async fn delete_collection(&self, call: Call) -> Result<Response<Body>, ApiError> {
+        let mut author = call.author()?;
         let Call { target, query, form, request, .. } = call;
-        let options = read_delete_options(request, &query).await?;
+        let (options, effect) = read_delete_options(request, &query).await?;
+        author.effect = effect;
+        let kind = &*target.kind;
         let mut items = Vec::new();
-        for object in self.select(&target, &query).await? {
-            let (namespace, name) = (meta::namespace(&object).map(str::to_owned), meta::name(&object).to_owned());
-            if admission::delete(target.kind, &name).is_err() {
+        for (namespace, name) in self.select(&target, &query).await? {
+            if Strategy::of(kind).undeletable(&name).is_some() {
                 continue;
             }
-            match self.delete_object(target.kind, namespace.as_deref(), &name, &options).await {
-                Ok(Deleted::Gone(object) | Deleted::Pending(object)) => items.push(object),
+            let operation = Operation::Delete { name: &name, options: &options };
+            match self.write(Write { author: &author, kind, namespace: namespace.as_deref(), operation }).await {
+                Ok(written) => items.push(written.object),
                 // Somebody else was faster.
                 Err(error) if error.code == StatusCode::NOT_FOUND => {}
                 Err(error) => return Err(error),
             }
         }
         let metadata = json!({"resourceVersion": self.store().revision().to_string()});
-        Ok(body::json(StatusCode::OK, &form.list(target.kind, metadata, items)))
+        Ok(body::json(StatusCode::OK, &form.list(kind, metadata, items)))
     }
 }
 
-fn with_warnings(mut response: Response<Body>, warnings: &[String]) -> Response<Body> {
-    for warning in warnings {
-        let text: String = warning.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-        let quoted = text.replace('\\', "\\\\").replace('"', "\\\"");
-        if let Ok(value) = header::HeaderValue::from_str(&format!("299 - \"{quoted}\"")) {
-            response.headers_mut().append(header::WARNING, value);
-        }
+impl Call {
+    /// Who writes with this call.
+    pub(crate) fn author(&self) -> Result<Author, ApiError> {
+        let agent = self.request.headers().get(header::USER_AGENT).and_then(|v| v.to_str().ok()).unwrap_or_default();
+        // As upstream: the program's name alone.
+        let program = agent.split('/').next().unwrap_or_default();
+        let manager = self.query.get("fieldManager").unwrap_or(program).to_owned();
+        Ok(Author { user: self.user.clone(), manager, effect: effect(&self.query)? })
     }
-    response
 }
 
 fn namespace_of(target: &Target, object: &Value) -> Result<Option<String>, ApiError> {
@@ -234,7 +240,7 @@ fn namespace_of(target: &Target, object: &Value) -> Result<Option<String>, ApiEr
         (Some(url), Some(asked)) if url != asked => Err(ApiError::bad_request(
             "the namespace of the provided object does not match the namespace sent on the request",
         )),
-        (None, _) if matches!(target.kind.scope, skiff_object::kinds::Scope::Namespaced) => {
+        (None, _) if target.kind.namespaced() => {
             Err(ApiError::bad_request("an empty namespace may not be set during creation"))
         }
         (url, _) => Ok(url.map(str::to_owned)),
@@ -283,11 +289,7 @@ pub(crate) async fn read_json_bytes(kind: &Kind, request: Request<Body>) -> Resu
     }
 }
 
-pub(crate) async fn read_object(
-    kind: &'static Kind,
-    request: Request<Body>,
-    query: &Query,
-) -> Result<Decoded, ApiError> {
+pub(crate) async fn read_object(kind: &Kind, request: Request<Body>, query: &Query) -> Result<Decoded, ApiError> {
     let validation = field_validation(query)?;
     let bytes = read_json_bytes(kind, request).await?;
     if bytes.is_empty() {
@@ -318,32 +320,43 @@ impl Patch {
         Ok(Self { kind, value, validation })
     }
 
-    pub(crate) fn apply(&self, kind: &'static Kind, old: &Value) -> Result<Decoded, ApiError> {
+    pub(crate) fn apply(&self, kind: &Kind, old: &Value) -> Result<Decoded, ApiError> {
         let patched = patch::apply(kind, old, self.kind, &self.value)
             .map_err(|error| ApiError::bad_request(error.to_string()))?;
         decode::decode_value(kind, patched, self.validation).map_err(|e| ApiError::bad_request(e.to_string()))
     }
 
     /// On a document that is no stored kind, such as a Scale.
-    pub(crate) fn apply_loosely(&self, kind: &'static Kind, old: &Value) -> Result<Value, ApiError> {
+    pub(crate) fn apply_loosely(&self, kind: &Kind, old: &Value) -> Result<Value, ApiError> {
         patch::apply(kind, old, self.kind, &self.value).map_err(|error| ApiError::bad_request(error.to_string()))
     }
 }
 
-async fn read_delete_options(request: Request<Body>, query: &Query) -> Result<DeleteOptions, ApiError> {
-    let kind = kinds::embedded("v1", "DeleteOptions");
-    let bytes = read_json_bytes(kind.expect("a kind of requests"), request).await?;
-    let given: Value = if bytes.is_empty() {
+/// The body of a subresource or of an option, by its own type: what is not of it is refused.
+pub(crate) async fn read_body(
+    api_version: &str,
+    kind: &str,
+    request: Request<Body>,
+    query: &Query,
+) -> Result<Value, ApiError> {
+    let kind = kinds::body(api_version, kind).expect("a kind of requests");
+    Ok(read_object(kind, request, query).await?.value)
+}
+
+async fn read_delete_options(request: Request<Body>, query: &Query) -> Result<(DeleteOptions, Effect), ApiError> {
+    let kind = kinds::body("v1", "DeleteOptions").expect("a kind of requests");
+    let bytes = read_json_bytes(kind, request).await?;
+    let given = if bytes.is_empty() {
         json!({})
     } else {
-        serde_json::from_slice(&bytes)
-            .map_err(|error| ApiError::bad_request(format!("the body is not valid DeleteOptions: {error}")))?
+        let decoded = decode::decode(kind, &bytes, FieldValidation::Ignore);
+        decoded.map_err(|error| ApiError::bad_request(error.to_string()))?.value
     };
     delete_options(&given, query)
 }
 
 /// From the body, or where it is silent from the query.
-pub(crate) fn delete_options(given: &Value, query: &Query) -> Result<DeleteOptions, ApiError> {
+pub(crate) fn delete_options(given: &Value, query: &Query) -> Result<(DeleteOptions, Effect), ApiError> {
     let text = |field: &str| given.get(field).and_then(Value::as_str).or_else(|| query.get(field)).map(str::to_owned);
     let grace = match given.get("gracePeriodSeconds").filter(|v| !v.is_null()) {
         Some(value) => Some(
@@ -369,11 +382,12 @@ pub(crate) fn delete_options(given: &Value, query: &Query) -> Result<DeleteOptio
     let precondition =
         |field: &str| given.get("preconditions").and_then(|p| p.get(field)).and_then(Value::as_str).map(str::to_owned);
     let dry_run = given.get("dryRun").and_then(Value::as_array).is_some_and(|d| !d.is_empty());
-    Ok(DeleteOptions {
+    let effect = if dry_run { Effect::DryRun } else { effect(query)? };
+    let options = DeleteOptions {
         grace_period_seconds: grace,
         propagation,
         uid: precondition("uid"),
         resource_version: precondition("resourceVersion"),
-        dry_run: dry_run || effect(query)? == Effect::DryRun,
-    })
+    };
+    Ok((options, effect))
 }

@@ -4,22 +4,26 @@
 //! no controllers and touches nothing of the machine but its own keys.
 
 mod admission;
+mod answer;
 mod body;
 mod bootstrap;
 mod codec;
 mod discovery;
+mod escalation;
 mod forward;
 mod handlers;
 mod lists;
+mod own_ports;
 mod pki;
+mod prepare;
 mod present;
 mod random;
 mod rbac;
 mod registry;
 mod request;
+mod reserve;
 mod reviews;
 mod serve;
-mod services;
 mod status;
 mod strategy;
 mod subresources;
@@ -27,27 +31,30 @@ mod subresources;
 mod tests;
 mod tokens;
 mod users;
+mod write;
 
 use std::collections::HashMap;
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::task::{Context, Poll};
 
+use arc_swap::ArcSwap;
 use futures::future::BoxFuture;
 use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt;
-use skiff_object::kinds::KINDS;
+use skiff_object::kinds::{self, Catalogue, Nature};
 use skiff_store::Store;
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 pub use body::{Body, BoxError};
 pub use discovery::git_version;
 pub use forward::NodeService;
+pub use own_ports::OwnPort;
 pub use pki::{Names, Pki, PkiError, write_private};
-pub use services::ServiceNetwork;
+pub use reserve::ServiceNetwork;
 pub use status::ApiError;
 pub use users::User;
 
@@ -62,16 +69,21 @@ pub struct Config {
     /// Where this API is reached: the endpoint of the `kubernetes` Service.
     pub address: SocketAddr,
     pub service_network: ServiceNetwork,
+    /// The network of the pods: its first address and its length.
+    pub pod_network: (Ipv4Addr, u8),
+    /// What the box itself listens on, and nobody else may take.
+    pub own_ports: Vec<OwnPort>,
 }
 
 /// Prefixes of the keys that need not survive a restart, for the store's configuration.
 pub fn volatile_prefixes() -> Vec<String> {
-    KINDS.iter().filter(|k| k.volatile && !k.prefix.is_empty()).map(|k| format!("{}/", k.prefix)).collect()
+    let volatile = kinds::built_in().kinds().filter(|kind| kind.nature == Nature::Volatile);
+    volatile.map(|kind| kind.key_prefix(None)).collect()
 }
 
 /// Prefixes of the keys whose values are secrets, for the store's configuration.
 pub fn sealed_prefixes() -> Vec<String> {
-    let secrets = skiff_object::kinds::by_kind("v1", "Secret").expect("a built-in kind");
+    let secrets = kinds::by_kind("v1", "Secret").expect("a built-in kind");
     vec![secrets.key_prefix(None)]
 }
 
@@ -91,8 +103,8 @@ struct Inner<S> {
     config: Config,
     tokens: Tokens,
     authorizer: Arc<Authorizer>,
-    /// Held while a Service is written, so that no address is given out twice.
-    service_lock: Mutex<()>,
+    /// The kinds that are served now.
+    catalogue: ArcSwap<Catalogue>,
     nodes: RwLock<HashMap<String, Arc<dyn NodeService>>>,
     slots: Semaphore,
     ready: AtomicBool,
@@ -117,7 +129,7 @@ impl<S: Store + Clone> Api<S> {
         let inner = Inner {
             tokens: Tokens::new(pki.service_account_key())?,
             authorizer: Arc::clone(&authorizer),
-            service_lock: Mutex::new(()),
+            catalogue: ArcSwap::from(Arc::clone(kinds::built_in())),
             nodes: RwLock::default(),
             slots: Semaphore::new(REQUESTS_MAX),
             ready: AtomicBool::new(false),
@@ -167,8 +179,18 @@ impl<S: Store> Api<S> {
         &self.inner.config.service_network
     }
 
-    fn service_lock(&self) -> &Mutex<()> {
-        &self.inner.service_lock
+    fn config(&self) -> &Config {
+        &self.inner.config
+    }
+
+    /// The kinds that are served now.
+    pub fn catalogue(&self) -> Arc<Catalogue> {
+        self.inner.catalogue.load_full()
+    }
+
+    /// Serves other kinds from the next request on.
+    pub fn serve_kinds(&self, catalogue: Catalogue) {
+        self.inner.catalogue.store(Arc::new(catalogue));
     }
 
     fn shutdown(&self) -> &CancellationToken {

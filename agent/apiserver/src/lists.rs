@@ -1,6 +1,7 @@
 //! Lists and watches: selection, paging, resource versions and bookmarks, as
 //! <https://kubernetes.io/docs/reference/using-api/api-concepts/> describes them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine;
@@ -10,14 +11,13 @@ use http::{Response, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use skiff_object::fields::FieldSelector;
-use skiff_object::kinds::Kind;
+use skiff_object::kinds::{Catalogue, Kind};
 use skiff_object::labels::Selector;
 use skiff_object::{convert, meta};
 use skiff_store::{Change, Entry, ListOptions, Page, Revision, Store, Watch};
 
 use crate::body::{self, Body};
 use crate::present::Form;
-use crate::registry::storage_kind;
 use crate::request::{Query, Target};
 use crate::status::{ApiError, watch_error};
 use crate::{Api, codec, random};
@@ -31,7 +31,9 @@ const CHUNK_BYTES: usize = 64 * 1024;
 
 /// Which objects of a kind are wanted.
 pub struct Selection {
-    kind: &'static Kind,
+    kind: Arc<Kind>,
+    /// The kind in whose form the objects are stored.
+    storage: Arc<Kind>,
     namespace_prefix: String,
     name: Option<String>,
     labels: Selector,
@@ -39,13 +41,14 @@ pub struct Selection {
 }
 
 impl Selection {
-    pub fn of(target: &Target, query: &Query) -> Result<Self, ApiError> {
+    pub fn of(catalogue: &Catalogue, target: &Target, query: &Query) -> Result<Self, ApiError> {
         let bad = |error: &dyn std::fmt::Display| ApiError::bad_request(error.to_string());
         let labels = Selector::parse(query.get("labelSelector").unwrap_or_default()).map_err(|e| bad(&e))?;
         let fields = FieldSelector::parse(query.get("fieldSelector").unwrap_or_default()).map_err(|e| bad(&e))?;
-        fields.check(target.kind).map_err(|e| bad(&e))?;
+        fields.check(&target.kind).map_err(|e| bad(&e))?;
         Ok(Self {
-            kind: target.kind,
+            kind: Arc::clone(&target.kind),
+            storage: Arc::new(catalogue.stored(&target.kind).clone()),
             namespace_prefix: target.kind.key_prefix(target.namespace()),
             name: target.name.clone(),
             labels,
@@ -55,17 +58,15 @@ impl Selection {
 
     /// Every object is wanted as it is stored: nothing needs to be parsed.
     fn is_verbatim(&self) -> bool {
-        let converted = !std::ptr::eq(storage_kind(self.kind), self.kind);
-        !converted && self.name.is_none() && self.labels.is_empty() && self.fields.is_empty()
+        self.storage == self.kind && self.name.is_none() && self.labels.is_empty() && self.fields.is_empty()
     }
 
     fn object(&self, entry: &Entry, revision: Revision) -> Option<Value> {
         let stored = codec::decode_at(entry, revision);
-        let storage = storage_kind(self.kind);
-        let object =
-            if std::ptr::eq(storage, self.kind) { stored } else { convert::convert(storage, self.kind, stored) };
+        let (storage, kind) = (&*self.storage, &*self.kind);
+        let object = if storage == kind { stored } else { convert::convert(storage, kind, stored) };
         let named = self.name.as_deref().is_none_or(|name| meta::name(&object) == name);
-        let selected = named && self.labels.matches(&meta::labels(&object)) && self.fields.matches(self.kind, &object);
+        let selected = named && self.labels.matches(&meta::labels(&object)) && self.fields.matches(&self.kind, &object);
         selected.then_some(object)
     }
 }
@@ -78,7 +79,7 @@ struct Continue {
 
 impl<S: Store> Api<S> {
     pub(crate) async fn list(&self, target: &Target, query: &Query, form: Form) -> Result<Response<Body>, ApiError> {
-        let selection = Selection::of(target, query)?;
+        let selection = Selection::of(&self.catalogue(), target, query)?;
         let options = list_options(query, self.store().revision())?;
         let limit = options.limit;
         let page = self.page(&selection, options).await?;
@@ -92,10 +93,10 @@ impl<S: Store> Api<S> {
             }
         }
         if form == Form::Object && selection.is_verbatim() {
-            return Ok(body::json_bytes(StatusCode::OK, verbatim(target.kind, &metadata, &page)));
+            return Ok(body::json_bytes(StatusCode::OK, verbatim(&target.kind, &metadata, &page)));
         }
         let items = page.entries.iter().filter_map(|e| selection.object(e, e.modified)).collect();
-        Ok(body::json(StatusCode::OK, &form.list(target.kind, metadata, items)))
+        Ok(body::json(StatusCode::OK, &form.list(&target.kind, metadata, items)))
     }
 
     pub(crate) async fn page(&self, selection: &Selection, options: ListOptions) -> Result<Page, ApiError> {
@@ -105,19 +106,24 @@ impl<S: Store> Api<S> {
                 "The provided continue parameter is too old to display a consistent list result. You must start a \
                  new list without the continue parameter.",
             ),
-            error => ApiError::from_store(error, selection.kind, ""),
+            error => ApiError::from_store(error, &selection.kind, ""),
         })
     }
 
-    /// The objects that a collection request selects.
-    pub(crate) async fn select(&self, target: &Target, query: &Query) -> Result<Vec<Value>, ApiError> {
-        let selection = Selection::of(target, query)?;
+    /// Namespace and name of the objects that a collection request selects: not the objects, which may be many.
+    pub(crate) async fn select(
+        &self,
+        target: &Target,
+        query: &Query,
+    ) -> Result<Vec<(Option<String>, String)>, ApiError> {
+        let selection = Selection::of(&self.catalogue(), target, query)?;
         let page = self.page(&selection, ListOptions::default()).await?;
-        Ok(page.entries.iter().filter_map(|e| selection.object(e, e.modified)).collect())
+        let selected = page.entries.iter().filter_map(|e| selection.object(e, e.modified));
+        Ok(selected.map(|o| (meta::namespace(&o).map(str::to_owned), meta::name(&o).to_owned())).collect())
     }
 
     pub(crate) async fn watch(&self, target: &Target, query: &Query, form: Form) -> Result<Response<Body>, ApiError> {
-        let selection = Selection::of(target, query)?;
+        let selection = Selection::of(&self.catalogue(), target, query)?;
         let asked = revision(query)?;
         let send_initial = query.is_true("sendInitialEvents");
         if send_initial && (query.get("resourceVersionMatch") != Some("NotOlderThan")) {
@@ -135,13 +141,13 @@ impl<S: Store> Api<S> {
                     initial_events(&selection, form, &page, &mut first);
                 }
                 if send_initial {
-                    first.extend_from_slice(&bookmark(target.kind, form, page.revision, Mark::InitialEnd));
+                    first.extend_from_slice(&bookmark(&target.kind, form, page.revision, Mark::InitialEnd));
                 }
                 page.revision
             }
         };
         let watch = self.store().watch(&selection.namespace_prefix, from).await;
-        let watch = watch.map_err(|e| ApiError::from_store(e, target.kind, ""))?;
+        let watch = watch.map_err(|e| ApiError::from_store(e, &target.kind, ""))?;
         let timeout = match query.number("timeoutSeconds")? {
             Some(seconds) if seconds > 0 => Duration::from_secs(seconds.min(86_400)),
             Some(_) | None => {
@@ -264,7 +270,7 @@ impl<W: Watch> Running<W> {
                             return None;
                         }
                         if self.bookmarks {
-                            let bytes = bookmark(self.selection.kind, self.form, self.watch.seen(), Mark::Progress);
+                            let bytes = bookmark(&self.selection.kind, self.form, self.watch.seen(), Mark::Progress);
                             return Some((Bytes::from(bytes), self));
                         }
                     }
@@ -293,7 +299,7 @@ impl<W: Watch> Running<W> {
             }
             Err(error) => {
                 self.state = State::Ended;
-                Some(watch_error(&ApiError::from_store(error, self.selection.kind, "")))
+                Some(watch_error(&ApiError::from_store(error, &self.selection.kind, "")))
             }
         }
     }
@@ -304,7 +310,7 @@ fn initial_events(selection: &Selection, form: Form, page: &Page, out: &mut Vec<
         if form == Form::Object && selection.is_verbatim() {
             line_verbatim(out, "ADDED", entry, entry.modified);
         } else if let Some(object) = selection.object(entry, entry.modified) {
-            line(out, "ADDED", &form.object(selection.kind, object));
+            line(out, "ADDED", &form.object(&selection.kind, object));
         }
     }
 }
@@ -331,7 +337,7 @@ fn event(selection: &Selection, form: Form, change: &Change, out: &mut Vec<u8>) 
         }
     };
     if let Some((kind, object)) = selected {
-        line(out, kind, &form.object(selection.kind, object));
+        line(out, kind, &form.object(&selection.kind, object));
     }
 }
 

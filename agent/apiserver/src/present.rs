@@ -27,17 +27,17 @@ pub enum Include {
 
 impl Form {
     /// The first of the accepted types that is served.
-    pub fn negotiate(headers: &HeaderMap, query: &Query) -> Result<Self, ApiError> {
+    pub fn negotiate(headers: &HeaderMap, query: &Query, kind: &Kind) -> Result<Self, ApiError> {
         let accept = headers.get_all(ACCEPT).iter().filter_map(|v| v.to_str().ok());
         let ranges: Vec<&str> = accept.flat_map(|v| v.split(',')).map(str::trim).filter(|r| !r.is_empty()).collect();
         if ranges.is_empty() {
             return Ok(Form::Object);
         }
-        let form = ranges.iter().find_map(|range| Self::of(range, query));
+        let form = ranges.iter().find_map(|range| Self::of(range, query, kind));
         form.ok_or_else(ApiError::not_acceptable)
     }
 
-    fn of(range: &str, query: &Query) -> Option<Self> {
+    fn of(range: &str, query: &Query, kind: &Kind) -> Option<Self> {
         let mut parts = range.split(';').map(str::trim);
         let media = parts.next()?;
         if !matches!(media, "application/json" | "application/*" | "*/*") {
@@ -47,6 +47,8 @@ impl Form {
         let parameter = |name| parameters.iter().find(|(key, _)| *key == name).map(|(_, value)| *value);
         match (parameter("as"), parameter("g"), parameter("v")) {
             (None, ..) => Some(Form::Object),
+            // What is answered and not kept has no columns and no metadata of its own.
+            (Some(_), ..) if !kind.is_kept() => None,
             (Some("Table"), Some("meta.k8s.io"), Some("v1")) => Some(Form::Table(match query.get("includeObject") {
                 Some("None") => Include::Nothing,
                 Some("Object") => Include::Object,

@@ -2,7 +2,9 @@
 //!
 //! The rules are kept compiled in memory and made anew after any change of a role or a binding.
 
+use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use serde::Deserialize;
 use skiff_object::kinds;
@@ -12,6 +14,8 @@ use tokio_util::sync::CancellationToken;
 use crate::users::User;
 
 const GROUP: &str = "rbac.authorization.k8s.io";
+const RETRY_MIN: Duration = Duration::from_millis(50);
+const RETRY_MAX: Duration = Duration::from_secs(5);
 
 /// What somebody wants to do.
 #[derive(Clone, Debug)]
@@ -89,7 +93,15 @@ struct Grant {
 
 #[derive(Default)]
 pub struct Authorizer {
-    grants: RwLock<Arc<Vec<Grant>>>,
+    compiled: RwLock<Arc<Compiled>>,
+}
+
+/// Roles and bindings as they were read last.
+#[derive(Default)]
+struct Compiled {
+    grants: Vec<Grant>,
+    /// The rules of each ClusterRole, with those it aggregates.
+    cluster_roles: HashMap<String, Arc<[Rule]>>,
 }
 
 impl Authorizer {
@@ -97,20 +109,21 @@ impl Authorizer {
         user.is_master() || self.rules_for(user).any(|(namespace, rule)| grants(namespace, rule, wanted))
     }
 
-    /// What a user may do in a namespace: for `kubectl auth can-i --list`.
-    pub fn rules_in(&self, user: &User, namespace: &str) -> Vec<Rule> {
+    /// What a user may do in a namespace, or in none: for `kubectl auth can-i --list`.
+    pub fn rules_in(&self, user: &User, namespace: Option<&str>) -> Vec<Rule> {
         let all = || vec!["*".to_owned()];
         if user.is_master() {
             let resources = Rule { verbs: all(), api_groups: all(), resources: all(), ..Rule::default() };
             return vec![resources, Rule { verbs: all(), non_resource_urls: all(), ..Rule::default() }];
         }
-        let here = |granted: &Option<String>| granted.as_deref().is_none_or(|n| n == namespace);
+        let here = |granted: &Option<String>| granted.is_none() || granted.as_deref() == namespace;
         self.rules_for(user).filter(|(granted, _)| here(granted)).map(|(_, rule)| rule).collect()
     }
 
     fn rules_for<'a>(&self, user: &'a User) -> impl Iterator<Item = (Option<String>, Rule)> + use<'a> {
-        let all = Arc::clone(&self.grants.read().unwrap_or_else(PoisonError::into_inner));
-        let mine: Vec<_> = all
+        let mine: Vec<_> = self
+            .compiled()
+            .grants
             .iter()
             .filter(|grant| grant.subjects.iter().any(|s| s.is(user)))
             .map(|grant| (grant.namespace.clone(), Arc::clone(&grant.rules)))
@@ -126,46 +139,60 @@ impl Authorizer {
         let roles = load(store, "roles").await?;
         let cluster_bindings = load(store, "clusterrolebindings").await?;
         let bindings = load(store, "rolebindings").await?;
-        let compiled: Vec<_> = cluster_bindings
-            .into_iter()
-            .chain(bindings)
-            .filter_map(|binding| grant(binding, &cluster_roles, &roles))
-            .collect();
-        *self.grants.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(compiled);
+        let rules = |role: &Object| (role.metadata.name.clone(), cluster_role_rules(role, &cluster_roles).into());
+        let cluster_roles: HashMap<String, Arc<[Rule]>> = cluster_roles.iter().map(rules).collect();
+        let all = cluster_bindings.into_iter().chain(bindings);
+        let grants = all.filter_map(|binding| grant(binding, &cluster_roles, &roles)).collect();
+        let compiled = Compiled { grants, cluster_roles };
+        *self.compiled.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(compiled);
         Ok(())
     }
 
-    /// Reloads after each change, until `shutdown`.
+    fn compiled(&self) -> Arc<Compiled> {
+        Arc::clone(&self.compiled.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// All rules of a ClusterRole, aggregated ones among them.
+    pub fn cluster_role_rules(&self, name: &str) -> Option<Vec<Rule>> {
+        self.compiled().cluster_roles.get(name).map(|rules| rules.to_vec())
+    }
+
+    /// Reloads after each change, until `shutdown`. Whatever fails is tried again: what is enforced must not stay behind
+    /// what is written.
     pub async fn follow<S: Store>(self: Arc<Self>, store: S, shutdown: CancellationToken) {
-        let mut wake = Vec::new();
-        for plural in ["clusterroles", "roles", "clusterrolebindings", "rolebindings"] {
-            match store.watch(&prefix(plural), store.revision()).await {
-                Ok(watch) => wake.push(watch),
-                Err(error) => tracing::error!(%error, "roles cannot be watched"),
-            }
-        }
-        while !wake.is_empty() {
-            let changed = futures::future::select_all(wake.iter_mut().map(|w| Box::pin(w.next())));
-            let lost = tokio::select! {
-                (result, index, _) = changed => result.is_err().then_some(index),
-                () = shutdown.cancelled() => return,
-            };
-            if lost.is_some() {
-                // Fell behind what the store keeps: watch anew; the reload below sees everything.
-                return Box::pin(self.reload_and_follow(store, shutdown)).await;
-            }
-            if let Err(error) = self.reload(&store).await {
-                tracing::warn!(%error, "roles could not be read");
+        let mut delay = RETRY_MIN;
+        while !shutdown.is_cancelled() {
+            match self.follow_once(&store, &shutdown).await {
+                Ok(()) => delay = RETRY_MIN,
+                // Fell behind what the store keeps: watch anew, and the reload before sees everything.
+                Err(skiff_store::Error::Expired { .. }) => {}
+                Err(error) => {
+                    tracing::error!(%error, "roles could not be read: what is enforced may be old; trying again");
+                    delay = (delay * 2).min(RETRY_MAX);
+                    tokio::select! {
+                        () = tokio::time::sleep(delay) => {}
+                        () = shutdown.cancelled() => return,
+                    }
+                }
             }
         }
     }
 
-    async fn reload_and_follow<S: Store>(self: Arc<Self>, store: S, shutdown: CancellationToken) {
-        if let Err(error) = self.reload(&store).await {
-            tracing::warn!(%error, "roles could not be read");
-            return;
+    /// Watches before it reads, so that no change falls between the two.
+    async fn follow_once<S: Store>(&self, store: &S, shutdown: &CancellationToken) -> Result<(), skiff_store::Error> {
+        let from = store.revision();
+        let mut watches = Vec::new();
+        for plural in ["clusterroles", "roles", "clusterrolebindings", "rolebindings"] {
+            watches.push(store.watch(&prefix(plural), from).await?);
         }
-        self.follow(store, shutdown).await;
+        loop {
+            self.reload(store).await?;
+            let changed = futures::future::select_all(watches.iter_mut().map(|w| Box::pin(w.next())));
+            tokio::select! {
+                (result, ..) = changed => drop(result?),
+                () = shutdown.cancelled() => return Ok(()),
+            }
+        }
     }
 }
 
@@ -178,18 +205,15 @@ async fn load<S: Store>(store: &S, plural: &str) -> Result<Vec<Object>, skiff_st
     Ok(page.entries.iter().filter_map(|e| serde_json::from_slice(&e.value).ok()).collect())
 }
 
-fn grant(binding: Object, cluster_roles: &[Object], roles: &[Object]) -> Option<Grant> {
+fn grant(binding: Object, cluster_roles: &HashMap<String, Arc<[Rule]>>, roles: &[Object]) -> Option<Grant> {
     let namespace = Some(binding.metadata.namespace).filter(|n| !n.is_empty());
     let rules = match binding.role_ref.kind.as_str() {
-        "ClusterRole" => {
-            let role = cluster_roles.iter().find(|r| r.metadata.name == binding.role_ref.name)?;
-            cluster_role_rules(role, cluster_roles)
-        }
+        "ClusterRole" => Arc::clone(cluster_roles.get(&binding.role_ref.name)?),
         "Role" => {
             let here = |r: &&Object| {
                 r.metadata.name == binding.role_ref.name && Some(&r.metadata.namespace) == namespace.as_ref()
             };
-            roles.iter().find(here)?.rules.clone()
+            roles.iter().find(here)?.rules.clone().into()
         }
         _ => return None,
     };
@@ -197,7 +221,7 @@ fn grant(binding: Object, cluster_roles: &[Object], roles: &[Object]) -> Option<
     for subject in subjects.iter_mut().filter(|s| s.kind == "ServiceAccount" && s.namespace.is_empty()) {
         subject.namespace = namespace.clone().unwrap_or_default();
     }
-    Some(Grant { namespace, subjects, rules: rules.into() })
+    Some(Grant { namespace, subjects, rules })
 }
 
 /// An aggregated role's rules are those of the roles it selects.
@@ -244,12 +268,12 @@ fn grants(granted_in: Option<String>, rule: Rule, wanted: &Attributes<'_>) -> bo
 }
 
 /// `*`, the resource itself, or `*/scale` for a subresource of any.
-fn covers_resource(granted: &str, wanted: &str) -> bool {
+pub fn covers_resource(granted: &str, wanted: &str) -> bool {
     let any_parent =
         granted.strip_prefix("*/").is_some_and(|sub| wanted.split_once('/').is_some_and(|(_, s)| s == sub));
     granted == "*" || granted == wanted || any_parent
 }
 
-fn covers_path(granted: &str, wanted: &str) -> bool {
+pub fn covers_path(granted: &str, wanted: &str) -> bool {
     granted == "*" || granted == wanted || granted.strip_suffix('*').is_some_and(|prefix| wanted.starts_with(prefix))
 }

@@ -1,7 +1,9 @@
 //! What a request asks for, from its method, path and query. Pure.
 
+use std::sync::Arc;
+
 use http::Method;
-use skiff_object::kinds::{self, Kind, Scope};
+use skiff_object::kinds::{Catalogue, Kind, Scope};
 
 use crate::status::ApiError;
 
@@ -36,7 +38,7 @@ impl Verb {
 /// A request about objects of one kind.
 #[derive(Clone, Debug)]
 pub struct Target {
-    pub kind: &'static Kind,
+    pub kind: Arc<Kind>,
     pub namespace: Option<String>,
     pub name: Option<String>,
     pub subresource: Option<String>,
@@ -58,7 +60,7 @@ impl Target {
     pub fn resource(&self) -> String {
         match &self.subresource {
             Some(subresource) => format!("{}/{subresource}", self.kind.plural),
-            None => self.kind.plural.to_owned(),
+            None => self.kind.plural.to_string(),
         }
     }
 }
@@ -115,7 +117,7 @@ fn decode(text: &str) -> String {
 }
 
 /// `None` where the path is not one of a resource.
-pub fn target(method: &Method, path: &str, query: &Query) -> Result<Option<Target>, ApiError> {
+pub fn target(catalogue: &Catalogue, method: &Method, path: &str, query: &Query) -> Result<Option<Target>, ApiError> {
     let mut segments = path.split('/').skip(1);
     let (group, version) = match segments.next() {
         Some("api") => ("", segments.next()),
@@ -141,7 +143,7 @@ pub fn target(method: &Method, path: &str, query: &Query) -> Result<Option<Targe
             rest.remove(0);
             rest.remove(0)
         });
-    let kind = kinds::by_resource(group, version, &rest[0]).ok_or_else(ApiError::path_not_found)?;
+    let kind = catalogue.by_resource(group, version, &rest[0]).ok_or_else(ApiError::path_not_found)?;
     let fits = match kind.scope {
         Scope::Cluster => namespace.is_none(),
         Scope::Namespaced => true,
@@ -151,10 +153,25 @@ pub fn target(method: &Method, path: &str, query: &Query) -> Result<Option<Targe
     }
     let mut parts = rest.into_iter().skip(1);
     let (name, subresource) = (parts.next(), parts.next());
+    for segment in namespace.iter().chain(&name).chain(&subresource) {
+        check_segment(segment)?;
+    }
     let rest = parts.collect::<Vec<_>>().join("/");
     let watched = watched || query.is_true("watch");
     let verb = verb(method, name.is_some(), subresource.is_some(), watched)?;
-    Ok(Some(Target { kind, namespace, name, subresource, rest, verb }))
+    Ok(Some(Target { kind: Arc::clone(kind), namespace, name, subresource, rest, verb }))
+}
+
+/// Names become keys of the store and, on the node, folders: one that is decoded to several would be somebody else's.
+fn check_segment(segment: &str) -> Result<(), ApiError> {
+    let why = match segment {
+        "" => "it must not be empty",
+        "." | ".." => "it must not be \".\" or \"..\"",
+        _ if segment.contains(['/', '%']) => "it must not contain '/' or '%'",
+        _ if segment.contains(char::is_control) => "it must not contain control characters",
+        _ => return Ok(()),
+    };
+    Err(ApiError::bad_request(format!("invalid name {segment:?} in the path: {why}")))
 }
 
 fn path_decode(segment: &str) -> String {

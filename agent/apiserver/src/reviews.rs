@@ -17,15 +17,17 @@ pub(crate) async fn handle<S: Store>(api: &Api<S>, call: Call) -> Result<Respons
         return Err(ApiError::method_not_allowed(call.target.verb.as_str()));
     }
     let Call { user, target, query, request, .. } = call;
-    let mut review = read_object(target.kind, request, &query).await?.value;
+    let mut review = read_object(&target.kind, request, &query).await?.value;
     review["apiVersion"] = json!(target.kind.api_version());
     review["kind"] = json!(target.kind.kind);
     meta::set(&mut review, "creationTimestamp", Value::Null);
-    review["status"] = match target.kind.kind {
+    review["status"] = match &*target.kind.kind {
         "SelfSubjectReview" => json!({"userInfo": user_info(&user)}),
         "SelfSubjectAccessReview" => access(api, &user, &review["spec"]),
-        "SelfSubjectRulesReview" => rules(api, &user, meta::text_at(&review, &["spec", "namespace"])),
-        "SubjectAccessReview" | "LocalSubjectAccessReview" => {
+        "SelfSubjectRulesReview" => rules(api, &user, Some(meta::text_at(&review, &["spec", "namespace"]))),
+        "SubjectAccessReview" => access(api, &reviewed_user(&review["spec"])?, &review["spec"]),
+        "LocalSubjectAccessReview" => {
+            stays_in(target.namespace(), &review["spec"])?;
             access(api, &reviewed_user(&review["spec"])?, &review["spec"])
         }
         "TokenReview" => token(api, &review["spec"]).await,
@@ -43,6 +45,22 @@ fn user_info(user: &User) -> Value {
         info["extra"] = json!(user.extra);
     }
     info
+}
+
+/// Whoever may ask in one namespace is told of no other.
+fn stays_in(namespace: Option<&str>, spec: &Value) -> Result<(), ApiError> {
+    let asked = meta::text_at(spec, &["resourceAttributes", "namespace"]);
+    if spec.get("nonResourceAttributes").is_some() {
+        return Err(ApiError::bad_request(
+            "spec.nonResourceAttributes: Invalid value: disallowed on this kind of request",
+        ));
+    }
+    match namespace {
+        Some(namespace) if namespace == asked => Ok(()),
+        Some(_) | None => Err(ApiError::bad_request(format!(
+            "spec.resourceAttributes.namespace: Invalid value: {asked:?}: must match metadata.namespace"
+        ))),
+    }
 }
 
 fn reviewed_user(spec: &Value) -> Result<User, ApiError> {
@@ -81,7 +99,7 @@ fn access<S: Store>(api: &Api<S>, user: &User, spec: &Value) -> Value {
     json!({"allowed": allowed})
 }
 
-fn rules<S: Store>(api: &Api<S>, user: &User, namespace: &str) -> Value {
+fn rules<S: Store>(api: &Api<S>, user: &User, namespace: Option<&str>) -> Value {
     let (mut resource_rules, mut path_rules) = (Vec::new(), Vec::new());
     for rule in api.authorizer().rules_in(user, namespace) {
         if !rule.resources.is_empty() {

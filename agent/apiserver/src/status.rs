@@ -87,7 +87,7 @@ impl ApiError {
             many => format!("[{}]", many.join(", ")),
         };
         let kind_name =
-            if kind.group.is_empty() { kind.kind.to_owned() } else { format!("{}.{}", kind.kind, kind.group) };
+            if kind.group.is_empty() { kind.kind.to_string() } else { format!("{}.{}", kind.kind, kind.group) };
         let message = format!("{kind_name} \"{name}\" is invalid: {joined}");
         let mut error = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", message).about(kind, name);
         error.details.insert("kind".to_owned(), json!(kind.kind));
@@ -205,6 +205,11 @@ pub fn deleted(kind: &Kind, name: &str, uid: &str) -> Value {
         details["group"] = json!(kind.group);
     }
     json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details})
+}
+
+/// The `Status` of something that is done and has no object.
+pub fn success(code: StatusCode) -> Value {
+    json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": code.as_u16()})
 }
 
 /// The line that ends a watch with an error.

@@ -1,14 +1,11 @@
-//! What a kind's writers may set: the pure preparation of an object before it is created or replaced, as upstream's
-//! registry strategies do it.
+//! What is particular about a kind when it is written: one row a kind, as upstream's registry strategies have it. What no
+//! row says holds for every kind. The only place that asks which kind an object is of.
 
-use jiff::Timestamp;
 use serde_json::{Value, json};
-use skiff_object::kinds::{Kind, Scope};
-use skiff_object::{default, meta};
+use skiff_object::kinds::Kind;
+use skiff_object::meta;
 
-use crate::random;
-
-/// Which part of an object an update may change.
+/// Which part of an object a write may change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
     /// Everything but the status.
@@ -16,123 +13,191 @@ pub enum Part {
     Status,
     /// `spec.finalizers` of a namespace.
     Finalize,
-    /// Whatever a subresource of the server itself decides: bindings, scale, ephemeral containers.
-    Whole,
+    /// `spec.ephemeralContainers` of a pod.
+    EphemeralContainers,
+    /// The node of a pod, decided by the binding's own handler.
+    Binding,
 }
 
-/// Kinds whose specification carries no generation upstream.
-const WITHOUT_GENERATION: &[&str] =
-    &["Service", "Node", "Namespace", "PersistentVolume", "PersistentVolumeClaim", "ResourceQuota"];
-
-fn has_generation(kind: &Kind) -> bool {
-    (kind.status && !WITHOUT_GENERATION.contains(&kind.kind)) || kind.kind == "NetworkPolicy"
+/// What is filled in when an object is made, in this order. The upstream plug-ins have the same names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mutation {
+    ServiceAccount,
+    DefaultTolerations,
+    Priority,
+    QosClass,
+    JobSelector,
 }
 
-/// RFC 3339 in whole seconds, as metav1.Time is written.
-pub fn now() -> String {
-    Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+/// What is looked at beyond the object itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Check {
+    /// Nobody grants what they do not hold.
+    RoleEscalation,
+    BindingEscalation,
+    /// The box's own ports and addresses stay its own.
+    HostPorts,
+    ServiceAddresses,
 }
 
-pub fn prepare_create(kind: &Kind, namespace: Option<&str>, object: &mut Value) {
-    object["apiVersion"] = json!(kind.api_version());
-    object["kind"] = json!(kind.kind);
-    random::generate_name(object);
-    for field in ["selfLink", "managedFields", "resourceVersion", "deletionTimestamp", "deletionGracePeriodSeconds"] {
-        meta::unset(object, field);
-    }
-    meta::set(object, "uid", random::uuid());
-    meta::set(object, "creationTimestamp", now());
-    match (&kind.scope, namespace) {
-        (Scope::Namespaced, Some(namespace)) => meta::set(object, "namespace", namespace),
-        (Scope::Namespaced, None) | (Scope::Cluster, _) => meta::unset(object, "namespace"),
-    }
-    if has_generation(kind) {
-        meta::set(object, "generation", 1);
-    } else {
-        meta::unset(object, "generation");
-    }
-    if kind.status && kind.kind != "Node" {
-        object["status"] = initial_status(kind);
-    }
-    default::apply(kind, object);
-    if kind.kind == "Job" {
-        default::generate_job_selector(object);
-    }
+/// What has to be nobody else's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reserves {
+    Nothing,
+    /// Cluster addresses and node ports.
+    ServiceAddresses,
 }
 
-fn initial_status(kind: &Kind) -> Value {
-    match kind.kind {
-        "Pod" | "PersistentVolumeClaim" | "PersistentVolume" => json!({"phase": "Pending"}),
-        "Namespace" => json!({"phase": "Active"}),
-        "Service" | "Ingress" => json!({"loadBalancer": {}}),
-        "ReplicaSet" | "ReplicationController" => json!({"replicas": 0}),
-        "StatefulSet" => json!({"replicas": 0, "availableReplicas": 0}),
-        _ => json!({}),
-    }
+/// How an object goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deletion {
+    Plain,
+    /// What runs gets time to end.
+    Graceful,
+    /// Its own finalizers hold it until it is empty; some are never deleted.
+    Namespace,
 }
 
-/// The object to store when `new` is written over `old`.
-pub fn prepare_update(kind: &Kind, part: Part, mut new: Value, old: &Value) -> Value {
-    let mut result = match part {
-        Part::Main | Part::Whole => {
-            for field in [
-                "namespace",
-                "uid",
-                "creationTimestamp",
-                "deletionTimestamp",
-                "deletionGracePeriodSeconds",
-                "generation",
-            ] {
-                copy(&mut new, old, field);
-            }
-            meta::unset(&mut new, "managedFields");
-            meta::unset(&mut new, "selfLink");
-            if kind.status && part == Part::Main {
-                match old.get("status") {
-                    Some(status) => new["status"] = status.clone(),
-                    None => drop(meta::map_mut(&mut new).remove("status")),
-                }
-            }
-            default::apply(kind, &mut new);
-            new
+pub struct Strategy {
+    group: &'static str,
+    kind: &'static str,
+    generation: Generation,
+    initial_status: fn() -> Value,
+    pub on_create: &'static [Mutation],
+    /// Fields of the spec that stay as they are where an update leaves them out.
+    pub kept: &'static [&'static str],
+    pub checks: &'static [Check],
+    pub reserves: Reserves,
+    pub deletion: Deletion,
+}
+
+/// Whether `metadata.generation` counts the changes of the spec.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Generation {
+    WithStatus,
+    Always,
+    Never,
+}
+
+const PLAIN: Strategy = Strategy {
+    group: "",
+    kind: "",
+    generation: Generation::WithStatus,
+    initial_status: || json!({}),
+    on_create: &[],
+    kept: &[],
+    checks: &[],
+    reserves: Reserves::Nothing,
+    deletion: Deletion::Plain,
+};
+
+const RBAC: Strategy = Strategy { group: "rbac.authorization.k8s.io", ..PLAIN };
+const APPS: Strategy = Strategy { group: "apps", ..PLAIN };
+
+static ROWS: &[Strategy] = &[
+    Strategy {
+        kind: "Pod",
+        initial_status: || json!({"phase": "Pending"}),
+        on_create: &[Mutation::ServiceAccount, Mutation::DefaultTolerations, Mutation::Priority, Mutation::QosClass],
+        kept: &["serviceAccountName", "serviceAccount", "priority", "preemptionPolicy", "nodeName"],
+        checks: &[Check::HostPorts],
+        deletion: Deletion::Graceful,
+        ..PLAIN
+    },
+    Strategy {
+        kind: "Namespace",
+        generation: Generation::Never,
+        initial_status: || json!({"phase": "Active"}),
+        deletion: Deletion::Namespace,
+        ..PLAIN
+    },
+    Strategy {
+        kind: "Service",
+        generation: Generation::Never,
+        initial_status: || json!({"loadBalancer": {}}),
+        checks: &[Check::ServiceAddresses],
+        reserves: Reserves::ServiceAddresses,
+        ..PLAIN
+    },
+    Strategy { kind: "Node", generation: Generation::Never, initial_status: || Value::Null, ..PLAIN },
+    Strategy {
+        kind: "PersistentVolume",
+        generation: Generation::Never,
+        initial_status: || json!({"phase": "Pending"}),
+        ..PLAIN
+    },
+    Strategy {
+        kind: "PersistentVolumeClaim",
+        generation: Generation::Never,
+        initial_status: || json!({"phase": "Pending"}),
+        ..PLAIN
+    },
+    Strategy { kind: "ResourceQuota", generation: Generation::Never, ..PLAIN },
+    Strategy { kind: "ReplicationController", initial_status: || json!({"replicas": 0}), ..PLAIN },
+    Strategy { kind: "ReplicaSet", initial_status: || json!({"replicas": 0}), ..APPS },
+    Strategy { kind: "StatefulSet", initial_status: || json!({"replicas": 0, "availableReplicas": 0}), ..APPS },
+    Strategy { group: "batch", kind: "Job", on_create: &[Mutation::JobSelector], ..PLAIN },
+    Strategy { group: "networking.k8s.io", kind: "Ingress", initial_status: || json!({"loadBalancer": {}}), ..PLAIN },
+    Strategy { group: "networking.k8s.io", kind: "NetworkPolicy", generation: Generation::Always, ..PLAIN },
+    Strategy { kind: "Role", checks: &[Check::RoleEscalation], ..RBAC },
+    Strategy { kind: "ClusterRole", checks: &[Check::RoleEscalation], ..RBAC },
+    Strategy { kind: "RoleBinding", checks: &[Check::BindingEscalation], ..RBAC },
+    Strategy { kind: "ClusterRoleBinding", checks: &[Check::BindingEscalation], ..RBAC },
+];
+
+const IMMORTAL_NAMESPACES: &[&str] = &["default", "kube-system", "kube-public", "kube-node-lease"];
+
+impl Strategy {
+    pub fn of(kind: &Kind) -> &'static Strategy {
+        ROWS.iter().find(|row| kind.is(row.group, row.kind)).unwrap_or(&PLAIN)
+    }
+
+    pub fn has_generation(&self, kind: &Kind) -> bool {
+        match self.generation {
+            Generation::WithStatus => kind.status,
+            Generation::Always => true,
+            Generation::Never => false,
         }
-        Part::Status => {
-            let mut result = old.clone();
-            match new.get_mut("status") {
-                Some(status) => result["status"] = status.take(),
-                None => drop(meta::map_mut(&mut result).remove("status")),
-            }
-            result
-        }
-        Part::Finalize => {
-            let mut result = old.clone();
-            result["spec"]["finalizers"] = new["spec"]["finalizers"].take();
-            result
-        }
-    };
-    result["apiVersion"] = json!(kind.api_version());
-    result["kind"] = json!(kind.kind);
-    if has_generation(kind) && result.get("spec") != old.get("spec") {
-        meta::set(&mut result, "generation", meta::generation(old) + 1);
     }
-    result
-}
 
-fn copy(new: &mut Value, old: &Value, field: &str) {
-    match meta::field(old, field) {
-        Some(value) => meta::set(new, field, value.clone()),
-        None => meta::unset(new, field),
+    /// `None`: the kind has no status, or its writers bring it.
+    pub fn initial_status(&self, kind: &Kind) -> Option<Value> {
+        kind.status.then(self.initial_status).filter(|status| !status.is_null())
+    }
+
+    /// Why an object of this name may not be deleted.
+    pub fn undeletable(&self, name: &str) -> Option<&'static str> {
+        match self.deletion {
+            Deletion::Namespace if IMMORTAL_NAMESPACES.contains(&name) => Some("this namespace may not be deleted"),
+            Deletion::Namespace | Deletion::Plain | Deletion::Graceful => None,
+        }
+    }
+
+    /// Whether nothing holds an object back any more that was asked to go.
+    pub fn is_gone(&self, object: &Value) -> bool {
+        meta::deletion_timestamp(object).is_some()
+            && meta::deletion_grace_period_seconds(object).unwrap_or(0) == 0
+            && !self.is_held(object)
+    }
+
+    /// Whether finalizers hold an object.
+    pub fn is_held(&self, object: &Value) -> bool {
+        let by_spec = || !meta::items(meta::at(object, &["spec", "finalizers"])).is_empty();
+        meta::finalizers(object).next().is_some() || self.deletion == Deletion::Namespace && by_spec()
     }
 }
 
-/// Whether nothing holds an object back any more that was asked to go.
-pub fn is_gone(kind: &Kind, object: &Value) -> bool {
-    meta::deletion_timestamp(object).is_some()
-        && meta::finalizers(object).next().is_none()
-        && meta::deletion_grace_period_seconds(object).unwrap_or(0) == 0
-        && !held_by_namespace_finalizers(kind, object)
-}
+#[cfg(test)]
+mod tests {
+    use skiff_object::kinds;
 
-pub fn held_by_namespace_finalizers(kind: &Kind, object: &Value) -> bool {
-    kind.kind == "Namespace" && !meta::items(meta::at(object, &["spec", "finalizers"])).is_empty()
+    use super::*;
+
+    #[test]
+    fn every_row_is_of_a_kind() {
+        for row in ROWS {
+            let found = kinds::built_in().kinds().any(|kind| kind.is(row.group, row.kind));
+            assert!(found, "{} {}", row.group, row.kind);
+        }
+    }
 }

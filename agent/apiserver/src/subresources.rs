@@ -1,27 +1,29 @@
 //! Everything below an object's own path: status, scale, bindings, evictions, tokens, finalizers, and what the node
 //! answers itself.
 
+use std::sync::Arc;
+
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
-use skiff_object::kinds::{self, Kind};
+use skiff_object::kinds;
 use skiff_object::{meta, scale};
 use skiff_store::Store;
 
 use crate::body::{self, Body};
-use crate::handlers::{Call, Patch, delete_options, effect, read_json_bytes};
-use crate::registry::Deleted;
+use crate::handlers::{Call, Patch, delete_options, read_body};
 use crate::request::Verb;
 use crate::status::ApiError;
 use crate::strategy::Part;
 use crate::tokens::{self, Claims, ISSUER, KubernetesClaim, ObjectClaim};
-use crate::{Api, forward, random};
+use crate::write::{Operation, Write};
+use crate::{Api, answer, forward, prepare, random};
 
 pub(crate) async fn handle<S: Store>(api: &Api<S>, call: Call) -> Result<Response<Body>, ApiError> {
-    let kind = call.target.kind;
+    let kind = &call.target.kind;
     let name = call.target.subresource.clone().unwrap_or_default();
     let known = (name == "status" && kind.status)
         || (name == "scale" && kind.scale)
-        || kind.subresources.contains(&name.as_str());
+        || kind.subresources.iter().any(|known| *known == name);
     if !known {
         return Err(ApiError::path_not_found());
     }
@@ -35,22 +37,14 @@ pub(crate) async fn handle<S: Store>(api: &Api<S>, call: Call) -> Result<Respons
         ("finalize", Verb::Update) => api.update(call, Part::Finalize).await,
         ("status", Verb::Update) => api.update(call, Part::Status).await,
         ("status", Verb::Patch) => api.patch(call, Part::Status).await,
-        ("ephemeralcontainers" | "resize", Verb::Update) => api.update(call, Part::Whole).await,
-        ("ephemeralcontainers" | "resize", Verb::Patch) => api.patch(call, Part::Whole).await,
-        (_, Verb::Get) => {
+        ("ephemeralcontainers", Verb::Update) => api.update(call, Part::EphemeralContainers).await,
+        ("ephemeralcontainers", Verb::Patch) => api.patch(call, Part::EphemeralContainers).await,
+        ("status" | "ephemeralcontainers", Verb::Get) => {
             let object = api.require(kind, call.target.namespace(), call.target.name()?).await?;
-            Ok(body::json(StatusCode::OK, &call.form.object(kind, object)))
+            Ok(answer::object(StatusCode::OK, call.form, kind, object, &[]))
         }
         (_, verb) => Err(ApiError::method_not_allowed(verb.as_str())),
     }
-}
-
-/// The body of a request whose kind is no stored one.
-async fn read_value(call: Call, api_version: &str, kind: &str) -> Result<Value, ApiError> {
-    let kind = kinds::embedded(api_version, kind).expect("a kind of requests");
-    let bytes = read_json_bytes(kind, call.request).await?;
-    serde_json::from_slice(&bytes)
-        .map_err(|error| ApiError::bad_request(format!("the body is not valid JSON: {error}")))
 }
 
 /// From the current document to the wanted one.
@@ -58,49 +52,49 @@ type Change = Box<dyn Fn(&Value) -> Result<Value, ApiError> + Send + Sync>;
 
 async fn scale_handler<S: Store>(api: &Api<S>, call: Call) -> Result<Response<Body>, ApiError> {
     let target = call.target.clone();
-    let (kind, namespace, name) = (target.kind, target.namespace(), target.name()?);
+    let (kind, namespace, name) = (&*target.kind, target.namespace(), target.name()?);
     if target.verb == Verb::Get {
         let object = api.require(kind, namespace, name).await?;
         return Ok(body::json(StatusCode::OK, &scale::read(kind, &object)));
     }
-    let effect = effect(&call.query)?;
+    let author = call.author()?;
     let change: Change = if target.verb == Verb::Patch {
-        let patch = Patch::read(call.request, &call.query).await?;
-        Box::new(move |current: &Value| patch.apply_loosely(kind, current))
+        let (patch, kind) = (Patch::read(call.request, &call.query).await?, Arc::clone(&target.kind));
+        Box::new(move |current: &Value| patch.apply_loosely(&kind, current))
     } else {
-        let wanted = read_value(call, "autoscaling/v1", "Scale").await?;
+        let wanted = read_body("autoscaling/v1", "Scale", call.request, &call.query).await?;
         Box::new(move |_: &Value| Ok(wanted.clone()))
     };
-    let updated = api
-        .update_object(kind, namespace, name, Part::Main, effect, |old| {
-            let wanted = change(&scale::read(kind, old))?;
-            let replicas = wanted["spec"]["replicas"].as_i64().unwrap_or(0);
-            if replicas < 0 {
-                return Err(ApiError::bad_request(format!(
-                    "spec.replicas: Invalid value: {replicas}: must be greater than or equal to 0"
-                )));
-            }
-            let mut new = old.clone();
-            scale::write(kind, &mut new, &wanted);
-            let asked = meta::resource_version(&wanted);
-            meta::set(&mut new, "resourceVersion", asked);
-            Ok(new)
-        })
-        .await?;
-    Ok(body::json(StatusCode::OK, &scale::read(kind, &updated)))
+    let change = |old: &Value| {
+        let wanted = change(&scale::read(kind, old))?;
+        let replicas = wanted["spec"]["replicas"].as_i64().unwrap_or(0);
+        if replicas < 0 {
+            return Err(ApiError::bad_request(format!(
+                "spec.replicas: Invalid value: {replicas}: must be greater than or equal to 0"
+            )));
+        }
+        let mut new = old.clone();
+        scale::write(kind, &mut new, &wanted);
+        meta::set(&mut new, "resourceVersion", meta::resource_version(&wanted));
+        Ok(new)
+    };
+    let operation = Operation::Update { name, part: Part::Main, change: &change };
+    let written = api.write(Write { author: &author, kind, namespace, operation }).await?;
+    Ok(body::json(StatusCode::OK, &scale::read(kind, &written.object)))
 }
 
 /// The scheduler's decision. A pod is bound once.
 async fn bind<S: Store>(api: &Api<S>, call: Call) -> Result<Response<Body>, ApiError> {
     let target = call.target.clone();
-    let effect = effect(&call.query)?;
-    let binding = read_value(call, "v1", "Binding").await?;
+    let author = call.author()?;
+    let binding = read_body("v1", "Binding", call.request, &call.query).await?;
     let node = meta::text_at(&binding, &["target", "name"]).to_owned();
-    if node.is_empty() {
-        return Err(ApiError::bad_request("target.name: Required value: the node to bind to"));
+    let problems = skiff_object::validate::names::dns_subdomain(&node);
+    if let Some(problem) = problems.first() {
+        return Err(ApiError::bad_request(format!("target.name: Invalid value: {node:?}: {problem}")));
     }
-    let (kind, name) = (target.kind, target.name()?);
-    api.update_object(kind, target.namespace(), name, Part::Whole, effect, |old| {
+    let (kind, name) = (&*target.kind, target.name()?);
+    let change = |old: &Value| {
         let bound = meta::text_at(old, &["spec", "nodeName"]);
         if !bound.is_empty() {
             let why = format!("pod {name} is already assigned to node \"{bound}\"");
@@ -115,16 +109,13 @@ async fn bind<S: Store>(api: &Api<S>, call: Call) -> Result<Response<Body>, ApiE
         set_condition(
             &mut new,
             json!({"type": "PodScheduled", "status": "True",
-            "lastTransitionTime": crate::strategy::now(), "lastProbeTime": null}),
+            "lastTransitionTime": prepare::now(), "lastProbeTime": null}),
         );
         Ok(new)
-    })
-    .await?;
-    Ok(body::json(
-        StatusCode::CREATED,
-        &json!({"kind": "Status", "apiVersion": "v1", "metadata": {},
-        "status": "Success", "code": 201}),
-    ))
+    };
+    let operation = Operation::Update { name, part: Part::Binding, change: &change };
+    let written = api.write(Write { author: &author, kind, namespace: target.namespace(), operation }).await?;
+    Ok(answer::done(StatusCode::CREATED, &written.warnings))
 }
 
 fn set_condition(object: &mut Value, condition: Value) {
@@ -136,20 +127,17 @@ fn set_condition(object: &mut Value, condition: Value) {
 
 async fn evict<S: Store>(api: &Api<S>, call: Call) -> Result<Response<Body>, ApiError> {
     let target = call.target.clone();
+    let mut author = call.author()?;
     let query = call.query.clone();
-    let eviction = read_value(call, "policy/v1", "Eviction").await?;
-    let (kind, namespace, name) = (target.kind, target.namespace(), target.name()?);
+    let eviction = read_body("policy/v1", "Eviction", call.request, &query).await?;
+    let (kind, namespace, name) = (&*target.kind, target.namespace(), target.name()?);
     let pod = api.require(kind, namespace, name).await?;
     check_budgets(api, namespace, &pod).await?;
-    let options = delete_options(eviction.get("deleteOptions").unwrap_or(&json!({})), &query)?;
-    match api.delete_object(kind, namespace, name, &options).await? {
-        Deleted::Gone(_) | Deleted::Pending(_) => {}
-    }
-    Ok(body::json(
-        StatusCode::CREATED,
-        &json!({"kind": "Status", "apiVersion": "v1", "metadata": {},
-        "status": "Success", "code": 201}),
-    ))
+    let (options, effect) = delete_options(eviction.get("deleteOptions").unwrap_or(&json!({})), &query)?;
+    author.effect = effect;
+    let operation = Operation::Delete { name, options: &options };
+    let written = api.write(Write { author: &author, kind, namespace, operation }).await?;
+    Ok(answer::done(StatusCode::CREATED, &written.warnings))
 }
 
 /// A disruption budget that selects the pod must have one left to give.
@@ -173,8 +161,12 @@ async fn check_budgets<S: Store>(api: &Api<S>, namespace: Option<&str>, pod: &Va
 /// TokenRequest: a token for a service account, bound to a pod or a secret where one is named.
 async fn token<S: Store>(api: &Api<S>, call: Call) -> Result<Response<Body>, ApiError> {
     let target = call.target.clone();
-    let mut request = read_value(call, "authentication.k8s.io/v1", "TokenRequest").await?;
-    let (kind, name) = (target.kind, target.name()?);
+    let mut request = read_body("authentication.k8s.io/v1", "TokenRequest", call.request, &call.query).await?;
+    // The form of it was checked, not that there is one.
+    if !request["spec"].is_object() {
+        request["spec"] = json!({});
+    }
+    let (kind, name) = (&*target.kind, target.name()?);
     let namespace = target.namespace().unwrap_or_default();
     let account = api.require(kind, Some(namespace), name).await?;
     let asked = request["spec"]["expirationSeconds"].as_u64().unwrap_or(3600);
@@ -225,7 +217,7 @@ async fn bind_token<S: Store>(
     claim: &mut KubernetesClaim,
 ) -> Result<(), ApiError> {
     let (kind_name, name) = (meta::text_at(reference, &["kind"]), meta::text_at(reference, &["name"]));
-    let kind: &'static Kind = match kind_name {
+    let kind = match kind_name {
         "" => return Ok(()),
         "Pod" | "Secret" => kinds::by_kind("v1", kind_name).expect("a built-in kind"),
         other => {

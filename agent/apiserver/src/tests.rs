@@ -9,10 +9,15 @@ use serde_json::{Value, json};
 use skiff_store::Embedded;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Api, Config, Names, Pki, ServiceNetwork, User, body};
+use crate::{Api, Config, Names, OwnPort, Pki, ServiceNetwork, User, body};
+
+mod doors;
+mod writes;
 
 struct Server {
     api: Api<Embedded>,
+    /// Another server on the same store.
+    second: Api<Embedded>,
     user: User,
     _dir: tempfile::TempDir,
 }
@@ -32,9 +37,22 @@ impl Server {
         config.history_max = 100;
         let store = Embedded::open(config).expect("store");
         let network = ServiceNetwork { base: [10, 43, 0, 0].into(), prefix_len: 24, node_ports: 30_000..=30_010 };
-        let config = Config { address: SocketAddr::from(([192, 168, 0, 1], 6443)), service_network: network };
-        let api = Api::start(config, store, &pki, CancellationToken::new()).await.expect("api");
-        Self { api, user: User::system("test"), _dir: dir }
+        let config = Config {
+            address: SocketAddr::from(([192, 168, 0, 1], 6443)),
+            service_network: network,
+            pod_network: ([10, 42, 0, 0].into(), 24),
+            own_ports: vec![OwnPort { port: 6443, of: "the API's" }],
+        };
+        let start = |store| Api::start(config.clone(), store, &pki, CancellationToken::new());
+        let api = start(store.clone()).await.expect("api");
+        let second = start(store).await.expect("another on the same store");
+        Self { api, second, user: User::system("test"), _dir: dir }
+    }
+
+    /// The same server as somebody else sees it.
+    fn as_user(&self, name: &str) -> As<'_> {
+        let user = User { name: name.to_owned(), groups: vec!["system:authenticated".to_owned()], ..User::anonymous() };
+        As { server: self, user }
     }
 
     async fn call(
@@ -46,10 +64,7 @@ impl Server {
     ) -> (StatusCode, Value) {
         let request = Request::builder().method(method).uri(path).header("content-type", content_type);
         let request = request.body(body::full(body.into())).expect("a request");
-        let response = self.api.handle(self.user.clone(), request).await;
-        let status = response.status();
-        let bytes = response.into_body().collect().await.expect("a body").to_bytes();
-        (status, serde_json::from_slice(&bytes).unwrap_or(Value::Null))
+        read(self.api.handle(self.user.clone(), request).await).await
     }
 
     async fn get(&self, path: &str) -> (StatusCode, Value) {
@@ -83,6 +98,44 @@ impl Server {
             text.push_str(std::str::from_utf8(&bytes).expect("text"));
         }
         text.lines().take(count).map(|line| serde_json::from_str(line).expect("JSON")).collect()
+    }
+}
+
+async fn read(response: http::Response<body::Body>) -> (StatusCode, Value) {
+    let status = response.status();
+    let bytes = response.into_body().collect().await.expect("a body").to_bytes();
+    (status, serde_json::from_slice(&bytes).unwrap_or(Value::Null))
+}
+
+/// A server as one user sees it.
+struct As<'a> {
+    server: &'a Server,
+    user: User,
+}
+
+impl As<'_> {
+    async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        content_type: &str,
+        body: impl Into<String>,
+    ) -> (StatusCode, Value) {
+        let request = Request::builder().method(method).uri(path).header("content-type", content_type);
+        let request = request.body(body::full(body.into())).expect("a request");
+        read(self.server.api.handle(self.user.clone(), request).await).await
+    }
+
+    async fn post(&self, path: &str, object: Value) -> (StatusCode, Value) {
+        self.call(Method::POST, path, "application/json", object.to_string()).await
+    }
+
+    async fn strategic(&self, path: &str, patch: Value) -> (StatusCode, Value) {
+        self.call(Method::PATCH, path, "application/strategic-merge-patch+json", patch.to_string()).await
+    }
+
+    async fn json_patch(&self, path: &str, patch: Value) -> (StatusCode, Value) {
+        self.call(Method::PATCH, path, "application/json-patch+json", patch.to_string()).await
     }
 }
 
@@ -268,7 +321,7 @@ async fn a_watch_sees_what_happens_and_resumes() {
     for n in 0..120 {
         server.merge(&format!("{MAPS}/b"), json!({"data": {"n": n.to_string()}})).await;
     }
-    check_error(&server.get(&path).await, expect![[r#"410 "Expired": "too old resource version: 28 (51)""#]]);
+    check_error(&server.get(&path).await, expect![[r#"410 "Expired": "too old resource version: 29 (52)""#]]);
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ use kube::core::{GroupVersionKind, PartialObjectMeta};
 use kube::runtime::watcher;
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
-use skiff_object::kinds::{self, KINDS, Kind, Scope};
+use skiff_object::kinds::{self, Kind, Scope};
 use skiff_reconcile::{BoxError, Changes, Informer, Next, Reconciler};
 use tokio_util::sync::CancellationToken;
 
@@ -29,7 +29,7 @@ const RECHECK: Duration = Duration::from_secs(1);
 type Metadata = PartialObjectMeta<DynamicObject>;
 
 struct Watched {
-    kind: &'static Kind,
+    kind: Arc<Kind>,
     objects: Informer<Metadata>,
 }
 
@@ -41,7 +41,7 @@ pub struct Controller {
 /// An object, as far as ownership goes.
 #[derive(Clone)]
 struct Item {
-    kind: &'static Kind,
+    kind: Arc<Kind>,
     metadata: Arc<Metadata>,
 }
 
@@ -59,7 +59,7 @@ impl Item {
     }
 
     fn api(&self, client: &Client) -> Api<DynamicObject> {
-        let resource = resource(self.kind);
+        let resource = resource(&self.kind);
         match self.metadata.namespace() {
             Some(namespace) => Api::namespaced_with(client.clone(), &namespace, &resource),
             None => Api::all_with(client.clone(), &resource),
@@ -72,13 +72,13 @@ fn objects_deleted(metadata: &Metadata) -> bool {
 }
 
 fn resource(kind: &Kind) -> ApiResource {
-    let gvk = GroupVersionKind::gvk(kind.group, kind.version, kind.kind);
-    ApiResource::from_gvk_with_plural(&gvk, kind.plural)
+    let gvk = GroupVersionKind::gvk(&kind.group, &kind.version, &kind.kind);
+    ApiResource::from_gvk_with_plural(&gvk, &kind.plural)
 }
 
 /// Events own nothing and are owned by nothing; they would be most of what is cached.
 fn is_watched(kind: &Kind) -> bool {
-    !kind.virtual_ && kind.storage_version.is_none() && kind.kind != "Event"
+    kind.is_kept() && kind.storage_version.is_none() && !kind.is("", "Event")
 }
 
 /// Ownership needs no labels, and annotations are often larger than all the rest.
@@ -89,12 +89,15 @@ fn slim(metadata: &mut Metadata) {
 
 impl Controller {
     pub fn spawn(client: Client, shutdown: &CancellationToken) -> Self {
-        let watched = KINDS
-            .iter()
+        let watched = kinds::built_in()
+            .kinds()
             .filter(|kind| is_watched(kind))
             .map(|kind| {
                 let api: Api<Metadata> = Api::all_with(client.clone(), &resource(kind));
-                Watched { kind, objects: Informer::spawn_slim(api, watcher::Config::default(), slim, shutdown.clone()) }
+                Watched {
+                    kind: Arc::clone(kind),
+                    objects: Informer::spawn_slim(api, watcher::Config::default(), slim, shutdown.clone()),
+                }
             })
             .collect();
         Self { client, watched }
@@ -106,7 +109,11 @@ impl Controller {
 
     fn items(&self) -> Vec<Item> {
         let of = |w: &Watched| {
-            w.objects.list().into_iter().map(|metadata| Item { kind: w.kind, metadata }).collect::<Vec<_>>()
+            w.objects
+                .list()
+                .into_iter()
+                .map(|metadata| Item { kind: Arc::clone(&w.kind), metadata })
+                .collect::<Vec<_>>()
         };
         self.watched.iter().flat_map(of).collect()
     }

@@ -6,7 +6,7 @@ use http::Request;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
-use skiff_object::kinds::{KINDS, Kind, Scope};
+use skiff_object::kinds::{self, Kind, Scope};
 use skiff_reconcile::{BoxError, Informer, Next, Reconciler};
 
 use crate::Informers;
@@ -29,7 +29,7 @@ impl Controller {
     /// Deletes what is left in the namespace and says how much there was.
     async fn empty(&self, namespace: &str) -> Result<usize, BoxError> {
         let mut left = 0;
-        for kind in KINDS.iter().filter(|k| is_contained(k)) {
+        for kind in kinds::built_in().kinds().filter(|k| is_contained(k)) {
             let path = collection_path(kind, namespace);
             let list: Value = self.client.request(Request::get(&path).body(Vec::new())?).await?;
             let count = list["items"].as_array().map_or(0, Vec::len);
@@ -56,7 +56,7 @@ impl Controller {
 
 fn is_contained(kind: &Kind) -> bool {
     let served_twice = kind.storage_version.is_some();
-    matches!(kind.scope, Scope::Namespaced) && !kind.virtual_ && !served_twice
+    matches!(kind.scope, Scope::Namespaced) && kind.is_kept() && !served_twice
 }
 
 fn collection_path(kind: &Kind, namespace: &str) -> String {

@@ -194,8 +194,7 @@ async fn start_api(
     let pki = Arc::new(Pki::open(&plan.paths.pki(), plan.names())?);
     let (store_config, key_file) = (plan.store(), plan.paths.sealing_key());
     let store = tokio::task::spawn_blocking(move || crate::sealing::open(store_config, &key_file)).await??;
-    let config = skiff_apiserver::Config { address: plan.api_address(), service_network: plan.service_network() };
-    let api = Api::start(config, store.clone(), &pki, shutdown.clone()).await?;
+    let api = Api::start(plan.api(), store.clone(), &pki, shutdown.clone()).await?;
     let serving = api.clone().serve(tokio::net::TcpListener::from_std(listener)?, Arc::clone(&pki), shutdown.clone());
     tasks.spawn(async move {
         if let Err(error) = serving.await {

@@ -63,6 +63,29 @@ impl Plan {
         }
     }
 
+    pub fn api(&self) -> skiff_apiserver::Config {
+        let pods = &self.settings.network.pod_cidr;
+        skiff_apiserver::Config {
+            address: self.api_address(),
+            service_network: self.service_network(),
+            pod_network: (pods.base, pods.prefix_len),
+            own_ports: self.own_ports(),
+        }
+    }
+
+    /// What the box itself listens on, on its address.
+    fn own_ports(&self) -> Vec<skiff_apiserver::OwnPort> {
+        const SSH: u16 = 22;
+        const DNS: u16 = 53;
+        let own = |port, of| skiff_apiserver::OwnPort { port, of };
+        let mut ports = vec![own(self.settings.api.listen.port(), "the API's"), own(SSH, "SSH's"), own(DNS, "DNS's")];
+        let ingress = &self.settings.ingress;
+        if ingress.enabled {
+            ports.extend(ingress.http.iter().chain(&ingress.https).map(|address| own(address.port(), "the ingress's")));
+        }
+        ports
+    }
+
     pub fn names(&self) -> skiff_apiserver::Names {
         let domain = &self.settings.network.cluster_domain;
         let host = &self.settings.host;

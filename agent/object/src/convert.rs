@@ -30,7 +30,7 @@ pub fn convert(from: &Kind, to: &Kind, mut object: Value) -> Value {
     if from == to {
         return object;
     }
-    match (from.kind, from.group, from.version, to.group, to.version) {
+    match (&*from.kind, &*from.group, &*from.version, &*to.group, &*to.version) {
         ("Event", "", _, "events.k8s.io", _) => rename(&mut object, |(core, new)| (core, new)),
         ("Event", "events.k8s.io", _, "", _) => rename(&mut object, |(core, new)| (new, core)),
         ("HorizontalPodAutoscaler", _, "v2", _, "v1") => autoscaler_to_v1(&mut object),
@@ -39,7 +39,7 @@ pub fn convert(from: &Kind, to: &Kind, mut object: Value) -> Value {
     }
     let map = meta::map_mut(&mut object);
     map.insert("apiVersion".to_owned(), to.api_version().into());
-    map.insert("kind".to_owned(), to.kind.into());
+    map.insert("kind".to_owned(), (*to.kind).into());
     object
 }
 

@@ -8,7 +8,6 @@
 mod scalars;
 mod walk;
 
-use crate::schema;
 use crate::{Kind, meta};
 use serde::Deserializer;
 use serde::de::DeserializeSeed;
@@ -36,16 +35,16 @@ pub enum DecodeError {
     #[error(
         "the object provided is unrecognized (must be of type {kind}): couldn't get version/kind; json parse error: {message}"
     )]
-    Unrecognized { kind: &'static str, message: String },
+    Unrecognized { kind: String, message: String },
     #[error("the API version in the data ({found}) does not match the expected API version ({expected})")]
     ApiVersion { found: String, expected: String },
     #[error("{found} in version \"{version}\" cannot be handled as a {kind}: {message}")]
-    Unhandled { found: String, version: &'static str, kind: &'static str, message: String },
+    Unhandled { found: String, version: String, kind: String, message: String },
 }
 
 /// Decodes the bytes of a body. A kind or version that the body lacks is taken from `kind`.
 pub fn decode(kind: &Kind, body: &[u8], validation: FieldValidation) -> Result<Decoded, DecodeError> {
-    let unrecognized = |message: String| DecodeError::Unrecognized { kind: kind.kind, message };
+    let unrecognized = |message: String| DecodeError::Unrecognized { kind: kind.kind.to_string(), message };
     if body.iter().all(u8::is_ascii_whitespace) {
         return Err(unrecognized("unexpected end of JSON input (<empty>)".to_owned()));
     }
@@ -60,26 +59,35 @@ pub fn decode(kind: &Kind, body: &[u8], validation: FieldValidation) -> Result<D
 pub fn decode_value(kind: &Kind, value: Value, validation: FieldValidation) -> Result<Decoded, DecodeError> {
     let mut walk = Walk::after_patch();
     let decoded = decode_with(kind, &mut walk, &value)
-        .map_err(|e| DecodeError::Unrecognized { kind: kind.kind, message: e.to_string() })?;
+        .map_err(|e| DecodeError::Unrecognized { kind: kind.kind.to_string(), message: e.to_string() })?;
     finish(kind, decoded, walk, validation)
 }
 
-fn decode_with<'de, D: Deserializer<'de>>(
-    kind: &Kind,
-    walk: &mut Walk,
+fn decode_with<'de, 'a, D: Deserializer<'de>>(
+    kind: &'a Kind,
+    walk: &mut Walk<'a>,
     deserializer: D,
 ) -> Result<Option<Value>, D::Error> {
-    let ty = schema::find(kind.schema).map_or(schema::Ty::Any, schema::Type::as_ty);
-    Node { ty, walk }.deserialize(deserializer)
+    Node { ty: kind.ty(), walk }.deserialize(deserializer)
 }
 
-fn finish(kind: &Kind, value: Option<Value>, walk: Walk, validation: FieldValidation) -> Result<Decoded, DecodeError> {
+fn finish(
+    kind: &Kind,
+    value: Option<Value>,
+    walk: Walk<'_>,
+    validation: FieldValidation,
+) -> Result<Decoded, DecodeError> {
     let Some(mut value) = value.filter(Value::is_object) else {
         let message = walk.error.unwrap_or_else(|| "json: cannot unmarshal null into Go value".to_owned());
-        return Err(DecodeError::Unrecognized { kind: kind.kind, message });
+        return Err(DecodeError::Unrecognized { kind: kind.kind.to_string(), message });
     };
     let found = check_type(kind, &value)?;
-    let unhandled = |message: String| DecodeError::Unhandled { found, version: kind.version, kind: kind.kind, message };
+    let unhandled = |message: String| DecodeError::Unhandled {
+        found,
+        version: kind.version.to_string(),
+        kind: kind.kind.to_string(),
+        message,
+    };
     if let Some(message) = walk.error {
         return Err(unhandled(message));
     }
@@ -93,7 +101,7 @@ fn finish(kind: &Kind, value: Option<Value>, walk: Walk, validation: FieldValida
     };
     let map = meta::map_mut(&mut value);
     map.insert("apiVersion".to_owned(), kind.api_version().into());
-    map.insert("kind".to_owned(), kind.kind.into());
+    map.insert("kind".to_owned(), (&*kind.kind).into());
     Ok(Decoded { value, warnings })
 }
 
@@ -101,7 +109,7 @@ fn finish(kind: &Kind, value: Option<Value>, walk: Walk, validation: FieldValida
 fn check_type(kind: &Kind, value: &Value) -> Result<String, DecodeError> {
     let text = |name: &str| value.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
     let expected = kind.api_version();
-    let found = text("kind").unwrap_or(kind.kind);
+    let found = text("kind").unwrap_or(&kind.kind);
     let api_version = text("apiVersion").unwrap_or(&expected);
     if api_version != expected {
         return Err(DecodeError::ApiVersion { found: api_version.to_owned(), expected });
@@ -110,8 +118,8 @@ fn check_type(kind: &Kind, value: &Value) -> Result<String, DecodeError> {
         let message = format!("the kind in the data ({found}) does not match the expected kind ({})", kind.kind);
         return Err(DecodeError::Unhandled {
             found: found.to_owned(),
-            version: kind.version,
-            kind: kind.kind,
+            version: kind.version.to_string(),
+            kind: kind.kind.to_string(),
             message,
         });
     }

@@ -7,18 +7,15 @@
 mod rows;
 mod rules;
 
-use crate::schema::{self, Ty};
+use crate::schema::{Named, Ty};
 use crate::{Kind, meta};
 use rows::{Default, ROWS};
 use serde_json::{Map, Value, json};
 
 /// Sets the defaults. Doing so again changes nothing.
 pub fn apply(kind: &Kind, object: &mut Value) {
-    let Some(ty) = schema::find(kind.schema) else {
-        return;
-    };
     if object.is_object() {
-        walk(ty.as_ty(), object);
+        walk(kind.ty(), object);
     }
 }
 
@@ -42,11 +39,11 @@ pub fn generate_job_selector(job: &mut Value) {
     }
 }
 
-fn walk(ty: Ty, value: &mut Value) {
+fn walk(ty: Ty<'_>, value: &mut Value) {
     match (ty, value) {
-        (Ty::Ref(_), Value::Object(map)) => walk_struct(ty, map),
-        (Ty::List(item), Value::Array(list)) => list.iter_mut().for_each(|value| walk(*item, value)),
-        (Ty::Map(inner), Value::Object(map)) => map.values_mut().for_each(|value| walk(*inner, value)),
+        (Ty::Ref(named), Value::Object(map)) => walk_struct(named, map),
+        (Ty::List(item), Value::Array(list)) => list.iter_mut().for_each(|value| walk(item.ty(), value)),
+        (Ty::Map(inner), Value::Object(map)) => map.values_mut().for_each(|value| walk(inner.ty(), value)),
         (
             _,
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) | Value::Object(_),
@@ -54,9 +51,8 @@ fn walk(ty: Ty, value: &mut Value) {
     }
 }
 
-fn walk_struct(ty: Ty, map: &mut Map<String, Value>) {
-    let Some(named) = ty.named() else { return };
-    let name = named.name.strip_prefix("io.k8s.api.").unwrap_or(named.name);
+fn walk_struct(named: Named<'_>, map: &mut Map<String, Value>) {
+    let name = named.name().strip_prefix("io.k8s.api.").unwrap_or(named.name());
     for (_, field, default) in ROWS.iter().filter(|(row, _, _)| *row == name) {
         set(map, field, default);
     }

@@ -1,11 +1,14 @@
-//! The table of kinds: every built-in resource the API serves, and where it is stored.
+//! What a kind of object is, and the catalogue of those that are served.
 //!
-//! Owns names, scopes, subresources and storage keys (upstream's etcd layout). Custom resources are not here: they
-//! are read from their definitions by the API server.
+//! Owns names, scopes, subresources and storage keys (upstream's etcd layout). A catalogue is a value: the built-in kinds
+//! are the first one, and a kind that comes at run time makes another.
 
 mod table;
 
-pub use table::{EMBEDDED, GROUPS, KINDS};
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock};
+
+use crate::schema::{Text, Ty, Types};
 
 /// Whether objects of a kind live in a namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,61 +17,103 @@ pub enum Scope {
     Cluster,
 }
 
-/// One served kind in one group and version.
+/// What becomes of an object of a kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Nature {
+    /// It is kept, durably.
+    Stored,
+    /// It is kept in memory on one box: losing the newest of them in a power cut is harmless.
+    Volatile,
+    /// A question, create-only and answered at once.
+    Review,
+    /// The body of a subresource or of an option: it has a type but no path of its own.
+    Body,
+}
+
+/// One served kind in one group and version.
+#[derive(Debug, Clone)]
 pub struct Kind {
-    pub group: &'static str,
-    pub version: &'static str,
-    pub kind: &'static str,
-    pub plural: &'static str,
-    pub singular: &'static str,
-    pub short_names: &'static [&'static str],
-    pub categories: &'static [&'static str],
+    pub group: Text,
+    pub version: Text,
+    pub kind: Text,
+    pub plural: Text,
+    pub singular: Text,
+    pub short_names: Vec<Text>,
+    pub categories: Vec<Text>,
     pub scope: Scope,
-    /// Where objects are kept, as upstream lays them out in etcd: `/registry/pods`. Empty for virtual kinds.
-    pub prefix: &'static str,
-    /// Kept in memory on one box: losing the newest of them in a power cut is harmless.
-    pub volatile: bool,
-    /// Create-only and answered at once, never stored (the reviews).
-    pub virtual_: bool,
+    pub nature: Nature,
+    /// Where objects are kept, as upstream lays them out in etcd: `/registry/pods`. Empty for what is not kept.
+    pub prefix: Text,
     /// Has `/status`.
     pub status: bool,
     /// Has `/scale`.
     pub scale: bool,
     /// The subresources other than `status` and `scale`.
-    pub subresources: &'static [&'static str],
+    pub subresources: Vec<Text>,
     /// The group and version whose form is stored, where that is not the kind's own.
-    pub storage_version: Option<&'static str>,
-    /// The name of the type in [`crate::schema`].
-    pub schema: &'static str,
+    pub storage_version: Option<Text>,
+    /// The arena that its types are in, and the name of its own.
+    pub types: Types,
+    pub type_name: Text,
 }
 
+/// One kind is the same as another if it is served at the same place.
+impl PartialEq for Kind {
+    fn eq(&self, other: &Self) -> bool {
+        self.identity() == other.identity()
+    }
+}
+
+impl Eq for Kind {}
+
 /// An API group with its versions, the preferred one first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Group {
     /// Empty for the core group.
-    pub name: &'static str,
-    pub versions: &'static [&'static str],
+    pub name: Text,
+    pub versions: Vec<Text>,
 }
 
 impl Kind {
+    fn identity(&self) -> (&str, &str, &str) {
+        (&self.group, &self.version, &self.kind)
+    }
+
+    /// Whether it is this kind of this group, whatever the version.
+    pub fn is(&self, group: &str, kind: &str) -> bool {
+        self.kind == kind && self.group == group
+    }
+
+    /// The type of its objects.
+    pub fn ty(&self) -> Ty<'_> {
+        self.types.find(&self.type_name)
+    }
+
     /// `v1` for the core group, else `apps/v1`.
     pub fn api_version(&self) -> String {
-        if self.group.is_empty() { self.version.to_owned() } else { format!("{}/{}", self.group, self.version) }
+        if self.group.is_empty() { self.version.to_string() } else { format!("{}/{}", self.group, self.version) }
     }
 
     /// The kind of a list of these objects.
     pub fn list_kind(&self) -> String {
-        if self.kind.ends_with("List") { self.kind.to_owned() } else { format!("{}List", self.kind) }
+        if self.kind.ends_with("List") { self.kind.to_string() } else { format!("{}List", self.kind) }
     }
 
     /// `pods` for the core group, else `deployments.apps`.
     pub fn group_resource(&self) -> String {
-        if self.group.is_empty() { self.plural.to_owned() } else { format!("{}.{}", self.plural, self.group) }
+        if self.group.is_empty() { self.plural.to_string() } else { format!("{}.{}", self.plural, self.group) }
     }
 
     pub fn namespaced(&self) -> bool {
         self.scope == Scope::Namespaced
+    }
+
+    /// Whether objects of this kind are kept.
+    pub fn is_kept(&self) -> bool {
+        match self.nature {
+            Nature::Stored | Nature::Volatile => true,
+            Nature::Review | Nature::Body => false,
+        }
     }
 
     /// The storage key of one object.
@@ -89,41 +134,138 @@ impl Kind {
             }
         }
     }
+}
 
-    /// The kind whose form is written to the store: itself, but for kinds served under two versions.
-    pub fn stored(&'static self) -> &'static Kind {
-        self.storage_version.and_then(|version| by_kind(version, self.kind)).unwrap_or(self)
+/// The kinds that are served.
+#[derive(Debug, Clone)]
+pub struct Catalogue {
+    /// In the order of discovery.
+    kinds: Vec<Arc<Kind>>,
+    groups: Vec<Group>,
+    by_resource: HashMap<(Text, Text, Text), usize>,
+    by_kind: HashMap<(Text, Text, Text), usize>,
+}
+
+/// Why a kind was not taken into a catalogue.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CatalogueError {
+    #[error("{0} is served already")]
+    Resource(String),
+    #[error("{api_version} has a kind {kind} already")]
+    Kind { api_version: String, kind: String },
+}
+
+impl Catalogue {
+    fn empty() -> Self {
+        Self { kinds: Vec::new(), groups: Vec::new(), by_resource: HashMap::new(), by_kind: HashMap::new() }
+    }
+
+    /// With one more kind. Its group and version come last in discovery, unless they are there already.
+    pub fn with(&self, kind: Kind) -> Result<Self, CatalogueError> {
+        let mut with = self.clone();
+        with.add(Arc::new(kind))?;
+        Ok(with)
+    }
+
+    fn add(&mut self, kind: Arc<Kind>) -> Result<(), CatalogueError> {
+        let at = |last: &Text| (kind.group.clone(), kind.version.clone(), last.clone());
+        let (resource, name) = (at(&kind.plural), at(&kind.kind));
+        if self.by_resource.contains_key(&resource) {
+            return Err(CatalogueError::Resource(kind.group_resource()));
+        }
+        if self.by_kind.contains_key(&name) {
+            return Err(CatalogueError::Kind { api_version: kind.api_version(), kind: kind.kind.to_string() });
+        }
+        self.by_resource.insert(resource, self.kinds.len());
+        self.by_kind.insert(name, self.kinds.len());
+        match self.groups.iter_mut().find(|group| group.name == kind.group) {
+            Some(group) if group.versions.contains(&kind.version) => {}
+            Some(group) => group.versions.push(kind.version.clone()),
+            None => self.groups.push(Group { name: kind.group.clone(), versions: vec![kind.version.clone()] }),
+        }
+        self.kinds.push(kind);
+        Ok(())
+    }
+
+    /// Without one kind; the rest keeps its order.
+    pub fn without(&self, kind: &Kind) -> Self {
+        let mut without = Self::empty();
+        for kept in self.kinds.iter().filter(|kept| ***kept != *kind) {
+            without.add(Arc::clone(kept)).expect("what was one catalogue has no two of a name");
+        }
+        without
+    }
+
+    pub fn kinds(&self) -> impl Iterator<Item = &Arc<Kind>> {
+        self.kinds.iter()
+    }
+
+    /// The served groups in upstream's discovery order (core first), versions preferred first.
+    pub fn groups(&self) -> &[Group] {
+        &self.groups
+    }
+
+    /// The kind served at `/apis/GROUP/VERSION/PLURAL` (the core group is the empty string).
+    pub fn by_resource(&self, group: &str, version: &str, plural: &str) -> Option<&Arc<Kind>> {
+        let key = (group.to_owned().into(), version.to_owned().into(), plural.to_owned().into());
+        self.by_resource.get(&key).map(|index| &self.kinds[*index])
+    }
+
+    /// The kind of an object, from its `apiVersion` and `kind`.
+    pub fn by_kind(&self, api_version: &str, kind: &str) -> Option<&Arc<Kind>> {
+        let (group, version) = split_api_version(api_version);
+        let key = (group.to_owned().into(), version.to_owned().into(), kind.to_owned().into());
+        self.by_kind.get(&key).map(|index| &self.kinds[*index])
+    }
+
+    /// The kind in whose form objects of this one are stored: itself, but for kinds served under two versions.
+    pub fn stored<'a>(&'a self, kind: &'a Kind) -> &'a Kind {
+        let other = kind.storage_version.as_ref().and_then(|version| self.by_kind(version, &kind.kind));
+        other.map_or(kind, |other| other)
     }
 }
 
-/// The kind served at `/apis/GROUP/VERSION/PLURAL` (the core group is the empty string).
-pub fn by_resource(group: &str, version: &str, plural: &str) -> Option<&'static Kind> {
-    KINDS.iter().find(|k| k.plural == plural && k.version == version && k.group == group)
+static CATALOGUE: LazyLock<Arc<Catalogue>> = LazyLock::new(|| {
+    let mut catalogue = Catalogue::empty();
+    catalogue.groups = table::groups();
+    for row in table::KINDS {
+        catalogue.add(Arc::new(row.kind())).expect("no two rows of the table have one name");
+    }
+    Arc::new(catalogue)
+});
+
+static BODIES: LazyLock<Vec<Arc<Kind>>> =
+    LazyLock::new(|| table::BODIES.iter().map(|row| Arc::new(row.kind())).collect());
+
+/// The kinds that are part of the program.
+pub fn built_in() -> &'static Arc<Catalogue> {
+    &CATALOGUE
 }
 
-/// The kind of an object, from its `apiVersion` and `kind`.
-pub fn by_kind(api_version: &str, kind: &str) -> Option<&'static Kind> {
-    find(KINDS, api_version, kind)
+/// A kind that is part of the program.
+pub fn by_kind(api_version: &str, kind: &str) -> Option<&'static Arc<Kind>> {
+    CATALOGUE.by_kind(api_version, kind)
+}
+
+/// A kind that is part of the program, by its place.
+pub fn by_resource(group: &str, version: &str, plural: &str) -> Option<&'static Arc<Kind>> {
+    CATALOGUE.by_resource(group, version, plural)
+}
+
+/// Kinds that are only ever the body of a subresource or of an option.
+pub fn bodies() -> impl Iterator<Item = &'static Arc<Kind>> {
+    BODIES.iter()
 }
 
 /// A kind that occurs only as the body of a subresource or an option, such as `Binding`, `Eviction` or `Scale`.
-pub fn embedded(api_version: &str, kind: &str) -> Option<&'static Kind> {
-    find(EMBEDDED, api_version, kind)
-}
-
-fn find(table: &'static [Kind], api_version: &str, kind: &str) -> Option<&'static Kind> {
+pub fn body(api_version: &str, kind: &str) -> Option<&'static Arc<Kind>> {
     let (group, version) = split_api_version(api_version);
-    table.iter().find(|k| k.kind == kind && k.version == version && k.group == group)
+    BODIES.iter().find(|k| k.kind == kind && k.version == version && k.group == group)
 }
 
 /// Splits `apps/v1` into group and version; the core group is the empty string.
 pub fn split_api_version(api_version: &str) -> (&str, &str) {
     api_version.split_once('/').unwrap_or(("", api_version))
-}
-
-/// The served groups in upstream's discovery order (core first), versions preferred first.
-pub fn group_versions() -> &'static [Group] {
-    GROUPS
 }
 
 #[cfg(test)]

@@ -15,10 +15,12 @@ pub mod meta;
 pub mod openapi;
 pub mod patch;
 pub mod protobuf;
+pub mod qos;
 pub mod quantity;
 pub mod scale;
 pub mod schema;
 pub mod table;
+pub mod unenforced;
 pub mod validate;
 
 pub use kinds::Kind;

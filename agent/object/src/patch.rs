@@ -6,7 +6,7 @@
 pub mod merge_keys;
 pub mod strategic;
 
-use crate::{Kind, schema};
+use crate::Kind;
 use serde_json::Value;
 
 /// How a patch is to be read, from the request's content type.
@@ -24,6 +24,10 @@ pub enum PatchKind {
 const OPERATIONS_MAX: usize = 10_000;
 /// The `copy` operations of one patch may not copy more than this, in bytes of JSON.
 const COPIED_MAX: usize = 3 * 1024 * 1024;
+/// As deep as an object may be.
+const DEPTH_MAX: usize = 100;
+/// Values that the operations of one patch may put somewhere, all that is in them counted: a bound on the time it takes.
+const VISITED_MAX: usize = 2_000_000;
 
 /// Why a patch cannot be applied.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +42,10 @@ pub enum PatchError {
     TooManyOperations(usize),
     #[error("the copy operations of a JSON patch may copy at most {COPIED_MAX} bytes")]
     TooLarge,
+    #[error("the result of a JSON patch may not be nested deeper than {DEPTH_MAX} levels")]
+    TooDeep,
+    #[error("the operations of a JSON patch move too much: use a merge patch, or several")]
+    TooMuch,
 }
 
 /// Applies a patch to an object of a kind.
@@ -45,10 +53,7 @@ pub fn apply(kind: &Kind, current: &Value, patch_kind: PatchKind, patch: &Value)
     match patch_kind {
         PatchKind::Json => json(current, patch),
         PatchKind::Merge => merge(current, patch),
-        PatchKind::Strategic => {
-            let ty = schema::find(kind.schema).map_or(schema::Ty::Any, schema::Type::as_ty);
-            strategic::apply(ty, current, patch)
-        }
+        PatchKind::Strategic => strategic::apply(kind.ty(), current, patch),
     }
 }
 
@@ -59,7 +64,7 @@ fn json(current: &Value, patch: &Value) -> Result<Value, PatchError> {
         return Err(PatchError::TooManyOperations(operations.len()));
     }
     // One at a time: a few hundred `copy`s, each doubling the object, would otherwise exhaust memory.
-    let (mut patched, mut copied) = (current.clone(), 0);
+    let (mut patched, mut copied, mut visited) = (current.clone(), 0, 0);
     for operation in operations.0 {
         if let json_patch::PatchOperation::Copy(copy) = &operation {
             copied += patched.pointer(copy.from.as_str()).map_or(0, size);
@@ -67,9 +72,47 @@ fn json(current: &Value, patch: &Value) -> Result<Value, PatchError> {
                 return Err(PatchError::TooLarge);
             }
         }
+        let target = target(&operation).to_owned();
         json_patch::patch(&mut patched, &[operation]).map_err(|e| PatchError::Inapplicable(e.to_string()))?;
+        // An element that was appended is looked at with its list.
+        let target = target.strip_suffix("/-").unwrap_or(&target);
+        let depth = target.split('/').count();
+        if let Some(value) = patched.pointer(target) {
+            check_depth(value, depth, &mut visited)?;
+        } else if depth > DEPTH_MAX {
+            return Err(PatchError::TooDeep);
+        }
     }
     Ok(patched)
+}
+
+/// Where an operation puts something, or takes something away.
+fn target(operation: &json_patch::PatchOperation) -> &str {
+    use json_patch::PatchOperation::{Add, Copy, Move, Remove, Replace, Test};
+    match operation {
+        Add(operation) => operation.path.as_str(),
+        Remove(operation) => operation.path.as_str(),
+        Replace(operation) => operation.path.as_str(),
+        Move(operation) => operation.path.as_str(),
+        Copy(operation) => operation.path.as_str(),
+        Test(operation) => operation.path.as_str(),
+    }
+}
+
+/// Each `move` may put all there is one level down: what walks the result, cloning and dropping too, goes as deep.
+fn check_depth(value: &Value, depth: usize, visited: &mut usize) -> Result<(), PatchError> {
+    *visited += 1;
+    if depth > DEPTH_MAX {
+        return Err(PatchError::TooDeep);
+    }
+    if *visited > VISITED_MAX {
+        return Err(PatchError::TooMuch);
+    }
+    match value {
+        Value::Array(items) => items.iter().try_for_each(|item| check_depth(item, depth + 1, visited)),
+        Value::Object(map) => map.values().try_for_each(|item| check_depth(item, depth + 1, visited)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Ok(()),
+    }
 }
 
 fn size(value: &Value) -> usize {

@@ -6,7 +6,7 @@
 use serde_json::{Map, Number, Value};
 
 use crate::kinds::Kind;
-use crate::schema::{self, TAGS, TYPES, Ty, Type};
+use crate::schema::{Field, Named, Ty};
 
 /// Before every object that is stored or sent (`k8s` and a zero byte).
 const MAGIC: &[u8] = b"k8s\0";
@@ -46,7 +46,7 @@ pub fn decode(kind: &Kind, body: &[u8]) -> Result<Value, ProtobufError> {
             _ => {}
         }
     }
-    let ty = schema::find(kind.schema).ok_or(ProtobufError::WireType)?;
+    let ty = kind.ty().named().ok_or(ProtobufError::WireType)?;
     let mut object = message(ty, raw, 0)?;
     for (field, text) in [("apiVersion", api_version), ("kind", kind_name)] {
         if !text.is_empty() {
@@ -128,7 +128,7 @@ fn string(bytes: &[u8]) -> Result<String, ProtobufError> {
     std::str::from_utf8(bytes).map(str::to_owned).map_err(|_| ProtobufError::Text)
 }
 
-fn message(ty: &'static Type, bytes: &[u8], depth: usize) -> Result<Map<String, Value>, ProtobufError> {
+fn message(ty: Named<'_>, bytes: &[u8], depth: usize) -> Result<Map<String, Value>, ProtobufError> {
     let mut object = Map::new();
     fill(&mut object, ty, None, bytes, depth)?;
     Ok(object)
@@ -137,7 +137,7 @@ fn message(ty: &'static Type, bytes: &[u8], depth: usize) -> Result<Map<String, 
 /// Puts the fields of a message into the object: all of its own, or those that JSON has inline from message `inside`.
 fn fill(
     object: &mut Map<String, Value>,
-    ty: &'static Type,
+    ty: Named<'_>,
     inside: Option<u32>,
     bytes: &[u8],
     depth: usize,
@@ -145,16 +145,15 @@ fn fill(
     if depth > DEPTH_MAX {
         return Err(ProtobufError::Depth);
     }
-    let tags = TYPES.iter().position(|t| std::ptr::eq(t, ty)).and_then(|index| TAGS.get(index)).copied();
-    let tags = tags.unwrap_or_default();
+    let fields: Vec<Field<'_>> = ty.fields().collect();
     let holder = inside.unwrap_or(0);
     for field in Fields(bytes) {
         let (number, wire) = field?;
-        let found = tags.iter().position(|(outer, own)| u32::from(*outer) == holder && u32::from(*own) == number);
-        if let Some(field) = found.and_then(|index| ty.fields.get(index)) {
+        let is_it = |field: &&Field<'_>| u32::from(field.tag.0) == holder && u32::from(field.tag.1) == number;
+        if let Some(field) = fields.iter().find(is_it) {
             add(object, field.name, field.ty, wire, depth)?;
         } else if let (None, Wire::Bytes(inner)) = (inside, wire)
-            && tags.iter().any(|(outer, _)| u32::from(*outer) == number)
+            && fields.iter().any(|field| u32::from(field.tag.0) == number)
         {
             fill(object, ty, Some(number), inner, depth + 1)?;
         }
@@ -162,17 +161,23 @@ fn fill(
     Ok(())
 }
 
-fn add(object: &mut Map<String, Value>, name: &str, ty: Ty, wire: Wire<'_>, depth: usize) -> Result<(), ProtobufError> {
+fn add(
+    object: &mut Map<String, Value>,
+    name: &str,
+    ty: Ty<'_>,
+    wire: Wire<'_>,
+    depth: usize,
+) -> Result<(), ProtobufError> {
     match ty {
         Ty::List(item) => {
-            let value = value(*item, wire, depth)?;
+            let value = value(item.ty(), wire, depth)?;
             if let Value::Array(items) = object.entry(name).or_insert_with(|| Value::Array(Vec::new())) {
                 items.push(value);
             }
         }
         Ty::Map(item) => {
             let Wire::Bytes(entry) = wire else { return Err(ProtobufError::WireType) };
-            let (key, value) = map_entry(*item, entry, depth)?;
+            let (key, value) = map_entry(item.ty(), entry, depth)?;
             if let Value::Object(map) = object.entry(name).or_insert_with(|| Value::Object(Map::new())) {
                 map.insert(key, value);
             }
@@ -237,7 +242,7 @@ fn is_unset(name: &str, value: &Value) -> bool {
     }
 }
 
-fn map_entry(item: Ty, entry: &[u8], depth: usize) -> Result<(String, Value), ProtobufError> {
+fn map_entry(item: Ty<'_>, entry: &[u8], depth: usize) -> Result<(String, Value), ProtobufError> {
     let (mut key, mut found) = (String::new(), None);
     for field in Fields(entry) {
         match field? {
@@ -250,7 +255,7 @@ fn map_entry(item: Ty, entry: &[u8], depth: usize) -> Result<(String, Value), Pr
     Ok((key, found.unwrap_or(empty)))
 }
 
-fn value(ty: Ty, wire: Wire<'_>, depth: usize) -> Result<Value, ProtobufError> {
+fn value(ty: Ty<'_>, wire: Wire<'_>, depth: usize) -> Result<Value, ProtobufError> {
     match (ty, wire) {
         (Ty::String, Wire::Bytes(text)) => Ok(Value::String(string(text)?)),
         // Two's complement in 64 bits, whatever the width.
@@ -262,16 +267,13 @@ fn value(ty: Ty, wire: Wire<'_>, depth: usize) -> Result<Value, ProtobufError> {
         (Ty::DateTime | Ty::MicroTime, Wire::Bytes(bytes)) => time(ty, bytes),
         (Ty::IntOrString, Wire::Bytes(bytes)) => int_or_string(bytes),
         (Ty::Any, Wire::Bytes(bytes)) => free_form(bytes),
-        (Ty::Ref(_), Wire::Bytes(bytes)) => match ty.named() {
-            Some(named) => message(named, bytes, depth + 1).map(Value::Object),
-            None => Ok(Value::Null),
-        },
+        (Ty::Ref(named), Wire::Bytes(bytes)) => message(named, bytes, depth + 1).map(Value::Object),
         // A list as the value of a map is a message that holds it.
         (Ty::List(item), Wire::Bytes(bytes)) => {
             let mut items = Vec::new();
             for field in Fields(bytes) {
                 let (_, wire) = field?;
-                items.push(value(*item, wire, depth + 1)?);
+                items.push(value(item.ty(), wire, depth + 1)?);
             }
             Ok(Value::Array(items))
         }
@@ -320,7 +322,7 @@ fn int_or_string(bytes: &[u8]) -> Result<Value, ProtobufError> {
     Ok(if is_text { Value::String(text) } else { Value::from(number) })
 }
 
-fn time(ty: Ty, bytes: &[u8]) -> Result<Value, ProtobufError> {
+fn time(ty: Ty<'_>, bytes: &[u8]) -> Result<Value, ProtobufError> {
     let (mut seconds, mut nanos) = (0, 0);
     for field in Fields(bytes) {
         match field? {

@@ -31,7 +31,7 @@ pub fn read(kind: &Kind, object: &Value) -> Value {
 /// The selector as text; replication controllers have a plain map, all others a `LabelSelector`.
 fn selector(kind: &Kind, object: &Value) -> String {
     let selector = meta::at(object, &["spec", "selector"]).unwrap_or(&Value::Null);
-    let parsed = match (kind.kind, selector.as_object()) {
+    let parsed = match (&*kind.kind, selector.as_object()) {
         ("ReplicationController", Some(labels)) => Ok(Selector::from_map(labels)),
         (_, _) => Selector::from_label_selector(selector),
     };

@@ -72,7 +72,7 @@ fn printed(kind: &Kind) -> (&'static [Column], Row) {
     let mut all = TABLES.iter().flat_map(|table| table.iter());
     match all.find(|(group, name, _, _)| *group == kind.group && *name == kind.kind) {
         Some((_, _, columns, row)) => (columns, *row),
-        None if CREATED_AT_KINDS.contains(&kind.kind) => CREATED_AT,
+        None if CREATED_AT_KINDS.contains(&&*kind.kind) => CREATED_AT,
         None => DEFAULT,
     }
 }

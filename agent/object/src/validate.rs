@@ -70,8 +70,15 @@ const CHECKS: &[(&str, &str, Check)] = &[
 fn check(kind: &Kind, object: &Value, errors: &mut Errors) {
     let root = Node::root(object);
     metadata::create(kind, &root.get("metadata"), errors);
-    if let Some((_, _, check)) = CHECKS.iter().find(|(group, name, _)| *group == kind.group && *name == kind.kind) {
-        check(&root, errors);
+    run(CHECKS, kind, &root, errors);
+}
+
+/// What is checked of a new object alone.
+const CREATE_CHECKS: &[(&str, &str, Check)] = &[("", "Pod", pods::create_only)];
+
+fn run(checks: &[(&str, &str, Check)], kind: &Kind, root: &Node<'_>, errors: &mut Errors) {
+    if let Some((_, _, check)) = checks.iter().find(|(group, name, _)| kind.is(group, name)) {
+        check(root, errors);
     }
 }
 
@@ -79,9 +86,9 @@ fn check(kind: &Kind, object: &Value, errors: &mut Errors) {
 pub fn create(kind: &Kind, object: &Value) -> Vec<FieldError> {
     let mut errors = Errors::default();
     // Reviews and bodies of subresources are not stored and need no name.
-    if !kind.virtual_ {
+    if kind.is_kept() {
         check(kind, object, &mut errors);
-        pods::create_only(kind, &Node::root(object), &mut errors);
+        run(CREATE_CHECKS, kind, &Node::root(object), &mut errors);
     }
     errors.into_vec()
 }
@@ -92,6 +99,14 @@ pub fn update(kind: &Kind, new: &Value, old: &Value) -> Vec<FieldError> {
     metadata::update(&Node::root(new).get("metadata"), &Node::root(old).get("metadata"), &mut errors);
     check(kind, new, &mut errors);
     immutable::update(kind, &Node::root(new), &Node::root(old), &mut errors);
+    errors.into_vec()
+}
+
+/// What is wrong with a pod whose ephemeral containers were changed, and with the change.
+pub fn ephemeral_containers(kind: &Kind, new: &Value, old: &Value) -> Vec<FieldError> {
+    let mut errors = Errors::default();
+    check(kind, new, &mut errors);
+    pods::ephemeral_update(&Node::root(new), &Node::root(old), &mut errors);
     errors.into_vec()
 }
 

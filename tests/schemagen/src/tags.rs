@@ -17,7 +17,7 @@ const HEADER: &str = "//! The protobuf field numbers of the table's fields. Gene
 //! Owns nothing but data: for each type of [`super::TYPES`], for each of its fields in order, the number of the message
 //! that holds it where JSON has it inline (else 0), and its own number (0 where protobuf does not have it).
 
-pub static TAGS: &[&[(u16, u16)]] = &[
+pub(super) static TAGS: &[&[(u16, u16)]] = &[
 ";
 
 struct Field {

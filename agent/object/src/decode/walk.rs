@@ -4,7 +4,7 @@
 //! every key, so that duplicates are found; on a `Value` there are none.
 
 use super::scalars::{self, Scalar};
-use crate::schema::Ty;
+use crate::schema::{Named, Ty};
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 use std::fmt::{self, Write};
@@ -16,10 +16,10 @@ const STRICT_MAX: usize = 100;
 
 /// What the walk has found out.
 #[derive(Debug)]
-pub struct Walk {
-    path: Vec<Segment>,
+pub struct Walk<'a> {
+    path: Vec<Segment<'a>>,
     /// The named type whose field is being read, for Go's messages.
-    owner: Option<&'static str>,
+    owner: Option<&'a str>,
     /// The first wrong type.
     pub error: Option<String>,
     /// Unknown and duplicate fields.
@@ -35,18 +35,18 @@ pub enum WholeFloats {
 }
 
 #[derive(Debug)]
-enum Segment {
-    Field(&'static str),
+enum Segment<'a> {
+    Field(&'a str),
     Key(String),
     Index(usize),
 }
 
-impl Walk {
-    pub fn new() -> Walk {
+impl<'a> Walk<'a> {
+    pub fn new() -> Self {
         Walk { path: Vec::new(), owner: None, error: None, strict: Vec::new(), whole_floats: WholeFloats::Refused }
     }
 
-    pub fn after_patch() -> Walk {
+    pub fn after_patch() -> Self {
         Walk { whole_floats: WholeFloats::Accepted, ..Walk::new() }
     }
 
@@ -56,7 +56,7 @@ impl Walk {
     }
 
     /// Go's message about a value of the wrong type.
-    pub fn mismatch(&mut self, found: &str, ty: Ty) {
+    pub fn mismatch(&mut self, found: &str, ty: Ty<'_>) {
         let message = match self.owner {
             Some(owner) => {
                 let fields: Vec<&str> = self.path.iter().filter_map(Segment::field).collect();
@@ -97,7 +97,7 @@ impl Walk {
     }
 }
 
-impl Segment {
+impl Segment<'_> {
     fn field(&self) -> Option<&str> {
         match self {
             Segment::Field(name) => Some(name),
@@ -107,12 +107,12 @@ impl Segment {
 }
 
 /// One value to read as a type. `None` stands for null.
-pub struct Node<'a> {
-    pub ty: Ty,
-    pub walk: &'a mut Walk,
+pub struct Node<'a, 'w> {
+    pub ty: Ty<'a>,
+    pub walk: &'w mut Walk<'a>,
 }
 
-impl<'de> DeserializeSeed<'de> for Node<'_> {
+impl<'de> DeserializeSeed<'de> for Node<'_, '_> {
     type Value = Option<Value>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Option<Value>, D::Error> {
@@ -123,7 +123,7 @@ impl<'de> DeserializeSeed<'de> for Node<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Node<'_> {
+impl<'de> Visitor<'de> for Node<'_, '_> {
     type Value = Option<Value>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -157,7 +157,7 @@ impl<'de> Visitor<'de> for Node<'_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, items: A) -> Result<Option<Value>, A::Error> {
         match self.ty {
-            Ty::List(item) => read_list(*item, self.walk, items).map(Some),
+            Ty::List(item) => read_list(item.ty(), self.walk, items).map(Some),
             Ty::Any => read_list(Ty::Any, self.walk, items).map(Some),
             Ty::String
             | Ty::Int32
@@ -181,9 +181,9 @@ impl<'de> Visitor<'de> for Node<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, entries: A) -> Result<Option<Value>, A::Error> {
         match self.ty {
-            Ty::Map(value) => read_map(*value, self.walk, entries).map(Some),
+            Ty::Map(value) => read_map(value.ty(), self.walk, entries).map(Some),
             Ty::Any => read_map(Ty::Any, self.walk, entries).map(Some),
-            Ty::Ref(_) => read_struct(self.ty, self.walk, entries).map(Some),
+            Ty::Ref(named) => read_struct(named, self.walk, entries).map(Some),
             Ty::String
             | Ty::Int32
             | Ty::Int64
@@ -204,7 +204,7 @@ impl<'de> Visitor<'de> for Node<'_> {
     }
 }
 
-fn read_list<'de, A: SeqAccess<'de>>(ty: Ty, walk: &mut Walk, mut items: A) -> Result<Value, A::Error> {
+fn read_list<'de, 'a, A: SeqAccess<'de>>(ty: Ty<'a>, walk: &mut Walk<'a>, mut items: A) -> Result<Value, A::Error> {
     let mut list = Vec::new();
     loop {
         walk.path.push(Segment::Index(list.len()));
@@ -217,7 +217,7 @@ fn read_list<'de, A: SeqAccess<'de>>(ty: Ty, walk: &mut Walk, mut items: A) -> R
     }
 }
 
-fn read_map<'de, A: MapAccess<'de>>(ty: Ty, walk: &mut Walk, mut entries: A) -> Result<Value, A::Error> {
+fn read_map<'de, 'a, A: MapAccess<'de>>(ty: Ty<'a>, walk: &mut Walk<'a>, mut entries: A) -> Result<Value, A::Error> {
     let mut map = Map::new();
     while let Some(key) = entries.next_key::<String>()? {
         if map.contains_key(&key) {
@@ -231,11 +231,12 @@ fn read_map<'de, A: MapAccess<'de>>(ty: Ty, walk: &mut Walk, mut entries: A) -> 
     Ok(Value::Object(map))
 }
 
-fn read_struct<'de, A: MapAccess<'de>>(ty: Ty, walk: &mut Walk, mut entries: A) -> Result<Value, A::Error> {
+fn read_struct<'de, 'a, A: MapAccess<'de>>(
+    ty: Named<'a>,
+    walk: &mut Walk<'a>,
+    mut entries: A,
+) -> Result<Value, A::Error> {
     let (mut map, mut seen) = (Map::new(), Vec::new());
-    let Some(ty) = ty.named() else {
-        return Ok(Value::Object(map));
-    };
     while let Some(key) = entries.next_key::<String>()? {
         let Some(field) = ty.field(&key) else {
             walk.note("unknown", &key);
@@ -260,7 +261,7 @@ fn read_struct<'de, A: MapAccess<'de>>(ty: Ty, walk: &mut Walk, mut entries: A) 
 }
 
 /// Empty lists and maps mean the same as none.
-fn is_empty(ty: Ty, value: &Value) -> bool {
+fn is_empty(ty: Ty<'_>, value: &Value) -> bool {
     match (ty, value) {
         (Ty::List(_), Value::Array(list)) => list.is_empty(),
         (Ty::Map(_), Value::Object(map)) => map.is_empty(),

@@ -20,17 +20,46 @@ fn names_and_versions() {
     assert_eq!(deployments.group_resource(), "deployments.apps");
     assert_eq!(deployments.list_kind(), "DeploymentList");
     let event = by_kind("events.k8s.io/v1", "Event").expect("events are served");
-    assert_eq!(event.stored().api_version(), "v1");
+    assert_eq!(built_in().stored(event).api_version(), "v1");
 }
 
 #[test]
 fn every_row_is_whole() {
-    for kind in KINDS {
+    for kind in built_in().kinds() {
         assert!(!kind.kind.is_empty() && !kind.plural.is_empty() && !kind.singular.is_empty(), "{kind:?}");
-        assert_eq!(kind.prefix.is_empty(), kind.virtual_, "{kind:?}");
-        assert!(GROUPS.iter().any(|g| g.name == kind.group && g.versions.contains(&kind.version)), "{kind:?}");
-        let same =
-            KINDS.iter().filter(|k| k.group == kind.group && k.version == kind.version && k.plural == kind.plural);
-        assert_eq!(same.count(), 1, "{kind:?}");
+        assert_eq!(kind.prefix.is_empty(), !kind.is_kept(), "{kind:?}");
+        let listed = built_in().groups().iter().any(|g| g.name == kind.group && g.versions.contains(&kind.version));
+        assert!(listed, "{kind:?}");
     }
+    assert_eq!(built_in().groups().len(), table::groups().len(), "each kind's group is in the table of groups");
+}
+
+/// As a definition of a custom resource would make it.
+fn boat() -> Kind {
+    Kind {
+        group: "fleet.example.org".into(),
+        kind: "Boat".into(),
+        plural: "boats".into(),
+        singular: "boat".into(),
+        prefix: "/registry/fleet.example.org/boats".into(),
+        nature: Nature::Stored,
+        type_name: "Boat".into(),
+        ..(**by_kind("v1", "ConfigMap").expect("a built-in kind")).clone()
+    }
+}
+
+#[test]
+fn a_kind_comes_and_goes() {
+    let with = built_in().with(boat()).expect("a new kind");
+    let boats = with.by_resource("fleet.example.org", "v1", "boats").expect("it is served");
+    assert_eq!(with.by_kind("fleet.example.org/v1", "Boat"), Some(boats));
+    assert_eq!(boats.key(Some("sea"), "a"), "/registry/fleet.example.org/boats/sea/a");
+    assert_eq!(with.groups().last().map(|g| &*g.name), Some("fleet.example.org"));
+    assert_eq!(with.with(boat()).map(drop), Err(CatalogueError::Resource("boats.fleet.example.org".to_owned())));
+    let same_kind = Kind { plural: "ships".into(), ..boat() };
+    assert!(matches!(with.with(same_kind), Err(CatalogueError::Kind { .. })));
+    let gone = with.without(boats);
+    assert_eq!(gone.by_kind("fleet.example.org/v1", "Boat"), None);
+    assert_eq!(gone.kinds().count(), built_in().kinds().count());
+    assert!(by_kind("fleet.example.org/v1", "Boat").is_none(), "the built-in catalogue is as it was");
 }

@@ -99,7 +99,7 @@ proptest! {
         for kind in ["Pod", "Service", "Secret", "Node"] {
             let kind = by_kind("v1", kind).expect("a kind");
             let _ = decode(kind, &[MAGIC, &bytes].concat());
-            let _ = decode(kind, &body("v1", kind.kind, &bytes));
+            let _ = decode(kind, &body("v1", &kind.kind, &bytes));
         }
     }
 }

@@ -3,7 +3,7 @@
 //! Owns nothing but data: for each type of [`super::TYPES`], for each of its fields in order, the number of the message
 //! that holds it where JSON has it inline (else 0), and its own number (0 where protobuf does not have it).
 
-pub static TAGS: &[&[(u16, u16)]] = &[
+pub(super) static TAGS: &[&[(u16, u16)]] = &[
     &[(0, 0), (0, 2), (0, 0), (0, 1), (0, 3)],
     &[(0, 0), (0, 0), (0, 1), (0, 2), (0, 3)],
     &[(0, 3), (0, 5), (0, 4), (0, 2), (0, 1)],

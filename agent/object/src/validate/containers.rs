@@ -35,6 +35,23 @@ pub fn containers(spec: &Node<'_>, pod: &Pod<'_>, errors: &mut Errors) {
     host_ports(&list, errors);
 }
 
+/// The containers that were put into a running pod to look at it.
+pub fn ephemeral(spec: &Node<'_>, pod: &Pod<'_>, errors: &mut Errors) {
+    const FORBIDDEN: &[&str] = &["lifecycle", "livenessProbe", "ports", "readinessProbe", "resources", "startupProbe"];
+    let regular = ["containers", "initContainers"].map(|list| spec.get(list).items()).concat();
+    let mut seen: BTreeSet<&str> = regular.iter().map(|container| container.get("name").text()).collect();
+    for container in spec.get("ephemeralContainers").items() {
+        self::container(&container, pod, &mut seen, errors);
+        for field in FORBIDDEN.iter().map(|field| container.get(field)).filter(|field| !field.is_empty()) {
+            errors.forbidden(&field, "cannot be set for an Ephemeral Container");
+        }
+        let target = container.get("targetContainerName");
+        if !target.is_empty() && !regular.iter().any(|regular| regular.get("name").text() == target.text()) {
+            errors.not_found(&target);
+        }
+    }
+}
+
 fn init_container(container: &Node<'_>, errors: &mut Errors) {
     if container.get("restartPolicy").text() == "Always" {
         probes(container, errors);

@@ -45,7 +45,7 @@ pub fn update(kind: &Kind, new: &Node<'_>, old: &Node<'_>, errors: &mut Errors) 
             errors.forbidden(&new.get(field), detail);
         }
     }
-    match (kind.group, kind.kind) {
+    match (&*kind.group, &*kind.kind) {
         ("", "Pod") => pod(&new.get("spec"), &old.get("spec"), errors),
         ("", "ConfigMap") => data(new, old, &["data", "binaryData"], errors),
         ("", "Secret") => data(new, old, &["data"], errors),

@@ -6,7 +6,6 @@ use super::containers::{self, Pod};
 use super::errors::Errors;
 use super::node::Node;
 use super::{metadata, names, selectors, volumes};
-use crate::Kind;
 
 const RESTART_POLICIES: &[&str] = &["Always", "Never", "OnFailure"];
 const DNS_POLICIES: &[&str] = &["ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"];
@@ -17,10 +16,28 @@ pub fn pod(pod: &Node<'_>, errors: &mut Errors) {
 }
 
 /// What may not be set when a pod is made, only later.
-pub fn create_only(kind: &Kind, object: &Node<'_>, errors: &mut Errors) {
-    let ephemeral = object.at(&["spec", "ephemeralContainers"]);
-    if kind.kind == "Pod" && !ephemeral.is_empty() {
+pub fn create_only(pod: &Node<'_>, errors: &mut Errors) {
+    let ephemeral = pod.at(&["spec", "ephemeralContainers"]);
+    if !ephemeral.is_empty() {
         errors.forbidden(&ephemeral, "cannot be set on create");
+    }
+}
+
+/// Ephemeral containers are only ever added.
+pub fn ephemeral_update(new: &Node<'_>, old: &Node<'_>, errors: &mut Errors) {
+    const FIELD: [&str; 2] = ["spec", "ephemeralContainers"];
+    let (list, before) = (new.at(&FIELD), old.at(&FIELD));
+    for container in before.items() {
+        let name = container.get("name");
+        match list.items().iter().find(|new| new.get("name").text() == name.text()) {
+            Some(same) if same.value == container.value => {}
+            Some(_) => {
+                errors.forbidden(&list, &format!("existing ephemeral containers {:?} may not be changed", name.text()))
+            }
+            None => {
+                errors.forbidden(&list, &format!("existing ephemeral containers {:?} may not be removed", name.text()))
+            }
+        }
     }
 }
 
@@ -42,6 +59,7 @@ fn spec(spec: &Node<'_>, errors: &mut Errors) {
         host_network: spec.get("hostNetwork").is_true(),
     };
     containers::containers(spec, &pod, errors);
+    containers::ephemeral(spec, &pod, errors);
     errors.one_of(&spec.get("restartPolicy"), RESTART_POLICIES);
     errors.one_of(&spec.get("dnsPolicy"), DNS_POLICIES);
     dns(spec, errors);

@@ -1,0 +1,188 @@
+//! The box's own ports and addresses stay its own: what a Service or a pod may not take. Pure.
+
+use std::net::IpAddr;
+
+use serde_json::Value;
+use skiff_object::meta;
+use skiff_object::validate::{FieldError, FieldErrorKind};
+
+use crate::Config;
+
+/// A port of the box, and whose it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnPort {
+    pub port: u16,
+    /// As in "port 6443 is the API's".
+    pub of: &'static str,
+}
+
+fn own_port(config: &Config, port: Option<&Value>) -> Option<(u64, &'static str)> {
+    let port = port.and_then(Value::as_u64)?;
+    config.own_ports.iter().find(|own| u64::from(own.port) == port).map(|own| (port, own.of))
+}
+
+fn forbidden(field: String, why: &str) -> FieldError {
+    FieldError::new(FieldErrorKind::Forbidden, field, None, why)
+}
+
+/// Only what is new is looked at: what was taken before there was this check can still be changed in other ways.
+fn added<'a>(new: &'a Value, old: Option<&Value>, path: &[&str]) -> Vec<(usize, &'a Value)> {
+    let before = old.map(|old| meta::items(meta::at(old, path)).to_vec()).unwrap_or_default();
+    let all = meta::items(meta::at(new, path)).iter().enumerate();
+    all.filter(|(_, item)| !before.contains(item)).collect()
+}
+
+/// Ports of the machine that a pod asks for.
+pub fn check_host_ports(config: &Config, pod: &Value, old: Option<&Value>) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    for list in ["initContainers", "containers"] {
+        for (index, container) in added(pod, old, &["spec", list]) {
+            for (at, port) in meta::items(container.get("ports")).iter().enumerate() {
+                let host_network = meta::at(pod, &["spec", "hostNetwork"]) == Some(&Value::Bool(true));
+                let asked = port.get("hostPort").or(if host_network { port.get("containerPort") } else { None });
+                if let Some((number, of)) = own_port(config, asked) {
+                    let field = format!("spec.{list}[{index}].ports[{at}].hostPort");
+                    errors.push(forbidden(field, &format!("port {number} of this box is {of}: choose another")));
+                }
+            }
+        }
+    }
+    errors
+}
+
+/// Ports and addresses that a Service would take.
+pub fn check_service(config: &Config, service: &Value, old: Option<&Value>) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    let same_type = old.is_none_or(|old| old["spec"]["type"] == service["spec"]["type"]);
+    let before = old.filter(|_| same_type);
+    if meta::text_at(service, &["spec", "type"]) == "LoadBalancer" {
+        for (index, port) in added(service, before, &["spec", "ports"]) {
+            if let Some((number, of)) = own_port(config, port.get("port")) {
+                let why = format!("port {number} of this box is {of}: a Service of type LoadBalancer cannot have it");
+                errors.push(forbidden(format!("spec.ports[{index}].port"), &why));
+            }
+        }
+    }
+    for (index, address) in added(service, old, &["spec", "externalIPs"]) {
+        let field = format!("spec.externalIPs[{index}]");
+        let parsed = address.as_str().and_then(|text| text.parse().ok());
+        let why = parsed.and_then(|address| config.why_own(address).or_else(|| config.why_of_pods(address)));
+        if let Some(why) = why {
+            errors.push(FieldError::new(FieldErrorKind::Invalid, field, Some(address), why));
+        }
+    }
+    errors
+}
+
+impl Config {
+    /// Why an address is not one that a Service may claim, or that a request may be forwarded to.
+    pub(crate) fn why_own(&self, address: IpAddr) -> Option<&'static str> {
+        let IpAddr::V4(v4) = address.to_canonical() else {
+            let IpAddr::V6(v6) = address else { return None };
+            return local_v6(v6);
+        };
+        if v4.is_loopback() {
+            Some("may not be in the loopback range (127.0.0.0/8)")
+        } else if v4.is_unspecified() {
+            Some("may not be unspecified (0.0.0.0)")
+        } else if v4.is_link_local() {
+            Some("may not be in the link-local range (169.254.0.0/16)")
+        } else if v4.is_multicast() || v4.is_broadcast() {
+            Some("may not be a multicast address")
+        } else if address == self.address.ip() {
+            Some("is this box's own address")
+        } else if self.service_network.contains(v4) {
+            Some("is in the network of cluster addresses")
+        } else {
+            None
+        }
+    }
+
+    fn why_of_pods(&self, address: IpAddr) -> Option<&'static str> {
+        let IpAddr::V4(v4) = address.to_canonical() else { return None };
+        let (base, length) = self.pod_network;
+        let mask = u32::MAX.checked_shl(32 - u32::from(length)).unwrap_or(0);
+        (v4.to_bits() & mask == base.to_bits() & mask).then_some("is in the pods' network")
+    }
+}
+
+fn local_v6(v6: std::net::Ipv6Addr) -> Option<&'static str> {
+    if v6.is_loopback() {
+        Some("may not be in the loopback range (::1/128)")
+    } else if v6.is_unspecified() {
+        Some("may not be unspecified (::)")
+    } else if v6.is_unicast_link_local() {
+        Some("may not be in the link-local range (fe80::/10)")
+    } else if v6.is_multicast() {
+        Some("may not be a multicast address")
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::ServiceNetwork;
+
+    fn config() -> Config {
+        Config {
+            address: ([192, 168, 0, 1], 6443).into(),
+            service_network: ServiceNetwork { base: [10, 43, 0, 0].into(), prefix_len: 24, node_ports: 30000..=30010 },
+            pod_network: ([10, 42, 0, 0].into(), 24),
+            own_ports: vec![OwnPort { port: 6443, of: "the API's" }, OwnPort { port: 22, of: "SSH's" }],
+        }
+    }
+
+    fn texts(errors: &[FieldError]) -> Vec<String> {
+        errors.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn ports_of_the_box_are_not_given_away() {
+        let service = |kind: &str| json!({"spec": {"type": kind, "ports": [{"port": 80}, {"port": 6443}]}});
+        assert_eq!(
+            texts(&check_service(&config(), &service("LoadBalancer"), None)),
+            [
+                "spec.ports[1].port: Forbidden: port 6443 of this box is the API's: a Service of type LoadBalancer cannot have it"
+            ]
+        );
+        assert!(check_service(&config(), &service("ClusterIP"), None).is_empty());
+        assert_eq!(check_service(&config(), &service("LoadBalancer"), Some(&service("ClusterIP"))).len(), 1);
+        assert!(check_service(&config(), &service("LoadBalancer"), Some(&service("LoadBalancer"))).is_empty());
+        let pod = json!({"spec": {"containers": [{"ports": [{"containerPort": 80, "hostPort": 22}]}]}});
+        assert_eq!(
+            texts(&check_host_ports(&config(), &pod, None)),
+            ["spec.containers[0].ports[0].hostPort: Forbidden: port 22 of this box is SSH's: choose another"]
+        );
+        let pod = json!({"spec": {"hostNetwork": true, "containers": [{"ports": [{"containerPort": 22}]}]}});
+        assert_eq!(check_host_ports(&config(), &pod, None).len(), 1);
+        let pod = json!({"spec": {"containers": [{"ports": [{"containerPort": 22}]}]}});
+        assert!(check_host_ports(&config(), &pod, None).is_empty());
+    }
+
+    #[test]
+    fn external_addresses_are_others() {
+        for (address, refused) in [
+            ("203.0.113.7", false),
+            ("192.168.0.9", false),
+            ("127.0.0.1", true),
+            ("127.9.9.9", true),
+            ("0.0.0.0", true),
+            ("169.254.1.1", true),
+            ("192.168.0.1", true),
+            ("10.43.0.10", true),
+            ("224.0.0.1", true),
+            ("::1", true),
+            ("::ffff:127.0.0.1", true),
+            ("fe80::1", true),
+            ("2001:db8::1", false),
+            ("10.42.0.7", true),
+        ] {
+            let service = json!({"spec": {"type": "ClusterIP", "externalIPs": [address]}});
+            assert_eq!(!check_service(&config(), &service, None).is_empty(), refused, "{address}");
+        }
+    }
+}

@@ -1,0 +1,320 @@
+//! What somebody with few rights tries, and must not get.
+
+use super::*;
+
+const RBAC: &str = "/apis/rbac.authorization.k8s.io/v1";
+const PODS: &str = "/api/v1/namespaces/default/pods";
+
+/// Gives `user` rules in the default namespace, and waits until they count.
+async fn grant(server: &Server, user: &str, rules: Value) {
+    let held = || server.api.authorizer().rules_in(&server.as_user(user).user, Some("default")).len();
+    let (name, before) = (user.to_owned(), held());
+    let role = json!({"metadata": {"name": name}, "rules": rules});
+    let binding = json!({"metadata": {"name": name}, "subjects": [{"kind": "User", "name": user,
+        "apiGroup": "rbac.authorization.k8s.io"}], "roleRef": {"apiGroup": "rbac.authorization.k8s.io",
+        "kind": "Role", "name": name}});
+    assert_eq!(server.post(&format!("{RBAC}/namespaces/default/roles"), role).await.0, StatusCode::CREATED);
+    assert_eq!(server.post(&format!("{RBAC}/namespaces/default/rolebindings"), binding).await.0, StatusCode::CREATED);
+    for _ in 0..200 {
+        if held() > before {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    panic!("the binding does not count");
+}
+
+fn pod(name: &str) -> Value {
+    json!({"metadata": {"name": name}, "spec": {"containers": [{"name": "a", "image": "localhost/a:1"}]}})
+}
+
+async fn with_pod() -> Server {
+    let server = Server::start().await;
+    let account = json!({"metadata": {"name": "default"}});
+    server.post("/api/v1/namespaces/default/serviceaccounts", account).await;
+    let (code, made) = server.post(PODS, pod("p")).await;
+    assert_eq!(code, StatusCode::CREATED, "{made}");
+    server
+}
+
+#[tokio::test]
+async fn ephemeral_containers_change_nothing_else() {
+    let server = with_pod().await;
+    let rules = json!([{"verbs": ["patch", "update"], "apiGroups": [""], "resources": ["pods/ephemeralcontainers"]}]);
+    grant(&server, "debugger", rules).await;
+    let (_, before) = server.get(&format!("{PODS}/p")).await;
+    let path = format!("{PODS}/p/ephemeralcontainers");
+    let debugger = server.as_user("debugger");
+    let takeover = json!({
+        "metadata": {"labels": {"taken": "over"}, "finalizers": ["example.org/x"]},
+        "spec": {"hostPID": true, "hostNetwork": true, "nodeName": "other",
+            "containers": [{"name": "a", "image": "localhost/evil:1", "securityContext": {"privileged": true}}],
+            "ephemeralContainers": [{"name": "debug", "image": "localhost/debug:1"}]},
+        "status": {"phase": "Succeeded", "podIP": "127.0.0.1"},
+    });
+    let (code, after) = debugger.strategic(&path, takeover).await;
+    assert_eq!(code, StatusCode::OK, "{after}");
+    assert_eq!(after["spec"]["ephemeralContainers"][0]["name"], "debug");
+    let mut rest = after.clone();
+    rest["spec"].as_object_mut().expect("a spec").remove("ephemeralContainers");
+    for field in ["resourceVersion", "generation"] {
+        rest["metadata"][field] = before["metadata"][field].clone();
+    }
+    assert_eq!(rest, before, "all but the one list is as it was");
+
+    let replaced = json!([{"op": "replace", "path": "/spec/ephemeralContainers/0/image", "value": "localhost/evil:1"}]);
+    check_error(
+        &debugger.json_patch(&path, replaced).await,
+        expect![[
+            r#"422 "Invalid": "Pod \"p\" is invalid: spec.ephemeralContainers: Forbidden: existing ephemeral containers \"debug\" may not be changed""#
+        ]],
+    );
+    let removed = json!([{"op": "remove", "path": "/spec/ephemeralContainers/0"}]);
+    check_error(
+        &debugger.json_patch(&path, removed).await,
+        expect![[
+            r#"422 "Invalid": "Pod \"p\" is invalid: spec.ephemeralContainers: Forbidden: existing ephemeral containers \"debug\" may not be removed""#
+        ]],
+    );
+    let twice = json!({"spec": {"ephemeralContainers": [{"name": "a", "image": "localhost/debug:1", "ports": [{"containerPort": 1}]}]}});
+    let (code, refused) = debugger.strategic(&path, twice).await;
+    let message = refused["message"].as_str().unwrap_or_default();
+    assert!(code == StatusCode::UNPROCESSABLE_ENTITY && message.contains("Duplicate value: \"a\""), "{message}");
+    assert!(message.contains("cannot be set for an Ephemeral Container"), "{message}");
+    let resize = server.call(Method::PATCH, &format!("{PODS}/p/resize"), "application/merge-patch+json", "{}").await;
+    assert_eq!(resize.0, StatusCode::NOT_FOUND, "what is not real is not there");
+}
+
+#[tokio::test]
+async fn nobody_grants_more_than_they_hold() {
+    let server = Server::start().await;
+    let rules = json!([
+        {"verbs": ["create", "get", "patch"], "apiGroups": ["rbac.authorization.k8s.io"],
+            "resources": ["roles", "rolebindings"]},
+        {"verbs": ["get", "list"], "apiGroups": [""], "resources": ["pods"]},
+    ]);
+    grant(&server, "admin", rules).await;
+    let admin = server.as_user("admin");
+    let roles = format!("{RBAC}/namespaces/default/roles");
+    let bindings = format!("{RBAC}/namespaces/default/rolebindings");
+    let role = |name: &str, rules: Value| json!({"metadata": {"name": name}, "rules": rules});
+    let everything = json!([{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}]);
+    check_error(
+        &admin.post(&roles, role("all", everything.clone())).await,
+        expect![[
+            r#"403 "Forbidden": "roles.rbac.authorization.k8s.io \"all\" is forbidden: user \"admin\" (groups=[\"system:authenticated\"]) is attempting to grant RBAC permissions not currently held:\n{APIGroups:[\"*\"], Resources:[\"*\"], Verbs:[\"*\"]}""#
+        ]],
+    );
+    let held = json!([{"verbs": ["get"], "apiGroups": [""], "resources": ["pods"]}]);
+    assert_eq!(admin.post(&roles, role("mine", held)).await.0, StatusCode::CREATED);
+    let more = json!({"rules": everything});
+    let patched = admin.strategic(&format!("{roles}/mine"), more).await;
+    assert_eq!(patched.0, StatusCode::FORBIDDEN, "{}", patched.1);
+    let label = json!({"metadata": {"labels": {"a": "b"}}});
+    assert_eq!(admin.strategic(&format!("{roles}/mine"), label).await.0, StatusCode::OK);
+
+    let binding = |name: &str, kind: &str, role: &str| {
+        json!({"metadata": {"name": name}, "subjects": [{"kind": "User", "name": "admin",
+            "apiGroup": "rbac.authorization.k8s.io"}], "roleRef": {"apiGroup": "rbac.authorization.k8s.io",
+            "kind": kind, "name": role}})
+    };
+    let (code, refused) = admin.post(&bindings, binding("b", "ClusterRole", "cluster-admin")).await;
+    assert_eq!(code, StatusCode::FORBIDDEN, "{refused}");
+    let (code, refused) = admin.post(&bindings, binding("b", "ClusterRole", "admin")).await;
+    assert_eq!(code, StatusCode::FORBIDDEN, "aggregated rules count: {refused}");
+    assert_eq!(admin.post(&bindings, binding("b", "Role", "mine")).await.0, StatusCode::CREATED);
+    assert_eq!(admin.post(&bindings, binding("c", "Role", "not-there-yet")).await.0, StatusCode::NOT_FOUND);
+    // Whoever administers the cluster does as before.
+    assert_eq!(server.post(&roles, role("all", everything)).await.0, StatusCode::CREATED);
+    assert_eq!(admin.post(&bindings, binding("d", "Role", "all")).await.0, StatusCode::FORBIDDEN);
+}
+
+#[tokio::test]
+async fn an_aggregation_is_everything_that_may_come() {
+    let server = Server::start().await;
+    let rules =
+        json!([{"verbs": ["create"], "apiGroups": ["rbac.authorization.k8s.io"], "resources": ["clusterroles"]}]);
+    let role = json!({"metadata": {"name": "roles"}, "rules": rules});
+    server.post(&format!("{RBAC}/clusterroles"), role).await;
+    let binding = json!({"metadata": {"name": "roles"}, "subjects": [{"kind": "User", "name": "admin",
+        "apiGroup": "rbac.authorization.k8s.io"}], "roleRef": {"apiGroup": "rbac.authorization.k8s.io",
+        "kind": "ClusterRole", "name": "roles"}});
+    server.post(&format!("{RBAC}/clusterrolebindings"), binding).await;
+    let admin = server.as_user("admin");
+    let aggregated = json!({"metadata": {"name": "a"}, "rules": [],
+        "aggregationRule": {"clusterRoleSelectors": [{"matchLabels": {"x": "y"}}]}});
+    for _ in 0..200 {
+        let (code, answer) = admin.post(&format!("{RBAC}/clusterroles"), aggregated.clone()).await;
+        assert_eq!(code, StatusCode::FORBIDDEN, "{answer}");
+        if answer["message"].as_str().unwrap_or_default().contains("not currently held") {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    panic!("the binding does not count");
+}
+
+#[tokio::test]
+async fn names_in_a_path_are_one_segment() {
+    let server = Server::start().await;
+    for path in [
+        "/api/v1/namespaces/default/configmaps/a%2Fb",
+        "/api/v1/namespaces/default%2Fconfigmaps/configmaps/a",
+        "/api/v1/namespaces/default/configmaps/%2e%2e",
+        "/api/v1/namespaces/../configmaps/a",
+        "/api/v1/namespaces/default/configmaps/a%00b",
+        "/api/v1/nodes/a%25b",
+    ] {
+        let (code, answer) = server.get(path).await;
+        assert_eq!(code, StatusCode::BAD_REQUEST, "{path}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn patches_do_not_nest_without_end() {
+    let server = Server::start().await;
+    server.post(MAPS, map("a")).await;
+    let path = format!("{MAPS}/a");
+    // Each pair of operations moves all there is one level down.
+    let nest = |from: &str, to: &str| {
+        [
+            json!({"op": "add", "path": format!("/{to}"), "value": {}}),
+            json!({"op": "move", "from": format!("/{from}"), "path": format!("/{to}/{from}")}),
+        ]
+    };
+    let first = json!({"op": "add", "path": "/x", "value": {}});
+    let nested = (0..4900).flat_map(|n| if n % 2 == 0 { nest("x", "y") } else { nest("y", "x") });
+    let patch: Vec<Value> = std::iter::once(first).chain(nested).collect();
+    let (code, answer) =
+        server.call(Method::PATCH, &path, "application/json-patch+json", json!(patch).to_string()).await;
+    assert_eq!(code, StatusCode::BAD_REQUEST, "{answer}");
+    let message = answer["message"].as_str().unwrap_or_default();
+    assert!(message.contains("nested deeper than"), "{message}");
+    let in_lists = (0..4900).flat_map(|n| {
+        let (from, to) = if n % 2 == 0 { ("x", "y") } else { ("y", "x") };
+        [
+            json!({"op": "add", "path": format!("/{to}"), "value": []}),
+            json!({"op": "move", "from": format!("/{from}"), "path": format!("/{to}/-")}),
+        ]
+    });
+    let patch: Vec<Value> = std::iter::once(json!({"op": "add", "path": "/x", "value": []})).chain(in_lists).collect();
+    let (code, _) = server.call(Method::PATCH, &path, "application/json-patch+json", json!(patch).to_string()).await;
+    assert_eq!(code, StatusCode::BAD_REQUEST);
+    let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+    let object = format!(r#"{{"metadata":{{"name":"d"}},"data":{deep}}}"#);
+    let (code, _) = server.call(Method::POST, MAPS, "application/json", object.clone()).await;
+    assert_eq!(code, StatusCode::BAD_REQUEST);
+    for kind in ["merge-patch", "strategic-merge-patch", "json-patch"] {
+        let (code, _) = server.call(Method::PATCH, &path, &format!("application/{kind}+json"), object.clone()).await;
+        assert_eq!(code, StatusCode::BAD_REQUEST, "{kind}");
+    }
+}
+
+#[tokio::test]
+async fn a_review_of_one_namespace_tells_of_no_other() {
+    let server = Server::start().await;
+    let path = "/apis/authorization.k8s.io/v1/namespaces/default/localsubjectaccessreviews";
+    let review = |namespace: &str| {
+        json!({"spec": {"user": "jane", "resourceAttributes": {"namespace": namespace, "verb": "get",
+            "resource": "secrets"}}})
+    };
+    assert_eq!(server.post(path, review("default")).await.0, StatusCode::CREATED);
+    check_error(
+        &server.post(path, review("kube-system")).await,
+        expect![[
+            r#"400 "BadRequest": "spec.resourceAttributes.namespace: Invalid value: \"kube-system\": must match metadata.namespace""#
+        ]],
+    );
+    let path_review = json!({"spec": {"user": "jane", "nonResourceAttributes": {"verb": "get", "path": "/metrics"}}});
+    assert_eq!(server.post(path, path_review).await.0, StatusCode::BAD_REQUEST);
+    let table = server.api.handle(
+        server.user.clone(),
+        Request::post("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews")
+            .header("content-type", "application/json")
+            .header("accept", "application/json;as=Table;g=meta.k8s.io;v=v1")
+            .body(body::full("{}"))
+            .expect("a request"),
+    );
+    assert_eq!(table.await.status(), StatusCode::NOT_ACCEPTABLE, "a review has no columns");
+}
+
+#[tokio::test]
+async fn malformed_bodies_of_subresources_are_refused() {
+    let server = with_pod().await;
+    let token = "/api/v1/namespaces/default/serviceaccounts/default/token";
+    for body in [
+        r#""text""#,
+        "[]",
+        "7",
+        r#"{"spec": 7}"#,
+        r#"{"spec": {"audiences": 7}}"#,
+        r#"{"spec": {"expirationSeconds": "x"}}"#,
+    ] {
+        let (code, answer) = server.call(Method::POST, token, "application/json", body).await;
+        assert_eq!(code, StatusCode::BAD_REQUEST, "{body}: {answer}");
+    }
+    assert_eq!(server.post(token, json!({})).await.0, StatusCode::CREATED);
+    for (sub, body) in [
+        ("binding", "[]"),
+        ("binding", r#"{"target": 7}"#),
+        ("eviction", "7"),
+        ("binding", r#"{"target": {"name": "../x"}}"#),
+    ] {
+        let (code, answer) = server.call(Method::POST, &format!("{PODS}/p/{sub}"), "application/json", body).await;
+        assert_eq!(code, StatusCode::BAD_REQUEST, "{sub} {body}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_proxied_request_does_not_reach_the_machine_itself() {
+    let server = with_pod().await;
+    for ip in ["127.0.0.1", "169.254.169.254", "192.168.0.1", "10.43.0.10", "0.0.0.0", "::1", "::ffff:127.0.0.1"] {
+        let status = json!({"status": {"podIP": ip, "podIPs": [{"ip": ip}]}});
+        assert_eq!(server.merge(&format!("{PODS}/p/status"), status).await.0, StatusCode::OK);
+        let (code, answer) = server.get(&format!("{PODS}/p:80/proxy/")).await;
+        assert!(
+            code == StatusCode::BAD_REQUEST && answer["message"].as_str().unwrap_or_default().contains("not allowed"),
+            "{ip}: {code} {answer}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_boxs_own_ports_and_addresses_are_not_given_away() {
+    let server = with_pod().await;
+    let services = "/api/v1/namespaces/default/services";
+    let service = json!({"metadata": {"name": "s"}, "spec": {"type": "LoadBalancer", "ports": [{"port": 6443}]}});
+    check_error(
+        &server.post(services, service).await,
+        expect![[
+            r#"422 "Invalid": "Service \"s\" is invalid: spec.ports[0].port: Forbidden: port 6443 of this box is the API's: a Service of type LoadBalancer cannot have it""#
+        ]],
+    );
+    let service = json!({"metadata": {"name": "s"}, "spec": {"externalIPs": ["127.0.0.1"], "ports": [{"port": 80}]}});
+    check_error(
+        &server.post(services, service).await,
+        expect![[
+            r#"422 "Invalid": "Service \"s\" is invalid: spec.externalIPs[0]: Invalid value: \"127.0.0.1\": may not be in the loopback range (127.0.0.0/8)""#
+        ]],
+    );
+    let mut host_port = pod("h");
+    host_port["spec"]["containers"][0]["ports"] = json!([{"containerPort": 80, "hostPort": 6443}]);
+    assert_eq!(server.post(PODS, host_port).await.0, StatusCode::UNPROCESSABLE_ENTITY);
+}
+
+#[tokio::test]
+async fn a_status_write_brings_no_spec_and_keeps_labels() {
+    let server = with_pod().await;
+    let patch = json!({"metadata": {"labels": {"a": "b"}, "annotations": {"c": "d"}},
+        "spec": {"nodeName": "elsewhere", "containers": [{"name": "a", "image": "localhost/evil:1"}]},
+        "status": {"phase": "Running"}});
+    let (code, after) = server.merge(&format!("{PODS}/p/status"), patch).await;
+    assert_eq!(code, StatusCode::OK, "{after}");
+    assert_eq!(after["metadata"]["labels"]["a"], "b");
+    assert_eq!(after["metadata"]["annotations"]["c"], "d");
+    assert_eq!(
+        (&after["status"]["phase"], &after["spec"]["containers"][0]["image"]),
+        (&json!("Running"), &json!("localhost/a:1"))
+    );
+    assert_eq!(after["spec"].get("nodeName"), None);
+}

@@ -1,0 +1,167 @@
+//! The write path: what several servers on one store share, and kinds that come at run time.
+
+use std::collections::BTreeSet;
+
+use skiff_object::kinds::{self, Kind, Nature};
+use skiff_object::schema::{Arena, Form, StoredField, Type, Types};
+
+use super::*;
+
+/// A server with a network for many services.
+async fn spacious() -> Server {
+    let mut server = Server::start().await;
+    let network = ServiceNetwork { base: [10, 44, 0, 0].into(), prefix_len: 16, node_ports: 30_000..=32_767 };
+    let store = server.api.store().clone();
+    let names = Names { dns: vec![], addresses: vec![], server_url: String::new(), kubeconfig: "/dev/null".into() };
+    let dir = tempfile::tempdir().expect("tempdir");
+    let names = Names { kubeconfig: dir.path().join("kubeconfig"), ..names };
+    let pki = Pki::open(&dir.path().join("pki"), names).expect("pki");
+    let config = Config { service_network: network, ..server.api.config().clone() };
+    let start = || Api::start(config.clone(), store.clone(), &pki, CancellationToken::new());
+    let gone = server.delete("/api/v1/namespaces/default/services/kubernetes", json!({})).await;
+    assert_eq!(gone.0, StatusCode::OK);
+    server.api = start().await.expect("api");
+    server.second = start().await.expect("api");
+    server
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn several_servers_give_no_address_or_port_twice() {
+    let server = spacious().await;
+    let apis = [server.api.clone(), server.second.clone()];
+    let mut tasks = Vec::new();
+    for n in 0..1000 {
+        let (api, user) = (apis[n % 2].clone(), server.user.clone());
+        tasks.push(tokio::spawn(async move {
+            let service =
+                json!({"metadata": {"name": format!("s{n}")}, "spec": {"type": "NodePort", "ports": [{"port": 80}]}});
+            let request =
+                Request::post("/api/v1/namespaces/default/services").header("content-type", "application/json");
+            let request = request.body(body::full(service.to_string())).expect("a request");
+            read(api.handle(user, request).await).await
+        }));
+    }
+    let (mut addresses, mut ports) = (BTreeSet::new(), BTreeSet::new());
+    for task in tasks {
+        let (code, service) = task.await.expect("no panic");
+        assert_eq!(code, StatusCode::CREATED, "{service}");
+        addresses.insert(service["spec"]["clusterIP"].as_str().expect("an address").to_owned());
+        ports.insert(service["spec"]["ports"][0]["nodePort"].as_u64().expect("a port"));
+    }
+    assert_eq!((addresses.len(), ports.len()), (1000, 1000));
+    let (_, list) = server.get("/apis/networking.k8s.io/v1/ipaddresses").await;
+    assert_eq!(list["items"].as_array().map(Vec::len), Some(1001), "and one for the API");
+}
+
+#[tokio::test]
+async fn a_deleted_service_gives_back_what_it_had() {
+    let server = Server::start().await;
+    let services = "/api/v1/namespaces/default/services";
+    // 11 node ports: twenty services one after the other have enough of them.
+    for n in 0..20 {
+        let service =
+            json!({"metadata": {"name": format!("s{n}")}, "spec": {"type": "NodePort", "ports": [{"port": 80}]}});
+        let (code, made) = server.post(services, service).await;
+        assert_eq!(code, StatusCode::CREATED, "{made}");
+        let to_cluster = json!({"spec": {"type": "ClusterIP", "ports": [{"port": 80, "nodePort": null}]}});
+        let path = format!("{services}/s{n}");
+        if n % 2 == 0 {
+            assert_eq!(server.merge(&path, to_cluster).await.0, StatusCode::OK);
+        }
+        assert_eq!(server.delete(&path, json!({})).await.0, StatusCode::OK);
+    }
+    let (_, list) = server.get("/apis/networking.k8s.io/v1/ipaddresses").await;
+    assert_eq!(list["items"].as_array().map(Vec::len), Some(1), "{list}");
+}
+
+#[tokio::test]
+async fn reservations_are_what_the_services_say() {
+    let server = Server::start().await;
+    let services = "/api/v1/namespaces/default/services";
+    let (_, made) = server.post(services, json!({"metadata": {"name": "a"}, "spec": {"ports": [{"port": 80}]}})).await;
+    let address = made["spec"]["clusterIP"].as_str().expect("an address").to_owned();
+    // As an earlier version left it, and as a restored copy may: one is missing, one is nobody's.
+    let one = format!("/apis/networking.k8s.io/v1/ipaddresses/{address}");
+    assert_eq!(server.delete(&one, json!({})).await.0, StatusCode::OK);
+    let stray = json!({"metadata": {"name": "10.43.0.99", "labels": {"ipaddress.kubernetes.io/managed-by": "ipallocator.k8s.io"}},
+        "spec": {"parentRef": {"resource": "services", "namespace": "default", "name": "gone"}}});
+    assert_eq!(server.post("/apis/networking.k8s.io/v1/ipaddresses", stray).await.0, StatusCode::CREATED);
+    server.api.repair_reservations().await.expect("repaired");
+    assert_eq!(server.get(&one).await.1["spec"]["parentRef"]["name"], "a");
+    assert_eq!(server.get("/apis/networking.k8s.io/v1/ipaddresses/10.43.0.99").await.0, StatusCode::NOT_FOUND);
+}
+
+/// As a definition of a custom resource would make it.
+fn boats() -> Kind {
+    let field = |name: &str, form| StoredField { name: name.to_owned(), form, required: false };
+    let types = vec![
+        Type {
+            name: "Boat".to_owned(),
+            fields: vec![
+                field("apiVersion", Form::String),
+                field("kind", Form::String),
+                field("metadata", Form::Any),
+                field("spec", Form::Ref(1)),
+            ],
+        },
+        Type { name: "BoatSpec".to_owned(), fields: vec![field("masts", Form::Int32), field("crew", Form::List(0))] },
+    ];
+    let arena = Arena::new(types, vec![Form::String]).expect("closed and sorted");
+    Kind {
+        group: "fleet.example.org".into(),
+        version: "v1".into(),
+        kind: "Boat".into(),
+        plural: "boats".into(),
+        singular: "boat".into(),
+        short_names: vec!["bt".into()],
+        prefix: "/registry/fleet.example.org/boats".into(),
+        nature: Nature::Stored,
+        types: Types::Own(std::sync::Arc::new(arena)),
+        type_name: "Boat".into(),
+        ..(**kinds::by_kind("v1", "ConfigMap").expect("a built-in kind")).clone()
+    }
+}
+
+#[tokio::test]
+async fn a_kind_that_comes_at_run_time_is_served_like_any() {
+    let server = Server::start().await;
+    let path = "/apis/fleet.example.org/v1/namespaces/default/boats";
+    assert_eq!(server.get(path).await.0, StatusCode::NOT_FOUND);
+    server.api.serve_kinds(server.api.catalogue().with(boats()).expect("new"));
+    let boat = |name: &str| json!({"apiVersion": "fleet.example.org/v1", "kind": "Boat", "metadata": {"name": name}, "spec": {"masts": 2, "sails": 9}});
+    let (_, list) = server.get(path).await;
+    let since = list["metadata"]["resourceVersion"].as_str().expect("a version").to_owned();
+    let (code, made) = server.post(path, boat("a")).await;
+    assert_eq!((code, &made["spec"]), (StatusCode::CREATED, &json!({"masts": 2})), "pruned by its own types: {made}");
+    check_error(
+        &server.post(&format!("{path}?fieldValidation=Strict"), boat("b")).await,
+        expect![[
+            r#"400 "BadRequest": "Boat in version \"v1\" cannot be handled as a Boat: strict decoding error: unknown field \"spec.sails\"""#
+        ]],
+    );
+    let (code, patched) = server.merge(&format!("{path}/a"), json!({"spec": {"crew": ["x"]}})).await;
+    assert_eq!((code, &patched["spec"]), (StatusCode::OK, &json!({"masts": 2, "crew": ["x"]})));
+    let (code, wrong) = server.merge(&format!("{path}/a"), json!({"spec": {"masts": "many"}})).await;
+    assert_eq!(code, StatusCode::BAD_REQUEST, "{wrong}");
+    let seen = server.watch(&format!("{path}?watch=1&resourceVersion={since}"), 2).await;
+    assert_eq!((&seen[0]["type"], &seen[1]["type"]), (&json!("ADDED"), &json!("MODIFIED")));
+    let table = Request::get(path).header("accept", "application/json;as=Table;g=meta.k8s.io;v=v1");
+    let table = table.body(body::full("")).expect("a request");
+    let (_, table) = read(server.api.handle(server.user.clone(), table).await).await;
+    assert_eq!(table["rows"][0]["cells"][0], "a");
+    let (_, group) = server.get("/apis/fleet.example.org/v1").await;
+    assert_eq!(group["resources"][0]["shortNames"], json!(["bt"]));
+    assert_eq!(server.delete(&format!("{path}/a"), json!({})).await.0, StatusCode::OK);
+    server.api.serve_kinds(server.api.catalogue().without(&boats()));
+    assert_eq!(server.get(path).await.0, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn a_pod_has_its_class_at_once() {
+    let server = Server::start().await;
+    server.post("/api/v1/namespaces/default/serviceaccounts", json!({"metadata": {"name": "default"}})).await;
+    let pod = json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "a", "image": "localhost/a:1",
+        "resources": {"limits": {"cpu": "1", "memory": "64Mi"}}}]}});
+    let (_, made) = server.post("/api/v1/namespaces/default/pods", pod).await;
+    assert_eq!((&made["status"]["qosClass"], &made["status"]["phase"]), (&json!("Guaranteed"), &json!("Pending")));
+}

@@ -1,0 +1,311 @@
+//! The one way in for everything that is written: decode (the caller's) → prepare → fill in → validate → check → reserve →
+//! commit. Each step is elsewhere; here is their order, and what happens when somebody else was faster.
+
+use serde_json::Value;
+use skiff_object::kinds::Kind;
+use skiff_object::validate::FieldError;
+use skiff_object::{meta, unenforced, validate};
+use skiff_store::{Change, Entry, Expect, Store};
+
+use crate::prepare::{self, DeleteOptions, DeletePlan};
+use crate::reserve::Reserved;
+use crate::status::ApiError;
+use crate::strategy::{Part, Strategy};
+use crate::users::User;
+use crate::{Api, codec};
+
+/// Tries of a write that did not say which revision it is based on; each loses only to a writer that won.
+const CONFLICT_RETRIES_MAX: usize = 16;
+
+/// Whether a write happens or is only checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    Store,
+    DryRun,
+}
+
+/// Who writes, and for good or only to see.
+#[derive(Clone, Debug)]
+pub struct Author {
+    pub user: User,
+    /// The program that the field belongs to: `fieldManager`, or what the client calls itself.
+    pub manager: String,
+    pub effect: Effect,
+}
+
+impl Author {
+    /// The API itself, for what every cluster has.
+    pub fn own() -> Self {
+        Self { user: User::system("system:apiserver"), manager: "skiff".to_owned(), effect: Effect::Store }
+    }
+}
+
+/// From the current object to the wanted one; asked again after each conflict.
+pub type ChangeFn<'a> = &'a (dyn Fn(&Value) -> Result<Value, ApiError> + Send + Sync);
+
+pub enum Operation<'a> {
+    Create(Value),
+    Update { name: &'a str, part: Part, change: ChangeFn<'a> },
+    Delete { name: &'a str, options: &'a DeleteOptions },
+}
+
+/// One write of one object.
+pub struct Write<'a> {
+    pub author: &'a Author,
+    pub kind: &'a Kind,
+    pub namespace: Option<&'a str>,
+    pub operation: Operation<'a>,
+}
+
+/// What came of a write.
+pub struct Written {
+    pub object: Value,
+    /// Whether it is there no longer.
+    pub gone: bool,
+    pub warnings: Vec<String>,
+}
+
+impl Written {
+    fn kept(object: Value) -> Self {
+        Self { object, gone: false, warnings: Vec::new() }
+    }
+}
+
+/// What is to be stored, and what stands there now.
+struct Draft {
+    current: Option<Entry>,
+    old: Option<Value>,
+    /// `None`: the object is removed.
+    new: Option<Value>,
+    warnings: Vec<String>,
+}
+
+enum Drafted {
+    Draft(Box<Draft>),
+    /// There is nothing to do.
+    Done(Written),
+}
+
+impl<S: Store> Api<S> {
+    pub(crate) async fn write(&self, write: Write<'_>) -> Result<Written, ApiError> {
+        let mut last = None;
+        for _ in 0..CONFLICT_RETRIES_MAX {
+            let mut draft = match self.draft(&write).await? {
+                Drafted::Draft(draft) => draft,
+                Drafted::Done(written) => return Ok(written),
+            };
+            let reserved = self.reserve(write.kind, draft.old.as_ref(), draft.new.as_mut()).await?;
+            match self.commit(&write, &draft, reserved).await {
+                Ok(written) => return Ok(written),
+                Err(Refused::Again(error)) => last = Some(error),
+                Err(Refused::Final(error)) => return Err(error),
+            }
+        }
+        Err(last.unwrap_or_else(ApiError::too_many_requests))
+    }
+
+    async fn draft(&self, write: &Write<'_>) -> Result<Drafted, ApiError> {
+        match &write.operation {
+            Operation::Create(object) => self.draft_create(write, object).await,
+            Operation::Update { name, part, change } => self.draft_update(write, name, *part, change).await,
+            Operation::Delete { name, options } => self.draft_delete(write, name, options).await,
+        }
+    }
+
+    async fn draft_create(&self, write: &Write<'_>, object: &Value) -> Result<Drafted, ApiError> {
+        let (kind, namespace) = (write.kind, write.namespace);
+        self.namespace_lives(kind, namespace, meta::name(object)).await?;
+        let mut new = prepare::create(kind, namespace, object.clone());
+        for mutation in Strategy::of(kind).on_create {
+            self.fill_in(*mutation, kind, namespace, &mut new).await?;
+        }
+        let errors = validate::create(kind, &new);
+        self.judge(write, errors, &new, None).await?;
+        let name = meta::name(&new);
+        if write.author.effect == Effect::DryRun && self.entry(kind, namespace, name).await?.is_some() {
+            return Err(ApiError::already_exists(kind, name));
+        }
+        let warnings = unenforced::warnings(kind, &new, None);
+        Ok(Drafted::Draft(Box::new(Draft { current: None, old: None, new: Some(new), warnings })))
+    }
+
+    async fn draft_update(
+        &self,
+        write: &Write<'_>,
+        name: &str,
+        part: Part,
+        change: ChangeFn<'_>,
+    ) -> Result<Drafted, ApiError> {
+        let (kind, strategy) = (write.kind, Strategy::of(write.kind));
+        let current = self.entry(kind, write.namespace, name).await?;
+        let current = current.ok_or_else(|| ApiError::not_found(kind, name))?;
+        let old = self.served(kind, codec::decode(&current));
+        let new = change(&old)?;
+        check_identity(kind, write.namespace, name, &new, &old)?;
+        let asked = meta::resource_version(&new).to_owned();
+        if !asked.is_empty() && asked != meta::resource_version(&old) {
+            return Err(ApiError::modified(kind, name));
+        }
+        let mut new = prepare::update(kind, part, new, &old);
+        if let Part::Main = part {
+            crate::reserve::keep(strategy.reserves, &mut new, &old);
+        }
+        let errors = match part {
+            Part::Main => validate::update(kind, &new, &old),
+            Part::Status => validate::status(kind, &new, &old),
+            Part::EphemeralContainers => validate::ephemeral_containers(kind, &new, &old),
+            Part::Finalize | Part::Binding => Vec::new(),
+        };
+        self.judge(write, errors, &new, Some(&old)).await?;
+        meta::set(&mut new, "resourceVersion", meta::resource_version(&old).to_owned());
+        let warnings = unenforced::warnings(kind, &new, Some(&old));
+        if new == old && !strategy.is_gone(&new) {
+            return Ok(Drafted::Done(Written { warnings, ..Written::kept(new) }));
+        }
+        Ok(Drafted::Draft(Box::new(Draft { current: Some(current), old: Some(old), new: Some(new), warnings })))
+    }
+
+    async fn draft_delete(&self, write: &Write<'_>, name: &str, options: &DeleteOptions) -> Result<Drafted, ApiError> {
+        let kind = write.kind;
+        if let Some(why) = Strategy::of(kind).undeletable(name) {
+            return Err(ApiError::forbidden_object(kind, name, why));
+        }
+        let current = self.entry(kind, write.namespace, name).await?;
+        let current = current.ok_or_else(|| ApiError::not_found(kind, name))?;
+        let old = self.served(kind, codec::decode(&current));
+        check_preconditions(kind, name, &old, options)?;
+        let new = match prepare::delete(kind, &old, options, jiff::Timestamp::now()) {
+            DeletePlan::Nothing => return Ok(Drafted::Done(Written::kept(old))),
+            DeletePlan::Mark(marked) => Some(*marked),
+            DeletePlan::Remove => None,
+        };
+        let old = Some(old);
+        Ok(Drafted::Draft(Box::new(Draft { current: Some(current), old, new, warnings: Vec::new() })))
+    }
+
+    /// Answers with what is wrong with an object, in itself or for its author.
+    async fn judge(
+        &self,
+        write: &Write<'_>,
+        mut errors: Vec<FieldError>,
+        new: &Value,
+        old: Option<&Value>,
+    ) -> Result<(), ApiError> {
+        if errors.is_empty() {
+            for check in Strategy::of(write.kind).checks {
+                errors.extend(self.check(*check, write, new, old).await?);
+            }
+        }
+        if errors.is_empty() { Ok(()) } else { Err(ApiError::invalid(write.kind, meta::name(new), &errors)) }
+    }
+
+    async fn commit(&self, write: &Write<'_>, draft: &Draft, reserved: Reserved) -> Result<Written, Refused> {
+        let kind = write.kind;
+        let object = draft.new.as_ref().or(draft.old.as_ref()).cloned().unwrap_or_default();
+        // Also what was only marked goes with its last finalizer.
+        let gone = draft.new.as_ref().is_none_or(|new| draft.old.is_some() && Strategy::of(kind).is_gone(new));
+        if write.author.effect == Effect::DryRun {
+            return Ok(Written { object, gone, warnings: draft.warnings.clone() });
+        }
+        let name = meta::name(&object).to_owned();
+        let key = kind.key(write.namespace, &name);
+        let mut writes = match (&draft.current, gone) {
+            (Some(current), true) => vec![skiff_store::Write::delete(&key, current.modified)],
+            (current, _) => {
+                let expect = current.as_ref().map_or(Expect::Absent, |current| Expect::At(current.modified));
+                vec![skiff_store::Write::put(&key, codec::encode(self.stored_form(kind, object.clone())), expect)]
+            }
+        };
+        writes.extend(if gone { reserved.released } else { reserved.changed });
+        match self.store().commit(writes).await {
+            Ok(changes) => {
+                tracing::debug!(
+                    kind = &*kind.kind,
+                    name,
+                    user = write.author.user.name,
+                    manager = write.author.manager,
+                    gone,
+                    "written"
+                );
+                Ok(answer(object, gone, &changes, draft.warnings.clone()))
+            }
+            Err(error) => Err(refused(write, &name, &key, error)),
+        }
+    }
+}
+
+fn answer(mut object: Value, gone: bool, changes: &[Change], warnings: Vec<String>) -> Written {
+    if let (false, Some(Change::Put { entry, .. })) = (gone, changes.first()) {
+        meta::set(&mut object, "resourceVersion", entry.modified.to_string());
+    }
+    Written { object, gone, warnings }
+}
+
+/// Whether it is worth trying again after the store said no.
+enum Refused {
+    Again(ApiError),
+    Final(ApiError),
+}
+
+fn refused(write: &Write<'_>, name: &str, key: &str, error: skiff_store::Error) -> Refused {
+    use skiff_store::Error;
+    let of_object = |other: &str| other == key;
+    match (&write.operation, &error) {
+        // A generated name that was taken: the next one.
+        (Operation::Create(object), Error::Exists { key }) if of_object(key) && meta::name(object).is_empty() => {
+            Refused::Again(ApiError::already_exists(write.kind, name))
+        }
+        (Operation::Create(_), Error::Exists { key }) if of_object(key) => {
+            Refused::Final(ApiError::already_exists(write.kind, name))
+        }
+        // Somebody else was faster, with the object itself or with what it was to reserve.
+        (
+            Operation::Create(_) | Operation::Update { .. } | Operation::Delete { .. },
+            Error::Exists { .. } | Error::Conflict { .. } | Error::NotFound { .. },
+        ) => Refused::Again(ApiError::modified(write.kind, name)),
+        (
+            Operation::Create(_) | Operation::Update { .. } | Operation::Delete { .. },
+            Error::Expired { .. }
+            | Error::Future { .. }
+            | Error::TooLarge { .. }
+            | Error::Full
+            | Error::Overloaded
+            | Error::Closed
+            | Error::Backend(_),
+        ) => Refused::Final(ApiError::from_store(error, write.kind, name)),
+    }
+}
+
+fn check_identity(kind: &Kind, namespace: Option<&str>, name: &str, new: &Value, old: &Value) -> Result<(), ApiError> {
+    if meta::name(new) != name {
+        return Err(ApiError::bad_request(format!(
+            "the name of the object ({}) does not match the name on the URL ({name})",
+            meta::name(new)
+        )));
+    }
+    if meta::namespace(new).is_some() && meta::namespace(new) != namespace {
+        return Err(ApiError::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ));
+    }
+    let (asked, actual) = (meta::uid(new), meta::uid(old));
+    if !asked.is_empty() && asked != actual {
+        let why = format!("Precondition failed: UID in precondition: {asked}, UID in object meta: {actual}");
+        return Err(ApiError::conflict(kind, name, &why));
+    }
+    Ok(())
+}
+
+fn check_preconditions(kind: &Kind, name: &str, object: &Value, options: &DeleteOptions) -> Result<(), ApiError> {
+    let checks = [
+        ("UID", &options.uid, meta::uid(object)),
+        ("ResourceVersion", &options.resource_version, meta::resource_version(object)),
+    ];
+    for (what, asked, actual) in checks {
+        if let Some(asked) = asked.as_deref().filter(|asked| *asked != actual) {
+            let why = format!("Precondition failed: {what} in precondition: {asked}, {what} in object meta: {actual}");
+            return Err(ApiError::conflict(kind, name, &why));
+        }
+    }
+    Ok(())
+}
