@@ -20,7 +20,7 @@ use crate::status::ApiError;
 use crate::strategy::{Part, Strategy};
 use crate::users::User;
 use crate::write::{Author, Effect, Operation, Write};
-use crate::{Api, answer, discovery, reviews, subresources};
+use crate::{Api, answer, discovery, feed, reviews, subresources};
 
 const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 const OBJECT_TYPES: &str = "application/json, application/vnd.kubernetes.protobuf";
@@ -46,7 +46,7 @@ impl<S: Store> Api<S> {
         let query = Query::parse(request.uri().query());
         let path = request.uri().path().to_owned();
         let Some(target) = request::target(&self.catalogue(), request.method(), &path, &query)? else {
-            return self.path(&user, &path, &request);
+            return self.path(&user, &path, &request).await;
         };
         self.authorize(&user, &target)?;
         let form = Form::negotiate(request.headers(), &query, &target.kind)?;
@@ -101,7 +101,7 @@ impl<S: Store> Api<S> {
         })
     }
 
-    fn path(&self, user: &User, path: &str, request: &Request<Body>) -> Result<Response<Body>, ApiError> {
+    async fn path(&self, user: &User, path: &str, request: &Request<Body>) -> Result<Response<Body>, ApiError> {
         let verb = request.method().as_str().to_ascii_lowercase();
         if !self.authorizer().allows(user, &Attributes::Path { verb: &verb, path }) {
             let why = format!("User \"{}\" cannot {verb} path \"{path}\"", user.name);
@@ -114,6 +114,7 @@ impl<S: Store> Api<S> {
             "/healthz" | "/livez" => return Ok(body::text(StatusCode::OK, "ok")),
             "/readyz" => return Ok(self.readiness()),
             "/metrics" => return Ok(self.metrics()),
+            feed::PATH => return self.feed().await,
             "" => {
                 return Ok(body::json(
                     StatusCode::OK,

@@ -10,6 +10,7 @@ mod bootstrap;
 mod codec;
 mod discovery;
 mod escalation;
+mod feed;
 mod forward;
 mod handlers;
 mod lists;

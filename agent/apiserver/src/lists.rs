@@ -341,7 +341,7 @@ fn event(selection: &Selection, form: Form, change: &Change, out: &mut Vec<u8>) 
     }
 }
 
-fn line(out: &mut Vec<u8>, kind: &str, object: &Value) {
+pub(crate) fn line(out: &mut Vec<u8>, kind: &str, object: &Value) {
     out.extend_from_slice(format!("{{\"type\":\"{kind}\",\"object\":{object}}}\n").as_bytes());
 }
 
@@ -370,10 +370,10 @@ fn bookmark(kind: &Kind, form: Form, revision: Revision, mark: Mark) -> Vec<u8> 
 }
 
 /// Gives a stream that is only polled by its owner the `Sync` that boxed bodies ask for.
-struct SyncStream<T>(std::sync::Mutex<std::pin::Pin<Box<T>>>);
+pub(crate) struct SyncStream<T>(std::sync::Mutex<std::pin::Pin<Box<T>>>);
 
 impl<T> SyncStream<T> {
-    fn new(stream: T) -> Self {
+    pub(crate) fn new(stream: T) -> Self {
         Self(std::sync::Mutex::new(Box::pin(stream)))
     }
 }

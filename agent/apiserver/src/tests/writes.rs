@@ -165,3 +165,56 @@ async fn a_pod_has_its_class_at_once() {
     let (_, made) = server.post("/api/v1/namespaces/default/pods", pod).await;
     assert_eq!((&made["status"]["qosClass"], &made["status"]["phase"]), (&json!("Guaranteed"), &json!("Pending")));
 }
+
+#[tokio::test]
+async fn the_feed_tells_what_objects_are_to_others() {
+    let server = Server::start().await;
+    server.post(MAPS, map("before")).await;
+    let request = Request::get("/skiff/v1/metadata").body(body::full("")).expect("a request");
+    let mut feed =
+        Feed { body: server.api.handle(server.user.clone(), request).await.into_body(), text: String::new() };
+    let first = feed.until("BOOKMARK").await;
+    assert!(first.iter().any(|e| e["object"]["metadata"]["name"] == "before" && e["object"]["kind"] == "ConfigMap"));
+    assert!(first.iter().all(|e| e["object"].get("data").is_none()), "metadata alone");
+    let lease = json!({"metadata": {"name": "l"}, "spec": {"holderIdentity": "a"}});
+    let leases = "/apis/coordination.k8s.io/v1/namespaces/default/leases";
+    server.post(leases, lease).await;
+    server.merge(&format!("{leases}/l"), json!({"spec": {"holderIdentity": "b"}})).await;
+    server.merge(&format!("{MAPS}/before"), json!({"data": {"a": "2"}, "metadata": {"labels": {"a": "b"}}})).await;
+    server.merge(&format!("{MAPS}/before"), json!({"metadata": {"finalizers": ["example.org/x"]}})).await;
+    server.delete(&format!("{MAPS}/before"), json!({})).await;
+    server.merge(&format!("{MAPS}/before"), json!({"metadata": {"finalizers": null}})).await;
+    let seen: Vec<_> =
+        feed.until("DELETED").await.iter().map(|e| (e["type"].clone(), e["object"]["kind"].clone())).collect();
+    let expected = [("ADDED", "Lease"), ("MODIFIED", "ConfigMap"), ("MODIFIED", "ConfigMap"), ("DELETED", "ConfigMap")];
+    assert_eq!(seen, expected.map(|(what, kind)| (json!(what), json!(kind))), "what matters to nobody is not told");
+    // Other kinds end it, so that whoever reads it lists anew.
+    server.api.serve_kinds(server.api.catalogue().with(boats()).expect("new"));
+    server.post(MAPS, map("after")).await;
+    assert!(feed.body.frame().await.is_none());
+}
+
+struct Feed {
+    body: body::Body,
+    text: String,
+}
+
+impl Feed {
+    /// The lines up to the first of a type.
+    async fn until(&mut self, what: &str) -> Vec<Value> {
+        let mut events: Vec<Value> = Vec::new();
+        loop {
+            while let Some((line, rest)) = self.text.split_once('\n') {
+                let event: Value = serde_json::from_str(line).expect("JSON");
+                let done = event["type"] == what;
+                events.push(event);
+                self.text = rest.to_owned();
+                if done {
+                    return events;
+                }
+            }
+            let frame = self.body.frame().await.expect("it goes on").expect("a frame");
+            self.text.push_str(std::str::from_utf8(&frame.into_data().expect("data")).expect("text"));
+        }
+    }
+}
