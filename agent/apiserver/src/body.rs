@@ -1,5 +1,6 @@
 //! Bodies: what comes in within limits, what goes out whole or as a stream.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -9,6 +10,7 @@ use http_body::Frame;
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use serde::Serialize;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::status::ApiError;
 
@@ -59,7 +61,37 @@ where
     B: http_body::Body<Data = Bytes> + Send,
     B::Error: Into<BoxError>,
 {
-    match tokio::time::timeout(REQUEST_TIME_MAX, collect(std::pin::pin!(body))).await {
+    within_time(collect(std::pin::pin!(body), None)).await
+}
+
+/// The whole body of a request, counted byte by byte against what all bodies may have until what is returned is dropped.
+pub async fn read_within<B>(body: B, bodies: &Arc<Semaphore>) -> Result<(Bytes, Held), ApiError>
+where
+    B: http_body::Body<Data = Bytes> + Send,
+    B::Error: Into<BoxError>,
+{
+    let mut held = Held { bodies: Arc::clone(bodies), permits: Vec::new() };
+    let bytes = within_time(collect(std::pin::pin!(body), Some(&mut held))).await?;
+    Ok((bytes, held))
+}
+
+/// A body's part of what all bodies may have.
+pub struct Held {
+    bodies: Arc<Semaphore>,
+    permits: Vec<OwnedSemaphorePermit>,
+}
+
+impl Held {
+    /// Waits where the others have it all: the time of the whole body bounds it.
+    async fn take(&mut self, bytes: usize) {
+        let kibibytes = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX);
+        // It is never closed.
+        self.permits.extend(Arc::clone(&self.bodies).acquire_many_owned(kibibytes).await);
+    }
+}
+
+async fn within_time(reading: impl Future<Output = Result<Option<Bytes>, BoxError>>) -> Result<Bytes, ApiError> {
+    match tokio::time::timeout(REQUEST_TIME_MAX, reading).await {
         Ok(Ok(Some(bytes))) => Ok(bytes),
         Ok(Ok(None)) => Err(ApiError::too_large(&format!("limit is {REQUEST_BYTES_MAX}"))),
         Ok(Err(error)) => Err(ApiError::bad_request(format!("the request body could not be read: {error}"))),
@@ -69,7 +101,7 @@ where
 
 /// `None` where the body is over the limit. What is over it is read on for a while and dropped: clients that are cut
 /// off in the middle of sending do not see why.
-async fn collect<B>(mut body: std::pin::Pin<&mut B>) -> Result<Option<Bytes>, BoxError>
+async fn collect<B>(mut body: std::pin::Pin<&mut B>, mut held: Option<&mut Held>) -> Result<Option<Bytes>, BoxError>
 where
     B: http_body::Body<Data = Bytes>,
     B::Error: Into<BoxError>,
@@ -80,6 +112,9 @@ where
         let Ok(data) = frame.map_err(Into::into)?.into_data() else { continue };
         length += data.len();
         if length <= REQUEST_BYTES_MAX {
+            if let Some(held) = &mut held {
+                held.take(data.len()).await;
+            }
             bytes.extend_from_slice(&data);
         } else if length > DISCARDED_BYTES_MAX {
             break;

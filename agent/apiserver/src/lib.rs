@@ -108,6 +108,8 @@ struct Inner<S> {
     catalogue: ArcSwap<Catalogue>,
     nodes: RwLock<HashMap<String, Arc<dyn NodeService>>>,
     slots: Semaphore,
+    /// For bodies that are being received, in KiB.
+    bodies: Arc<Semaphore>,
     ready: AtomicBool,
     requests: AtomicU64,
     shutdown: CancellationToken,
@@ -133,6 +135,7 @@ impl<S: Store + Clone> Api<S> {
             catalogue: ArcSwap::from(Arc::clone(kinds::built_in())),
             nodes: RwLock::default(),
             slots: Semaphore::new(REQUESTS_MAX),
+            bodies: Arc::new(Semaphore::new(serve::BODIES_BYTES_MAX / 1024)),
             ready: AtomicBool::new(false),
             requests: AtomicU64::new(0),
             shutdown: shutdown.clone(),
@@ -178,6 +181,10 @@ impl<S: Store> Api<S> {
 
     fn service_network(&self) -> &ServiceNetwork {
         &self.inner.config.service_network
+    }
+
+    fn bodies(&self) -> &Arc<Semaphore> {
+        &self.inner.bodies
     }
 
     fn config(&self) -> &Config {

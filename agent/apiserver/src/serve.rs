@@ -1,5 +1,7 @@
 //! The listener: TLS, client certificates, HTTP/1.1 and 2, and the limits that keep slow or greedy clients in bounds.
 
+mod bounds;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,23 +12,25 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::pki_types::CertificateDer;
 use skiff_store::Store;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::Api;
-use crate::body::{Body, BoxError};
+use crate::body::{self, Body, BoxError};
 use crate::pki::{Pki, PkiError};
 use crate::rbac::Attributes;
 use crate::status::ApiError;
 use crate::users::{self, User};
+use bounds::{Connections, FirstBytes};
 
-/// Open connections, watches included. A box has some dozens; more is a leak or an attack.
-const CONNECTIONS_MAX: usize = 1000;
 /// A handshake or the head of a request that takes longer is given up.
 const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
 const HEADER_TIME_MAX: Duration = Duration::from_secs(15);
+/// Bodies that are being received, all together: they wait for no slot, and must not fill the memory instead.
+pub const BODIES_BYTES_MAX: usize = 32 << 20;
+/// Of a refused request this much is read and dropped, so that the client hears why.
+const REFUSED_BODY_TIME_MAX: Duration = Duration::from_secs(2);
 /// Streams of one HTTP/2 connection: a client-go process opens one for each watch.
 const STREAMS_MAX: u32 = 250;
 /// How long running requests may go on after the listener is closed.
@@ -41,24 +45,27 @@ impl<S: Store> Api<S> {
         shutdown: CancellationToken,
     ) -> Result<(), PkiError> {
         let acceptor = TlsAcceptor::from(Arc::new(pki.server_config()?));
-        let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let connections = Connections::default();
         let tasks = TaskTracker::new();
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
                 () = shutdown.cancelled() => break,
             };
-            let stream = match accepted {
-                Ok((stream, _)) => stream,
+            let (stream, peer) = match accepted {
+                Ok(accepted) => accepted,
                 Err(error) => {
                     tracing::warn!(%error, "connection was not accepted");
                     tokio::time::sleep(Duration::from_millis(50)).await;
                     continue;
                 }
             };
-            let Ok(permit) = Arc::clone(&connections).try_acquire_owned() else {
-                tracing::warn!(max = CONNECTIONS_MAX, "connection refused, too many are open");
-                continue;
+            let permit = match connections.admit(peer.ip()) {
+                Ok(permit) => permit,
+                Err(max) => {
+                    tracing::warn!(%peer, max, "connection refused, too many are open");
+                    continue;
+                }
             };
             let (api, acceptor, shutdown) = (self.clone(), acceptor.clone(), shutdown.clone());
             tasks.spawn(async move {
@@ -91,6 +98,7 @@ impl<S: Store> Api<S> {
         builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIME_MAX);
         builder.http2().timer(TokioTimer::new()).max_concurrent_streams(STREAMS_MAX);
         builder.http2().keep_alive_interval(Duration::from_secs(30)).keep_alive_timeout(Duration::from_secs(15));
+        let stream = FirstBytes::within(bounds::FIRST_BYTES_TIME_MAX, stream);
         let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
         let mut connection = std::pin::pin!(connection);
         tokio::select! {
@@ -102,13 +110,29 @@ impl<S: Store> Api<S> {
 
     /// A request from the network: whoever sends it is worked out first.
     async fn remote(&self, request: Request<Incoming>, certificate: Option<&CertificateDer<'_>>) -> Response<Body> {
+        let head_only = request.method() == http::Method::HEAD;
         let authenticated = self.authenticate(&request, certificate).await;
-        let user = match authenticated.and_then(|user| self.acting_as(user, request.headers())) {
-            Ok(user) => user,
-            Err(error) => return error.into_response(),
+        let response = match authenticated.and_then(|user| self.acting_as(user, request.headers())) {
+            Ok(user) => self.received(user, request).await,
+            Err(error) => {
+                let _ = tokio::time::timeout(REFUSED_BODY_TIME_MAX, body::read(request.into_body())).await;
+                error.into_response()
+            }
         };
-        let request = request.map(|body| body.map_err(BoxError::from).boxed());
-        self.limited(user, request).await
+        if head_only { without_body(response) } else { response }
+    }
+
+    /// A body that drips in holds no slot: the request is handled when it is there.
+    async fn received(&self, user: User, request: Request<Incoming>) -> Response<Body> {
+        let streams = request.headers().contains_key(http::header::UPGRADE) || is_proxied(request.uri().path());
+        if streams || http_body::Body::is_end_stream(request.body()) {
+            return self.limited(user, request.map(|body| body.map_err(BoxError::from).boxed())).await;
+        }
+        let (parts, incoming) = request.into_parts();
+        match body::read_within(incoming, self.bodies()).await {
+            Ok((bytes, _held)) => self.limited(user, Request::from_parts(parts, body::full(bytes))).await,
+            Err(error) => error.into_response(),
+        }
     }
 
     /// The user whom the request asks to act as, where the caller may.
@@ -148,6 +172,19 @@ impl<S: Store> Api<S> {
             None => Err(ApiError::unauthorized()),
         }
     }
+}
+
+/// Requests that another answers, with a body of any size.
+fn is_proxied(path: &str) -> bool {
+    path.split('/').any(|segment| segment == "proxy")
+}
+
+fn without_body(mut response: Response<Body>) -> Response<Body> {
+    if let Some(length) = http_body::Body::size_hint(response.body()).exact() {
+        response.headers_mut().insert(http::header::CONTENT_LENGTH, length.into());
+    }
+    *response.body_mut() = body::full("");
+    response
 }
 
 /// All that is answered without authentication.
