@@ -158,7 +158,10 @@ impl<S: Store> Api<S> {
         };
         self.judge(write, errors, &new, Some(&old)).await?;
         meta::set(&mut new, "resourceVersion", meta::resource_version(&old).to_owned());
-        let warnings = unenforced::warnings(kind, &new, Some(&old));
+        let warnings = match part {
+            Part::Main | Part::EphemeralContainers => unenforced::warnings(kind, &new, Some(&old)),
+            Part::Status | Part::Finalize | Part::Binding => Vec::new(),
+        };
         if new == old && !strategy.is_gone(&new) {
             return Ok(Drafted::Done(Written { warnings, ..Written::kept(new) }));
         }

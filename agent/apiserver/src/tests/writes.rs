@@ -167,6 +167,18 @@ async fn a_pod_has_its_class_at_once() {
 }
 
 #[tokio::test]
+async fn what_has_no_effect_is_warned_of() {
+    let server = Server::start().await;
+    let policy = json!({"metadata": {"name": "deny"}, "spec": {"podSelector": {}}});
+    let request = Request::post("/apis/networking.k8s.io/v1/namespaces/default/networkpolicies");
+    let request = request.header("content-type", "application/json").body(body::full(policy.to_string()));
+    let response = server.api.handle(server.user.clone(), request.expect("a request")).await;
+    assert_eq!(response.status(), StatusCode::CREATED);
+    let warning = response.headers().get("warning").and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
+    assert_eq!(warning, r#"299 - "NetworkPolicy: this version does not enforce it: all traffic passes""#);
+}
+
+#[tokio::test]
 async fn the_feed_tells_what_objects_are_to_others() {
     let server = Server::start().await;
     server.post(MAPS, map("before")).await;

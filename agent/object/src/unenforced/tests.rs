@@ -1,0 +1,102 @@
+//! Every field of every kind is honoured, warned about, or refused by whoever uses it; and what is said is right.
+
+use std::collections::BTreeSet;
+
+use serde_json::json;
+
+use super::*;
+use crate::kinds;
+
+/// Fields of a type that are about the object itself, not about what it asks for.
+fn is_asked(named: &crate::schema::Named<'_>, field: &str) -> bool {
+    let is_object = named.field("metadata").is_some();
+    !(is_object && ["apiVersion", "kind", "metadata"].contains(&field))
+        && !(field == "status" && named.field("spec").is_some())
+}
+
+fn listed(list: &[(&str, &str)], ty: &str, field: &str) -> bool {
+    list.iter().any(|(of, fields)| *of == ty && fields.split(' ').any(|f| f == field))
+}
+
+fn check(ty: Ty<'_>, seen: &mut BTreeSet<String>, missing: &mut Vec<String>) {
+    match ty {
+        Ty::List(element) | Ty::Map(element) => check(element.ty(), seen, missing),
+        Ty::Ref(named) if seen.insert(named.name().to_owned()) => {
+            let name = short(named.name());
+            for field in named.fields().filter(|field| is_asked(&named, field.name)) {
+                let row = ROWS.iter().find(|row| row.ty == name && row.field == field.name);
+                let warned = row.is_some_and(|row| matches!(row.when, When::Set));
+                let loud = listed(rows::LOUD, name, field.name);
+                match (listed(rows::HONOURED, name, field.name), row, loud) {
+                    (true, None, false) | (false, Some(_), false) | (false, None, true) => {}
+                    _ => missing.push(format!("{name}.{}", field.name)),
+                }
+                if !warned && !loud {
+                    check(field.ty, seen, missing);
+                }
+            }
+        }
+        Ty::Ref(_) | Ty::String | Ty::Int32 | Ty::Int64 | Ty::Bool | Ty::Double | Ty::IntOrString | Ty::Quantity => {}
+        Ty::DateTime | Ty::MicroTime | Ty::Bytes | Ty::Any => {}
+    }
+}
+
+#[test]
+fn each_field_is_in_one_list() {
+    let (mut seen, mut missing) = (BTreeSet::new(), Vec::new());
+    let silent = |kind: &&std::sync::Arc<Kind>| !KINDS.iter().any(|(group, name, _)| kind.is(group, name));
+    for kind in kinds::built_in().kinds().filter(|kind| kind.is_kept()).filter(silent) {
+        check(kind.ty(), &mut seen, &mut missing);
+    }
+    assert!(missing.is_empty(), "say of each whether it is honoured, warned about or refused: {missing:?}");
+    for row in ROWS {
+        let ty = crate::schema::Types::BuiltIn
+            .find(&format!("io.k8s.api.{}", row.ty))
+            .named()
+            .map(|n| n.field(row.field).is_some());
+        assert_eq!(ty, Some(true), "{}.{}", row.ty, row.field);
+    }
+    for (group, name, _) in KINDS {
+        assert!(kinds::built_in().kinds().any(|kind| kind.is(group, name)), "{group} {name}");
+    }
+}
+
+fn warned(api_version: &str, kind: &str, object: Value) -> Vec<String> {
+    warnings(kinds::by_kind(api_version, kind).expect("a kind"), &object, None)
+}
+
+#[test]
+fn what_looks_like_protection_is_not_silent() {
+    assert_eq!(
+        warned("networking.k8s.io/v1", "NetworkPolicy", json!({"spec": {"podSelector": {}}})),
+        ["NetworkPolicy: this version does not enforce it: all traffic passes"]
+    );
+    let pod = json!({"spec": {"hostUsers": false, "runtimeClassName": "gvisor", "containers": [
+        {"resources": {"limits": {"ephemeral-storage": "1Gi"}}, "volumeMounts": [{"recursiveReadOnly": "Enabled"}]}]}});
+    let said = warned("v1", "Pod", pod.clone());
+    for path in [
+        "spec.hostUsers: ",
+        "spec.runtimeClassName: ",
+        "spec.containers[0].resources.limits: ",
+        "spec.containers[0].volumeMounts[0].recursiveReadOnly: ",
+    ] {
+        assert!(said.iter().any(|warning| warning.starts_with(path)), "{path} {said:?}");
+    }
+    let deployment = json!({"spec": {"template": pod}});
+    let said = warned("apps/v1", "Deployment", deployment);
+    assert!(said.iter().any(|warning| warning.starts_with("spec.template.spec.hostUsers: ")), "{said:?}");
+    let namespace = json!({"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}});
+    assert_eq!(warned("v1", "Namespace", namespace).len(), 1);
+    let service = json!({"spec": {"externalTrafficPolicy": "Cluster", "loadBalancerSourceRanges": ["10.0.0.0/8"]}});
+    assert_eq!(warned("v1", "Service", service).len(), 1);
+    let plain = json!({"spec": {"hostUsers": true, "containers": [{"resources": {"limits": {"cpu": "1"}}}]}});
+    assert!(warned("v1", "Pod", plain).is_empty());
+}
+
+#[test]
+fn a_change_is_warned_of_once() {
+    let service = kinds::by_kind("v1", "Service").expect("a kind");
+    let old = json!({"spec": {"loadBalancerIP": "10.0.0.1"}});
+    assert!(warnings(service, &old, Some(&old)).is_empty());
+    assert_eq!(warnings(service, &old, Some(&json!({"spec": {}}))).len(), 1);
+}
