@@ -10,8 +10,9 @@ use crate::kinds;
 /// Fields of a type that are about the object itself, not about what it asks for.
 fn is_asked(named: &crate::schema::Named<'_>, field: &str) -> bool {
     let is_object = named.field("metadata").is_some();
-    !(is_object && ["apiVersion", "kind", "metadata"].contains(&field))
-        && !(field == "status" && named.field("spec").is_some())
+    let of_object = is_object && ["apiVersion", "kind", "metadata"].contains(&field);
+    let observed = field == "status" && named.field("spec").is_some();
+    !of_object && !observed
 }
 
 fn listed(list: &[(&str, &str)], ty: &str, field: &str) -> bool {

@@ -50,6 +50,7 @@ pub fn update(kind: &Kind, new: &Node<'_>, old: &Node<'_>, errors: &mut Errors) 
         ("", "ConfigMap") => data(new, old, &["data", "binaryData"], errors),
         ("", "Secret") => data(new, old, &["data"], errors),
         ("", "Service") => service(&new.get("spec"), &old.get("spec"), errors),
+        ("", "Node") => node_ranges(&new.get("spec"), &old.get("spec"), errors),
         ("", "PersistentVolumeClaim") => claim(new, old, errors),
         ("", "PersistentVolume") => volume(&new.get("spec"), &old.get("spec"), errors),
         ("apps", "StatefulSet") => stateful_set(&new.get("spec"), &old.get("spec"), errors),
@@ -155,6 +156,16 @@ fn service(new: &Node<'_>, old: &Node<'_>, errors: &mut Errors) {
     if !external && !after.is_empty() && !before.is_empty() && after.value != before.value {
         let node = Node { path: format!("{}.clusterIPs[0]", new.path), value: after.value };
         errors.invalid(&node, "may not change once set");
+    }
+}
+
+/// A node gets its range of pod addresses once: pods have addresses from it.
+fn node_ranges(new: &Node<'_>, old: &Node<'_>, errors: &mut Errors) {
+    for field in ["podCIDR", "podCIDRs"] {
+        let (after, before) = (new.get(field), old.get(field));
+        if !before.is_empty() && after.value != before.value {
+            errors.forbidden(&after, &format!("node updates may not change {field} except from \"\" to valid"));
+        }
     }
 }
 
