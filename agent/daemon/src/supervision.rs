@@ -7,7 +7,9 @@ use std::path::PathBuf;
 use anyhow::{Context, bail};
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use skiff_ingress::config as ingress;
-use skiff_settings::{AccessLog, AcmeDns, Challenge, HmacKey, Settings, TsigAlgorithm, TsigSecret};
+use skiff_settings::{
+    AccessLog, AcmeDns, Challenge, HmacKey, LabelKey, LabelValue, Settings, TsigAlgorithm, TsigSecret,
+};
 
 use crate::circumstances::Address;
 use crate::paths::Paths;
@@ -168,8 +170,8 @@ impl Plan {
 
     pub fn node(&self) -> skiff_node::Config {
         let role = ("node-role.kubernetes.io/control-plane".to_owned(), "true".to_owned());
-        let mut labels = self.settings.node.labels.clone();
-        labels.extend([role]);
+        let text = |(key, value): (&LabelKey, &LabelValue)| (key.to_string(), value.to_string());
+        let labels = self.settings.node.labels.iter().map(text).chain([role]).collect();
         skiff_node::Config {
             labels,
             cluster_dns: vec![self.settings.network.service_cidr.nth(10).into()],
@@ -324,5 +326,61 @@ fn host_name() -> anyhow::Result<String> {
     match skiff_settings::NodeName::try_from(name) {
         Ok(name) => Ok(name.to_string()),
         Err(error) => bail!("the host name cannot be the node's name: {error}; set node.name in the settings"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use skiff_object::validate::names;
+
+    use super::*;
+
+    /// The settings are checked by rules of their own: what they take must be what the API takes.
+    #[test]
+    fn labels_are_what_the_api_takes() {
+        let long = "a".repeat(63);
+        for text in [
+            "",
+            "a",
+            "room",
+            "room 1",
+            "room-1",
+            "-a",
+            "a-",
+            "a_b.c",
+            "Room",
+            "ä",
+            "a/b",
+            "a/",
+            "/b",
+            "a/b/c",
+            "a.b/c",
+            "A/b",
+            "a..b/c",
+            "a/b c",
+            &long,
+            &format!("{long}a"),
+            &format!("{long}/a"),
+            &format!("{long}a/a"),
+        ] {
+            let (key, value) = (LabelKey::try_from(text.to_owned()), LabelValue::try_from(text.to_owned()));
+            let of_api = (names::qualified_name(text).is_empty(), names::label_value(text).is_empty());
+            // The API takes domains with labels that no DNS has.
+            let of_api = (of_api.0 && !text.starts_with(&format!("{long}a")), of_api.1);
+            assert_eq!((key.is_ok(), value.is_ok()), of_api, "as key and as value: {text:?}");
+        }
+    }
+
+    #[test]
+    fn a_label_that_is_none_is_named() {
+        let parse = |text: &str| Settings::parse("skiff.toml".as_ref(), text).map(drop).map_err(|e| e.to_string());
+        for (text, expected) in [
+            ("[node]\nlabels = { \"room 1\" = \"x\" }\n", "\"room 1\" is not the key of a label"),
+            ("[node]\nlabels = { room = \"living room\" }\n", "\"living room\" is not the value of a label"),
+        ] {
+            let error = parse(text).expect_err("refused");
+            assert!(error.contains(expected) && error.contains("line 2"), "{error}");
+        }
+        assert_eq!(parse("[node]\nlabels = { \"example.org/room\" = \"1\" }\n"), Ok(()));
     }
 }

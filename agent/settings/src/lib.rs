@@ -22,7 +22,9 @@ pub use acme::{Acme, AcmeDns, AcmeFallback, Challenge, TsigAlgorithm};
 pub use host::{Admin, Host, HostNetwork, InterfaceAddress, ServerName, SshKey, Timezone};
 pub use ingress::{AccessLog, Ingress};
 pub use secrets::{HmacKey, PasswordHash, TsigSecret};
-pub use values::{Cidr, DnsName, HostInterface, HostName, InterfaceName, LogLevel, NodeName, PortRange};
+pub use values::{
+    Cidr, DnsName, HostInterface, HostName, InterfaceName, LabelKey, LabelValue, LogLevel, NodeName, PortRange,
+};
 
 /// The version of the format; raised when a key changes its meaning.
 pub const VERSION: u32 = 1;
@@ -75,7 +77,7 @@ pub struct Node {
     pub name: Option<NodeName>,
     /// The address of the interface with the default route if absent.
     pub address: Option<IpAddr>,
-    pub labels: BTreeMap<String, String>,
+    pub labels: BTreeMap<LabelKey, LabelValue>,
     pub max_pods: u32,
 }
 

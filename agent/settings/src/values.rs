@@ -169,6 +169,34 @@ name!(
     "the name of an interface such as \"enp1s0\""
 );
 
+name!(
+    /// A label's key: `[prefix/]name`.
+    #[derive(PartialOrd, Ord)]
+    LabelKey,
+    |text| {
+        let (prefix, name) = text.split_once('/').map_or((None, text), |(prefix, name)| (Some(prefix), name));
+        prefix.is_none_or(is_dns_name) && !name.is_empty() && is_label_text(name)
+    },
+    "the key of a label: at most 63 letters, digits, '-', '_' and '.', starting and ending with a letter or digit; \
+     a DNS name and '/' may stand before it"
+);
+name!(
+    /// A label's value.
+    LabelValue,
+    |text| text.is_empty() || is_label_text(text),
+    "the value of a label: at most 63 letters, digits, '-', '_' and '.', starting and ending with a letter or digit, or \
+     nothing"
+);
+
+/// As the API has it for labels.
+fn is_label_text(text: &str) -> bool {
+    let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
+    text.len() <= 63
+        && edge(text.chars().next())
+        && edge(text.chars().next_back())
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
+}
+
 fn is_dns_name(text: &str) -> bool {
     text.len() <= 253 && text.split('.').all(is_dns_label)
 }
