@@ -42,6 +42,8 @@ pub const TESTS: &[Needed] = &[
     needed("/usr/sbin/haproxy", "haproxy"),
     needed("/usr/bin/pebble", "pebble"),
     needed("/usr/sbin/knotd", "knot"),
+    needed("/usr/sbin/apache2", "apache2-bin"),
+    needed("/usr/bin/node", "nodejs"),
     needed("/usr/bin/wrk", "wrk"),
     needed("/usr/bin/h2load", "nghttp2-client"),
     needed("/usr/lib/python3/dist-packages/grpc", "python3-grpcio"),

@@ -12,6 +12,7 @@ mod ingress;
 mod ingress_acme;
 mod ingress_cli;
 mod ingress_loss;
+mod ingress_paths;
 mod ingress_streams;
 mod kubectl;
 mod lifecycle;
@@ -73,6 +74,7 @@ const TESTS: &[Test] = &[
     ("ingress_acme::certificates_by_each_challenge", ingress_acme::certificates_by_each_challenge),
     ("ingress_acme::orders_survive_kills", ingress_acme::orders_survive_kills),
     ("ingress_acme::renewal_cuts_no_connection", ingress_acme::renewal_cuts_no_connection),
+    ("ingress_paths::no_way_to_write_a_path_passes_a_rule", ingress_paths::no_way_to_write_a_path_passes_a_rule),
     ("ingress_streams::nothing_is_gathered", ingress_streams::nothing_is_gathered),
     ("ingress_cli::a_taken_port_is_said", ingress_cli::a_taken_port_is_said),
     ("ingress_cli::problems_are_said_everywhere", ingress_cli::problems_are_said_everywhere),

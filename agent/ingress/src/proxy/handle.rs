@@ -1,5 +1,6 @@
 //! One request from its head to its answer: checks, routing, limits, and then forwarding.
 
+use std::borrow::Cow;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -17,6 +18,7 @@ use super::forward::{self, Admitted};
 use super::io::Activity;
 use super::limits::Networks;
 use super::metrics::{HostMetrics, Metrics};
+use super::path;
 use super::request::{self as checks, Client, Introduction};
 use super::routes::Routes;
 use crate::config::{AccessLog, ProxyConfig};
@@ -135,9 +137,19 @@ async fn answer<'r>(
     if let Some(answer) = answers::box_ca(&host, path, &routes.own) {
         return (None, answer);
     }
-    let Some((served, route)) = routes.find(&host, path) else {
-        return (None, answers::error(StatusCode::NOT_FOUND, "no application of this box has this address"));
+    let found = match routes.find(&host, path) {
+        Ok(Some(found)) => found,
+        Ok(None) => {
+            return (None, answers::error(StatusCode::NOT_FOUND, "no application of this box has this address"));
+        }
+        Err(refusal) => return (None, answers::refusal(refusal)),
     };
+    let (served, route) = (found.host, found.route);
+    if let Cow::Owned(path) = found.path
+        && let Err(refusal) = path::replace(&mut parts.uri, &path)
+    {
+        return (None, answers::refusal(refusal));
+    }
     if let Some(entry) = entry {
         entry.ingress = Some(route.ingress.clone());
     }

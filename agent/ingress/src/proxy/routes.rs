@@ -1,12 +1,17 @@
 //! The table as the proxy looks things up in it: hosts by name, paths in order, endpoints with what is known of them.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
+
+use http::StatusCode;
 
 use super::balance::Endpoint;
 use super::certificates::Certificates;
 use super::limits::{Networks, RateLimiter};
 use super::metrics::HostMetrics;
+use super::path;
+use super::request::Refusal;
 use crate::table::{self, Own, PathKind, Protocol, Table};
 
 #[derive(Debug, Default)]
@@ -32,6 +37,7 @@ pub struct Host {
 #[derive(Debug)]
 pub struct Route {
     kind: PathKind,
+    /// As `path::of_rule` has it.
     path: Box<str>,
     pub ingress: Box<str>,
     pub backend: Option<Arc<Backend>>,
@@ -102,7 +108,7 @@ impl Routes {
             let paths = host.paths.into_iter().filter_map(|path| {
                 Some(Arc::new(Route {
                     kind: path.kind,
-                    path: path.path.into(),
+                    path: path::of_rule(&path.path).into(),
                     ingress: path.ingress.into(),
                     backend: backend(path.backend),
                     options: Arc::clone(options.get(path.options)?),
@@ -120,12 +126,37 @@ impl Routes {
         routes
     }
 
+    /// The rule for a path, and the path as it is forwarded. Refuses what may be read as under another protection.
+    pub fn find<'r, 'p>(&'r self, host: &str, path: &'p str) -> Result<Option<Found<'r, 'p>>, Refusal> {
+        let target = path::read(path)?;
+        let Some((host_found, route)) = self.rule(host, &target.key) else { return Ok(None) };
+        let is_protected_alike =
+            |key: &str| self.rule(host, key).is_none_or(|(_, other)| Arc::ptr_eq(&other.options, &route.options));
+        if !target.others.iter().all(|key| is_protected_alike(key)) {
+            return Err(Refusal(StatusCode::BAD_REQUEST, "the request's path is not read by all in the same way"));
+        }
+        let path = match target.unmerged {
+            Some(unmerged) if is_protected_alike(&unmerged.key) => unmerged.normal.into(),
+            Some(_) | None => target.normal,
+        };
+        Ok(Some(Found { host: host_found, route, path }))
+    }
+
     /// The most precise host that has the path: an exact name, then a wildcard for one label, then every name.
-    pub fn find(&self, host: &str, path: &str) -> Option<(&Host, &Arc<Route>)> {
+    fn rule(&self, host: &str, key: &str) -> Option<(&Host, &Arc<Route>)> {
         let wildcard = || self.wildcard.get(host.split_once('.')?.1);
         let hosts = [self.exact.get(host), wildcard(), self.any.as_ref()];
-        hosts.into_iter().flatten().find_map(|host| Some((host, host.paths.iter().find(|r| r.matches(path))?)))
+        hosts.into_iter().flatten().find_map(|host| Some((host, host.paths.iter().find(|r| r.matches(key))?)))
     }
+}
+
+/// Where a request goes.
+#[derive(Debug)]
+pub struct Found<'r, 'p> {
+    pub host: &'r Host,
+    pub route: &'r Arc<Route>,
+    /// As it is forwarded.
+    pub path: Cow<'p, str>,
 }
 
 impl Route {

@@ -3,6 +3,7 @@
 mod backend;
 mod limits;
 mod passing;
+mod paths;
 mod retries;
 
 use std::io::{Read, Write};
