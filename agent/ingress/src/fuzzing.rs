@@ -35,10 +35,12 @@ pub fn request(input: &[u8]) {
     let peer = SocketAddr::from(([192, 0, 2, 1], 1));
     let trusted = limits::Networks::parse(&["192.0.2.0/24".to_owned()]);
     let client = checks::client(&parts.headers, peer, false, &trusted);
-    checks::strip_hop_by_hop(&mut parts.headers);
+    checks::take_hop(&mut parts, &client, &limits::Networks::default());
     for name in [header::CONNECTION, header::UPGRADE, header::TRANSFER_ENCODING] {
         assert!(!parts.headers.contains_key(&name), "{name} is for one connection");
     }
+    let is_ours = |name: &HeaderName| name.as_str().contains('_') || name.as_str().starts_with("x-forwarded-");
+    assert!(!parts.headers.keys().any(is_ours), "a client says what only the proxy may say");
     let authority = HeaderValue::from_static("a.example");
     if let Some(introduction) = checks::Introduction::new(&client, &authority) {
         checks::introduce_behind_proxy(&mut parts.headers, &client, &introduction, 80);

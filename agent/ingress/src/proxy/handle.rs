@@ -153,7 +153,9 @@ async fn answer<'r>(
     if let Some(entry) = entry {
         entry.ingress = Some(route.ingress.clone());
     }
-    let admitted = Admitted { context, host: served, route, client, in_flight };
+    let hop = checks::take_hop(&mut parts, &client, &context.shared.trusted);
+    route.guard(&mut parts.headers);
+    let admitted = Admitted { context, host: served, route, client, hop, in_flight };
     let answer = match admit(&admitted, &host, &mut parts).await {
         Ok(()) => forward::forward(admitted, parts, body).await,
         Err(answer) => answer,

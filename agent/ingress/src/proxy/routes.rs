@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use http::StatusCode;
+use http::header::{self, HeaderMap, HeaderName};
 
 use super::balance::Endpoint;
 use super::certificates::Certificates;
@@ -42,6 +43,8 @@ pub struct Route {
     pub ingress: Box<str>,
     pub backend: Option<Arc<Backend>>,
     pub options: Arc<Options>,
+    /// Headers by which the backend knows who was let in, on this way to it or on another.
+    guarded: Arc<[HeaderName]>,
 }
 
 #[derive(Debug)]
@@ -104,6 +107,7 @@ impl Routes {
             certificates,
             ..Self::default()
         };
+        let guarded = guarded(&table.hosts, &options);
         for host in table.hosts {
             let paths = host.paths.into_iter().filter_map(|path| {
                 Some(Arc::new(Route {
@@ -111,6 +115,7 @@ impl Routes {
                     path: path::of_rule(&path.path).into(),
                     ingress: path.ingress.into(),
                     backend: backend(path.backend),
+                    guarded: path.backend.and_then(|b| guarded.get(&b)).cloned().unwrap_or_default(),
                     options: Arc::clone(options.get(path.options)?),
                 }))
             });
@@ -159,7 +164,28 @@ pub struct Found<'r, 'p> {
     pub path: Cow<'p, str>,
 }
 
+/// For each backend what deciding Services say to it. The credentials that browsers send are not among it: on a way
+/// without such a Service they are the application's own.
+fn guarded(hosts: &[table::Host], options: &[Arc<Options>]) -> HashMap<usize, Arc<[HeaderName]>> {
+    let mut all: HashMap<usize, Vec<HeaderName>> = HashMap::new();
+    for path in hosts.iter().flat_map(|host| &host.paths) {
+        let auth = options.get(path.options).and_then(|options| options.plain.forward_auth.as_ref());
+        let (Some(backend), Some(auth)) = (path.backend, auth) else { continue };
+        let names = auth.headers.iter().filter_map(|name| HeaderName::from_bytes(name.as_bytes()).ok());
+        let names = names.filter(|name| ![header::AUTHORIZATION, header::COOKIE].contains(name));
+        all.entry(backend).or_default().extend(names);
+    }
+    all.into_iter().map(|(backend, names)| (backend, names.into())).collect()
+}
+
 impl Route {
+    /// Removes what only a deciding Service may say.
+    pub fn guard(&self, headers: &mut HeaderMap) {
+        for name in &*self.guarded {
+            headers.remove(name);
+        }
+    }
+
     fn matches(&self, path: &str) -> bool {
         match self.kind {
             PathKind::Exact => path == &*self.path,

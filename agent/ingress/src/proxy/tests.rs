@@ -1,5 +1,6 @@
 //! The proxy as clients meet it: real sockets, backends of a few lines, no agent.
 
+mod auth;
 mod backend;
 mod limits;
 mod passing;
