@@ -179,7 +179,16 @@ impl Plan {
             data_dir: self.paths.data_dir.clone(),
             code_file: self.paths.code(),
             fingerprint_file: self.paths.ca_fingerprint(),
+            local_name_file: self.paths.local_name(),
         }
+    }
+
+    /// What the box is called: no Ingress gets these.
+    pub fn own_names(&self) -> Vec<String> {
+        let announced = std::fs::read_to_string(self.paths.local_name()).unwrap_or_default();
+        let announced = Some(announced.trim()).filter(|name| !name.is_empty());
+        let local = self.settings.local_domain();
+        skiff_ingress::report::own_names(&self.node_name, self.node_address(), local.as_str(), announced)
     }
 
     /// `None`: the ingress is turned off.

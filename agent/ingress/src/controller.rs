@@ -87,6 +87,7 @@ impl Controller {
     }
 
     fn plan(&mut self) -> Plan {
+        let own_names = self.own_names();
         let secrets = self.inputs.secrets.list();
         self.held.refresh(&secrets, Timestamp::now());
         let held = &self.held;
@@ -101,6 +102,7 @@ impl Controller {
             local_domain: &self.config.local_domain,
             cluster_domain: &self.config.cluster_domain,
             body_bytes_max: self.config.proxy.body_bytes_max,
+            own_names: &own_names,
         })
     }
 
@@ -121,9 +123,7 @@ impl Controller {
         let vouched: Vec<&String> = names.iter().filter(|name| self.box_ca.permits(name)).collect();
         let dns: Vec<String> = vouched.iter().filter(|n| n.parse::<IpAddr>().is_err()).map(|n| (*n).clone()).collect();
         let addresses: Vec<IpAddr> = vouched.iter().filter_map(|name| name.parse().ok()).collect();
-        if let Some(console) = self.config.console {
-            own::route_to_console(&mut table, &names, console);
-        }
+        let console = self.config.console.map(|console| own::route_to_console(&mut table, &names, console));
         // By the names themselves: another name of the box needs another certificate.
         let own = self.mint(&names.join(" "), &dns, &addresses)?;
         table.default_certificate = Some(own.id.clone());
@@ -145,6 +145,8 @@ impl Controller {
         }
         table.own = Own {
             names,
+            address: self.config.node_address.to_string(),
+            console,
             ca_pem: self.box_ca.root_pem().to_owned(),
             ca_profile: self.box_ca.mobileconfig(),
             cookie_key: self.box_ca.derive("session cookies"),

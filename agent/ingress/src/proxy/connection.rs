@@ -53,8 +53,8 @@ pub enum Entry {
 /// Serves until the connection ends.
 pub async fn serve(shared: Arc<Shared>, entry: Entry, mut stream: TcpStream, peer: SocketAddr) {
     let _ = stream.set_nodelay(true);
-    let local_port = stream.local_addr().map_or(0, |a| a.port());
-    let mut context = Context::new(shared, peer, local_port);
+    let Ok(local) = stream.local_addr() else { return };
+    let mut context = Context::new(shared, peer, local);
     let deadline = tokio::time::Instant::now() + HANDSHAKE_MAX;
     if context.shared.config.proxy_protocol && context.shared.trusted.contains(peer.ip()) {
         match tokio::time::timeout_at(deadline, super::proxy_protocol::read(&mut stream)).await {

@@ -141,7 +141,7 @@ fn prepare(admitted: &Admitted<'_>, parts: &mut request::Parts, protocol: Protoc
 fn introduce(context: &Context, headers: &mut HeaderMap, client: &Client, authority: &HeaderValue) -> Option<()> {
     if context.shared.trusted.contains(context.peer.ip()) {
         let introduction = Introduction::new(client, authority)?;
-        checks::introduce_behind_proxy(headers, client, &introduction, context.local_port);
+        checks::introduce_behind_proxy(headers, client, &introduction, context.local.port());
         return Some(());
     }
     let known = match context.introduction.get() {
@@ -152,9 +152,9 @@ fn introduce(context: &Context, headers: &mut HeaderMap, client: &Client, author
         }
     };
     if known.is_of(authority) {
-        checks::introduce(headers, client, known, context.local_port);
+        checks::introduce(headers, client, known, context.local.port());
     } else {
-        checks::introduce(headers, client, &Introduction::new(client, authority)?, context.local_port);
+        checks::introduce(headers, client, &Introduction::new(client, authority)?, context.local.port());
     }
     Some(())
 }

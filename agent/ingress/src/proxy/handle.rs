@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
@@ -43,7 +43,8 @@ impl Shared {
 pub struct Context {
     pub shared: Arc<Shared>,
     pub peer: SocketAddr,
-    pub local_port: u16,
+    /// The box's own end of the connection.
+    pub local: SocketAddr,
     pub secure: bool,
     pub activity: Arc<Activity>,
     /// What the backend is told of the client, made once.
@@ -51,9 +52,17 @@ pub struct Context {
 }
 
 impl Context {
-    pub fn new(shared: Arc<Shared>, peer: SocketAddr, local_port: u16) -> Self {
+    pub fn new(shared: Arc<Shared>, peer: SocketAddr, local: SocketAddr) -> Self {
         let (activity, introduction) = (Activity::new(), OnceLock::new());
-        Self { shared, peer, local_port, secure: false, activity, introduction }
+        Self { shared, peer, local, secure: false, activity, introduction }
+    }
+
+    /// What is looked up for a host: whichever of the box's addresses it is, it means the box.
+    fn named<'h>(&self, host: &'h str, own_address: &'h str) -> &'h str {
+        match host.parse::<IpAddr>().map(|address| address.to_canonical()) {
+            Ok(address) if address.is_loopback() || address == self.local.ip().to_canonical() => own_address,
+            Ok(_) | Err(_) => host,
+        }
     }
 }
 
@@ -134,10 +143,11 @@ async fn answer<'r>(
     {
         return (None, answer);
     }
-    if let Some(answer) = answers::box_ca(&host, path, &routes.own) {
+    let name = context.named(&host, &routes.own.address);
+    if let Some(answer) = answers::box_ca(name, path, &routes.own) {
         return (None, answer);
     }
-    let found = match routes.find(&host, path) {
+    let found = match routes.find(name, path) {
         Ok(Some(found)) => found,
         Ok(None) => {
             return (None, answers::error(StatusCode::NOT_FOUND, "no application of this box has this address"));

@@ -13,6 +13,7 @@ use super::limits::{Networks, RateLimiter};
 use super::metrics::HostMetrics;
 use super::path;
 use super::request::Refusal;
+use crate::own;
 use crate::table::{self, Own, PathKind, Protocol, Table};
 
 #[derive(Debug, Default)]
@@ -43,6 +44,8 @@ pub struct Route {
     pub ingress: Box<str>,
     pub backend: Option<Arc<Backend>>,
     pub options: Arc<Options>,
+    /// The box's own pages.
+    is_console: bool,
     /// Headers by which the backend knows who was let in, on this way to it or on another.
     guarded: Arc<[HeaderName]>,
 }
@@ -107,7 +110,7 @@ impl Routes {
             certificates,
             ..Self::default()
         };
-        let guarded = guarded(&table.hosts, &options);
+        let (guarded, console) = (guarded(&table.hosts, &options), routes.own.console);
         for host in table.hosts {
             let paths = host.paths.into_iter().filter_map(|path| {
                 Some(Arc::new(Route {
@@ -115,6 +118,7 @@ impl Routes {
                     path: path::of_rule(&path.path).into(),
                     ingress: path.ingress.into(),
                     backend: backend(path.backend),
+                    is_console: path.backend.is_some() && path.backend == console,
                     guarded: path.backend.and_then(|b| guarded.get(&b)).cloned().unwrap_or_default(),
                     options: Arc::clone(options.get(path.options)?),
                 }))
@@ -179,10 +183,13 @@ fn guarded(hosts: &[table::Host], options: &[Arc<Options>]) -> HashMap<usize, Ar
 }
 
 impl Route {
-    /// Removes what only a deciding Service may say.
+    /// Removes what only a deciding Service may say, and what only the box's own pages may know.
     pub fn guard(&self, headers: &mut HeaderMap) {
         for name in &*self.guarded {
             headers.remove(name);
+        }
+        if !self.is_console {
+            own::remove_session(headers);
         }
     }
 
