@@ -18,9 +18,12 @@ use super::certificates::ACME_TLS;
 use super::handle::{Context, Shared, handle};
 use super::io::Watched;
 
-/// For the PROXY header and the TLS handshake together.
-const HANDSHAKE_MAX: Duration = Duration::from_secs(15);
-/// A connection without a request under way, and a request whose head does not end, are closed after this.
+/// For the PROXY header, the TLS handshake and the first bytes without TLS together: a handful of round trips, also for a
+/// telephone at the edge of its cell.
+const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
+/// A request's head has to be complete after this: it fits in a few packets, and who sends it byte by byte means no good.
+const HEAD_SECONDS_MAX: u32 = 20;
+/// A connection without a request under way is closed after this: what browsers keep open for the next click.
 const IDLE_SECONDS_MAX: u32 = 75;
 /// A client that takes nothing of its answer is given up after this.
 const BLOCKED_SECONDS_MAX: u32 = 60;
@@ -169,7 +172,10 @@ where
             say_goodbye(connection.as_mut());
         }
         let over = match leave {
-            Leave::WhenIdle => activity.is_idle() && (too_long || (leaving && idle >= DRAIN_IDLE_SECONDS)),
+            Leave::WhenIdle => {
+                let is_slow = activity.head_seconds() > HEAD_SECONDS_MAX;
+                activity.is_idle() && (is_slow || too_long || (leaving && idle >= DRAIN_IDLE_SECONDS))
+            }
             Leave::WhenDone => activity.is_idle() && idle > 2 * IDLE_SECONDS_MAX,
         };
         if over {

@@ -16,7 +16,7 @@ use super::answers::{self, Answer};
 use super::auth;
 use super::forward::{self, Admitted};
 use super::io::Activity;
-use super::limits::Networks;
+use super::limits::{Connections, Networks};
 use super::metrics::{HostMetrics, Metrics};
 use super::path;
 use super::request::{self as checks, Client, Introduction};
@@ -30,6 +30,7 @@ pub struct Shared {
     pub trusted: Networks,
     pub metrics: Metrics,
     pub connections: AtomicUsize,
+    pub of_clients: Connections,
     pub draining: AtomicBool,
 }
 

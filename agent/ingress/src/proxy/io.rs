@@ -22,6 +22,8 @@ pub struct Activity {
     blocked_since: AtomicU32,
     /// Since when no request is under way; zero: there is one.
     idle_since: AtomicU32,
+    /// Since when something of the next request's head is there; zero: nothing is.
+    head_since: AtomicU32,
     active: AtomicUsize,
 }
 
@@ -35,6 +37,7 @@ impl Activity {
     pub fn begin(&self) {
         self.active.fetch_add(1, Ordering::Relaxed);
         self.idle_since.store(0, Ordering::Relaxed);
+        self.head_since.store(0, Ordering::Relaxed);
     }
 
     pub fn end(&self) {
@@ -56,6 +59,17 @@ impl Activity {
 
     pub fn idle_seconds(&self) -> u32 {
         Self::since(&self.idle_since)
+    }
+
+    /// What is read while no request is under way is of the next one's head.
+    fn received(&self) {
+        if self.is_idle() && self.head_since.load(Ordering::Relaxed) == 0 {
+            self.head_since.store(seconds(), Ordering::Relaxed);
+        }
+    }
+
+    pub fn head_seconds(&self) -> u32 {
+        Self::since(&self.head_since)
     }
 
     pub fn blocked_seconds(&self) -> u32 {
@@ -93,7 +107,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if buffer.filled().len() > before {
+            self.activity.received();
+        }
+        polled
     }
 }
 

@@ -6,6 +6,7 @@ mod limits;
 mod passing;
 mod paths;
 mod retries;
+mod slow;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
