@@ -157,3 +157,24 @@ pub fn a_taken_port_is_said(place: &Place<'_>) -> anyhow::Result<()> {
         Ok(())
     })
 }
+
+/// Neither root nor `nobody`, whom other programs are too, and in no group that may open anything.
+pub fn the_proxy_is_a_user_of_its_own(place: &Place<'_>) -> anyhow::Result<()> {
+    let [proxy] = place.shared.running.proxies()?[..] else { anyhow::bail!("there is one proxy") };
+    let status = std::fs::read_to_string(format!("/proc/{proxy}/status"))?;
+    let ids = |name: &str| -> Vec<u32> {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+        line.split_whitespace().filter_map(|id| id.parse().ok()).collect()
+    };
+    let user = ids("Uid:").first().copied().context("a user")?;
+    ensure!(user != 0 && user != 65534, "{status}");
+    for name in ["Uid:", "Gid:"] {
+        let all = ids(name);
+        ensure!(all.len() == 4 && all.iter().all(|id| *id == all[0] && *id != 0 && *id != 65534), "{name} {all:?}");
+    }
+    ensure!(ids("Groups:").is_empty(), "{status}");
+    let named = command::run("/usr/bin/id", ["-u", "skiff-proxy"]);
+    let others = command::run("/usr/bin/getent", ["passwd", &user.to_string()]);
+    ensure!(named.is_ok_and(|id| id.trim() == user.to_string()) || others.is_err(), "{user} is somebody else");
+    Ok(())
+}

@@ -79,6 +79,7 @@ const TESTS: &[Test] = &[
     ("ingress_cli::a_taken_port_is_said", ingress_cli::a_taken_port_is_said),
     ("ingress_cli::problems_are_said_everywhere", ingress_cli::problems_are_said_everywhere),
     ("ingress_cli::names_are_checked", ingress_cli::names_are_checked),
+    ("ingress_cli::the_proxy_is_a_user_of_its_own", ingress_cli::the_proxy_is_a_user_of_its_own),
     ("ingress_cli::the_box_ca_is_shown", ingress_cli::the_box_ca_is_shown),
     ("host::each_setting_makes_its_file", host::each_setting_makes_its_file),
     ("host::a_broken_file_is_honoured_where_it_is_right", host::a_broken_file_is_honoured_where_it_is_right),

@@ -34,7 +34,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use nix::unistd::{Gid, Uid, setgid, setgroups, setuid};
+use nix::unistd::{Gid, Group, Uid, User, setgid, setgroups, setuid};
 use rustls::ServerConfig;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
@@ -50,8 +50,11 @@ use routes::Routes;
 pub use answers::CHECK_PATH;
 pub(crate) use limits::is_network;
 
-/// `nobody`: no file is its own, and without the right to be traced no other process of that name can look in.
-const UNPRIVILEGED: u32 = 65534;
+/// Made by the package and the image. Not `nobody`, whom file servers and other programs are too.
+const USER: &str = "skiff-proxy";
+/// Where there is no such user: numbers that systemd leaves free between those of home directories and those of dynamic
+/// users, <https://systemd.io/UIDS-GIDS/>, and no distribution gives out.
+const FREE_IDS: std::ops::RangeInclusive<u32> = 60_578..=61_183;
 /// After a failed accept, such as for want of descriptors.
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 /// TLS 1.3 session tickets sent to a client: it opens few connections that could use more.
@@ -128,11 +131,29 @@ fn give_up_privileges() -> nix::Result<()> {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
     nix::sys::prctl::set_no_new_privs()?;
+    let (user, group) = identity()?;
     setgroups(&[])?;
-    setgid(Gid::from_raw(UNPRIVILEGED))?;
-    setuid(Uid::from_raw(UNPRIVILEGED))?;
+    setgid(group)?;
+    setuid(user)?;
     // The change of user allows it again, so this comes last.
     nix::sys::prctl::set_dumpable(false)
+}
+
+/// Whom the proxy runs as: somebody who has no file and no other process.
+fn identity() -> nix::Result<(Uid, Gid)> {
+    if let Some(user) = User::from_name(USER)?
+        && !user.uid.is_root()
+        && user.gid.as_raw() != 0
+    {
+        return Ok((user.uid, user.gid));
+    }
+    for id in FREE_IDS {
+        let (user, group) = (Uid::from_raw(id), Gid::from_raw(id));
+        if User::from_uid(user)?.is_none() && Group::from_gid(group)?.is_none() {
+            return Ok((user, group));
+        }
+    }
+    Err(nix::Error::EUSERS)
 }
 
 /// A thread that serves its share of the connections.
