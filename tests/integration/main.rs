@@ -17,6 +17,7 @@ mod ingress_streams;
 mod kubectl;
 mod lifecycle;
 mod network;
+mod network_outside;
 mod pods;
 mod reboot;
 mod smuggling;
@@ -71,6 +72,7 @@ const TESTS: &[Test] = &[
     ("pods::configuration_reaches_the_container", pods::configuration_reaches_the_container),
     ("pods::the_service_account_can_ask_the_api", pods::the_service_account_can_ask_the_api),
     ("network::addresses_and_names", network::addresses_and_names),
+    ("network_outside::the_lan_reaches_only_what_is_for_it", network_outside::the_lan_reaches_only_what_is_for_it),
     ("ingress_acme::certificates_by_each_challenge", ingress_acme::certificates_by_each_challenge),
     ("ingress_acme::orders_survive_kills", ingress_acme::orders_survive_kills),
     ("ingress_acme::renewal_cuts_no_connection", ingress_acme::renewal_cuts_no_connection),
