@@ -73,6 +73,7 @@ const TESTS: &[Test] = &[
     ("pods::the_service_account_can_ask_the_api", pods::the_service_account_can_ask_the_api),
     ("network::addresses_and_names", network::addresses_and_names),
     ("network_outside::the_lan_reaches_only_what_is_for_it", network_outside::the_lan_reaches_only_what_is_for_it),
+    ("network_outside::rules_that_are_taken_away_come_back", network_outside::rules_that_are_taken_away_come_back),
     ("ingress_acme::certificates_by_each_challenge", ingress_acme::certificates_by_each_challenge),
     ("ingress_acme::orders_survive_kills", ingress_acme::orders_survive_kills),
     ("ingress_acme::renewal_cuts_no_connection", ingress_acme::renewal_cuts_no_connection),

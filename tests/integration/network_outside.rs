@@ -1,7 +1,8 @@
-//! A machine of the local network, which is a network namespace here: it reaches what is addressed to the box, and nothing
-//! inside of it, even with routes there.
+//! What others do to the box's network. A machine of the local network, which is a network namespace here, reaches what is
+//! addressed to the box and nothing inside of it, even with routes there. Another program's changes to the rules are mended.
 
 use anyhow::{Context, ensure};
+use skiff_tests::running_box::{Number, RunningBox};
 use skiff_tests::{command, wait};
 
 use crate::{Place, SOON, image};
@@ -43,6 +44,36 @@ impl Drop for Neighbour {
         // The cable goes with it.
         let _ = command::run("ip", ["netns", "del", &self.name]);
     }
+}
+
+/// Whatever another program does to the box's rules is mended at once, and an idle box runs nothing for it.
+pub fn rules_that_are_taken_away_come_back(place: &Place<'_>) -> anyhow::Result<()> {
+    let number = 17;
+    let running = RunningBox::start(&place.shared.binary, &place.shared.kubectl, Number(number))?;
+    let table = format!("sktest{}", running.number());
+    let service = running.kubectl(&["get", "service", "kubernetes", "-o", "jsonpath={.spec.clusterIP}"])?;
+    let answers = || command::run("curl", ["-sk", "-m", "2", &format!("https://{service}/readyz")]).map(drop);
+    wait::until("the API's Service answers", SOON, answers)?;
+    let harm: [&[&str]; 4] = [
+        &["flush", "table", "ip", &table],
+        &["delete", "table", "ip", &table],
+        &["flush", "map", "ip", &table, "addresses"],
+        &["flush", "chain", "ip", &table, "output"],
+    ];
+    for arguments in harm {
+        command::run("nft", arguments)?;
+        let taken = std::time::Instant::now();
+        wait::until(&format!("it answers after nft {}", arguments.join(" ")), SOON, answers)?;
+        let after = taken.elapsed();
+        ensure!(after < std::time::Duration::from_secs(8), "it took {after:?} after nft {}", arguments.join(" "));
+        // Not only the Service that was asked.
+        wait::until("the LAN is kept out again", SOON, || {
+            let rules = command::run("nft", ["list", "chain", "ip", &table, "outside"])?;
+            ensure!(rules.contains("drop"), "{rules}");
+            Ok(())
+        })?;
+    }
+    Ok(())
 }
 
 pub fn the_lan_reaches_only_what_is_for_it(place: &Place<'_>) -> anyhow::Result<()> {
