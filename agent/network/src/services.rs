@@ -13,6 +13,7 @@ use skiff_reconcile::{BoxError, Changes, Informer, Next, Reconciler};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::reserved::Ground;
 use crate::{Config, load_balancers};
 
 mod intact;
@@ -85,8 +86,10 @@ impl Reconciler for Proxy {
 
     async fn reconcile(&mut self) -> Result<Next, BoxError> {
         let services = self.services.list();
-        let (balanced, _) = load_balancers::share(&services);
-        let routes = observe::routes(&self.config, &services, &balanced, &self.slices.list(), &self.pods.list());
+        let addresses = skiff_host::links::own_addresses();
+        let ground = Ground { config: &self.config, addresses: &addresses };
+        let (balanced, _) = load_balancers::share(&ground, &services);
+        let routes = observe::routes(&ground, &services, &balanced, &self.slices.list(), &self.pods.list());
         let rendered = render::render(&self.config, &routes);
         let is_current = self.applied.as_ref().is_some_and(|applied| applied.script == rendered.script);
         if self.applied.is_some() && !self.is_intact().await {
