@@ -12,7 +12,7 @@ use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
-use skiff_reconcile::{BoxError, EventKind, Informer, Next, Reconciler, Recorder};
+use skiff_reconcile::{Applied, BoxError, EventKind, Informer, Next, Reconciler, Recorder};
 
 use crate::certificates::box_ca::BoxCa;
 use crate::challenges::{Answer, Challenges};
@@ -53,6 +53,7 @@ pub struct Controller {
     minted: HashMap<String, Minted>,
     said: HashSet<(String, &'static str, String)>,
     failed: Option<String>,
+    applied: Applied,
 }
 
 /// A certificate of the box CA.
@@ -72,6 +73,7 @@ impl Controller {
         front: Front,
     ) -> Self {
         Self {
+            applied: Applied::new(client.clone(), &config.node_name, "ingress"),
             config,
             client,
             recorder,
@@ -86,7 +88,7 @@ impl Controller {
         }
     }
 
-    fn plan(&mut self) -> Plan {
+    fn plan(&mut self, slices: Vec<Arc<EndpointSlice>>) -> Plan {
         let own_names = self.own_names();
         let secrets = self.inputs.secrets.list();
         self.held.refresh(&secrets, Timestamp::now());
@@ -95,7 +97,7 @@ impl Controller {
             ingresses: self.inputs.ingresses.list(),
             classes: self.inputs.classes.list(),
             services: self.inputs.services.list(),
-            slices: self.inputs.slices.list(),
+            slices,
             secrets,
             certificate: &|namespace, name| held.get(namespace, name),
             acme: self.config.acme.as_ref(),
@@ -228,7 +230,8 @@ impl Reconciler for Controller {
 
     async fn reconcile(&mut self) -> Result<Next, BoxError> {
         let (version, _) = self.challenges.current();
-        let plan = self.plan();
+        let slices = self.inputs.slices.list();
+        let plan = self.plan(slices.clone());
         let (table, made) = self.complete(&plan)?;
         let held = &self.held;
         let find = |id: &CertificateId| {
@@ -240,6 +243,7 @@ impl Reconciler for Controller {
             Ok(()) => {
                 self.challenges.mark_served(version);
                 self.failed = None;
+                self.applied.publish(slices.iter().map(|slice| &**slice)).await?;
             }
             Err(error) => {
                 self.say_failed(&error).await;

@@ -116,7 +116,7 @@ pub async fn run(
     pods.synced().await;
     slices.synced().await;
     let tasks = TaskTracker::new();
-    let proxy = services::Proxy::new(config.clone(), services.clone(), slices.clone(), pods.clone());
+    let proxy = services::Proxy::new(config.clone(), client.clone(), services.clone(), slices.clone(), pods.clone());
     let wake = Wake::on([services.changes(), slices.changes(), pods.changes(), proxy.notices()]);
     tasks.spawn(drive(proxy, wake, shutdown.clone()));
     let balancers = load_balancers::Controller::new(config.clone(), client, services.clone(), pods.clone());

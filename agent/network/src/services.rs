@@ -4,12 +4,14 @@
 //! kernel's is not what was applied: after a notice of the kernel that somebody changed it, and now and then.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::Client;
 use skiff_host::nft;
-use skiff_reconcile::{BoxError, Changes, Informer, Next, Reconciler};
+use skiff_reconcile::{Applied as Published, BoxError, Changes, Informer, Next, Reconciler};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -35,6 +37,7 @@ pub(crate) struct Proxy {
     applied: Option<Applied>,
     /// Raised when the kernel's table was changed, by us or by others.
     notices: watch::Receiver<u64>,
+    published: Published,
 }
 
 struct Applied {
@@ -49,6 +52,7 @@ struct Applied {
 impl Proxy {
     pub(crate) fn new(
         config: Config,
+        client: Client,
         services: Informer<Service>,
         slices: Informer<EndpointSlice>,
         pods: Informer<Pod>,
@@ -57,7 +61,8 @@ impl Proxy {
             tracing::warn!(%error, "changes of the packet filter by others are noticed late");
             watch::channel(0).1
         });
-        Self { config, services, slices, pods, applied: None, notices }
+        let published = Published::new(client, &config.node_name, "services");
+        Self { config, services, slices, pods, applied: None, notices, published }
     }
 
     pub(crate) fn notices(&self) -> Changes {
@@ -85,11 +90,21 @@ impl Reconciler for Proxy {
     const NAME: &'static str = "service-addresses";
 
     async fn reconcile(&mut self) -> Result<Next, BoxError> {
+        let slices = self.slices.list();
+        self.apply(&slices).await?;
+        self.published.publish(slices.iter().map(|slice| &**slice)).await?;
+        Ok(Next::After(CHECK_INTERVAL))
+    }
+}
+
+impl Proxy {
+    /// Makes the kernel's table what the objects say.
+    async fn apply(&mut self, slices: &[Arc<EndpointSlice>]) -> Result<(), BoxError> {
         let services = self.services.list();
         let addresses = skiff_host::links::own_addresses();
         let ground = Ground { config: &self.config, addresses: &addresses };
         let (balanced, _) = load_balancers::share(&ground, &services);
-        let routes = observe::routes(&ground, &services, &balanced, &self.slices.list(), &self.pods.list());
+        let routes = observe::routes(&ground, &services, &balanced, slices, &self.pods.list());
         let rendered = render::render(&self.config, &routes);
         let is_current = self.applied.as_ref().is_some_and(|applied| applied.script == rendered.script);
         if self.applied.is_some() && !self.is_intact().await {
@@ -99,7 +114,7 @@ impl Reconciler for Proxy {
             );
             self.applied = None;
         } else if is_current {
-            return Ok(Next::After(CHECK_INTERVAL));
+            return Ok(());
         }
         let before = self.applied.as_ref().map(|applied| &applied.objects);
         let transaction = render::transaction(&self.config.table, &rendered, before);
@@ -111,6 +126,6 @@ impl Reconciler for Proxy {
         tracing::debug!(routes = routes.len(), "service addresses applied");
         let (script, objects) = (rendered.script, rendered.objects);
         self.applied = Some(Applied { script, objects, print: None, checked: Instant::now() });
-        Ok(Next::After(CHECK_INTERVAL))
+        Ok(())
     }
 }
