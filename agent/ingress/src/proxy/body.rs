@@ -60,6 +60,9 @@ impl ClientBody {
         };
         self.stall.moved();
         Poll::Ready(match frame {
+            // Not passed on, as with nginx: they come after everything that was checked, and some applications take them
+            // for fields of the head.
+            Some(Ok(frame)) if frame.is_trailers() => None,
             Some(Ok(frame)) => {
                 let bytes = frame.data_ref().map_or(0, |d| d.len() as u64);
                 self.metrics.received(bytes);

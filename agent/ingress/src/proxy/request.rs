@@ -136,8 +136,9 @@ pub fn take_hop(parts: &mut request::Parts, client: &Client, trusted: &Networks)
         .is_some_and(|te| te.to_str().is_ok_and(|te| te.split(',').any(|t| t.trim().eq_ignore_ascii_case("trailers"))));
     let hop = Hop { upgrade: upgrade(parts), takes_trailers };
     strip_hop_by_hop(&mut parts.headers);
-    parts.headers.remove(header::TE);
-    parts.headers.remove(header::EXPECT);
+    for name in [header::TE, header::EXPECT, header::TRAILER] {
+        parts.headers.remove(name);
+    }
     remove_names(&mut parts.headers, is_lookalike);
     if !trusted.contains(client.peer.ip()) {
         remove_names(&mut parts.headers, is_claim);

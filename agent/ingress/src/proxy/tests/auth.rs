@@ -90,3 +90,28 @@ fn nothing_of_the_proxy_is_said_or_removed_by_a_client() {
         }
     }
 }
+
+/// Some applications put the fields after a body to those of the head.
+#[test]
+fn nothing_is_said_after_the_body() {
+    use std::io::{Read, Write};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let running = Running::start(table(&[listener.local_addr().unwrap()], options()));
+    let received = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut all = Vec::new();
+        while !all.windows(5).any(|bytes| bytes == b"0\r\n\r\n" || bytes.starts_with(b"eve")) {
+            let mut part = [0; 1024];
+            let length = stream.read(&mut part).unwrap();
+            assert!(length > 0);
+            all.extend(&part[..length]);
+        }
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
+        String::from_utf8(all).unwrap()
+    });
+    let request = "POST / HTTP/1.1\r\nHost: a.example\r\nTransfer-Encoding: chunked\r\nTrailer: X-Email\r\n\r\n\
+         5\r\nhello\r\n0\r\nX-Email: eve\r\n\r\n";
+    assert_eq!(status(&running.raw(request.as_bytes())), 200);
+    let received = received.join().unwrap();
+    assert!(received.contains("hello") && !received.to_lowercase().contains("email"), "{received}");
+}
