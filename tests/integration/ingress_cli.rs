@@ -95,14 +95,18 @@ pub fn names_are_checked(place: &Place<'_>) -> anyhow::Result<()> {
     ensure!(problem.contains("no-such-name.invalid"), "{problem}");
     ensure!(unknown.stdout.contains("no Ingress serves no-such-name.invalid yet"), "{}", unknown.stdout);
 
-    let local = Manifest { name: "local", host: "localhost", tls: Some(""), ..Manifest::default() };
+    let host = format!("{}.skiff.local", place.namespace);
+    let local = Manifest { name: "local", host: &host, tls: Some(""), ..Manifest::default() };
     place.apply(&(ingress::outside("web", 9, "http")? + &local.text()))?;
-    let known = running.skiff(&["ingress", "check", "localhost"])?;
-    ensure!(known.ok, "{}{}", known.stdout, known.stderr);
-    let serves = format!("ok       Ingress {}/local serves localhost with TLS", place.namespace);
+    let known = running.skiff(&["ingress", "check", &host])?;
+    let serves = format!("ok       Ingress {}/local serves {host} with TLS", place.namespace);
     ensure!(known.stdout.contains(&serves), "{}", known.stdout);
-    ensure!(known.stdout.contains("ok       DNS: localhost is "), "{}", known.stdout);
     ensure!(known.stdout.contains("unsure   acme.agree_to_terms is false"), "{}", known.stdout);
+
+    let own = running.skiff(&["ingress", "check", "localhost"])?;
+    ensure!(own.stdout.contains("problem  localhost is a name of the box itself"), "{}", own.stdout);
+    ensure!(own.stdout.contains("ok       DNS: localhost is "), "{}", own.stdout);
+    ensure!(!own.ok && own.stderr.contains("one problem has to be solved first"), "{}", own.stderr);
 
     let nonsense = running.skiff(&["ingress", "check", "http://a.example.org/"])?;
     ensure!(!nonsense.ok && nonsense.stderr.contains("is not a host name"), "{}", nonsense.stderr);

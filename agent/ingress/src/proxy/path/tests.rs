@@ -14,8 +14,12 @@ fn corpus() -> impl Iterator<Item = (&'static str, &'static str)> {
 }
 
 fn routes() -> Routes {
-    let mut all = table(&[], options());
-    all.options.push(Options { allow: vec!["192.0.2.1/32".to_owned()], ..options() });
+    rules(options(), Options { allow: vec!["192.0.2.1/32".to_owned()], ..options() })
+}
+
+fn rules(root: Options, admin: Options) -> Routes {
+    let mut all = table(&[], root);
+    all.options.push(admin);
     let protected = Path { path: "/admin".to_owned(), options: 1, ..all.hosts[0].paths[0].clone() };
     all.hosts[0].paths.insert(0, protected);
     Routes::new(all, Certificates::default(), &Routes::default(), |_| std::sync::Arc::default())
@@ -67,4 +71,98 @@ fn other_readings() {
 fn rules_are_compared_as_requests_are() {
     assert_eq!(super::of_rule("/%61b%C3%a9/é/%40"), "/ab%C3%A9/%C3%A9/@");
     assert_eq!(super::of_rule("/x/%"), "/x/%");
+}
+
+/// A program that reads paths in its own way.
+#[derive(Clone, Copy, Debug)]
+struct Reader {
+    decodings: usize,
+    cuts_parameters: Cut,
+    takes_backslashes: bool,
+    merges_first: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cut {
+    Never,
+    BeforeDecoding,
+    AfterDecoding,
+}
+
+impl Reader {
+    fn all() -> impl Iterator<Item = Self> {
+        let cuts = [Cut::Never, Cut::BeforeDecoding, Cut::AfterDecoding];
+        (0..24 * 2).map(move |n| Self {
+            decodings: n % 4,
+            cuts_parameters: cuts[n / 4 % 3],
+            takes_backslashes: n / 12 % 2 == 0,
+            merges_first: n / 24 == 0,
+        })
+    }
+
+    /// The names from the root on.
+    fn read(self, path: &str) -> Vec<String> {
+        let cut = |text: &str| text.split('/').map(|s| s.split(';').next().unwrap()).collect::<Vec<_>>().join("/");
+        let mut text = path.to_owned();
+        if self.cuts_parameters == Cut::BeforeDecoding {
+            text = cut(&text);
+        }
+        for _ in 0..self.decodings {
+            text = super::decode(&text, |_| true);
+        }
+        if self.takes_backslashes {
+            text = text.replace('\\', "/");
+        }
+        if self.cuts_parameters == Cut::AfterDecoding {
+            text = cut(&text);
+        }
+        let mut found: Vec<&str> = Vec::new();
+        for segment in text.split('/').skip(1) {
+            match segment {
+                "" if self.merges_first => {}
+                "." => {}
+                ".." => drop(found.pop()),
+                segment => found.push(segment),
+            }
+        }
+        found.into_iter().map(str::to_owned).collect()
+    }
+}
+
+/// Every path of so many parts.
+fn paths() -> impl Iterator<Item = String> {
+    const PARTS: [&str; 12] = ["/", ".", "..", "%2e", "%2f", "%5C", ";", "%3b", "admin", "%61dmin", "%252f", "%252e"];
+    const LENGTH: u32 = 4;
+    (0..PARTS.len().pow(LENGTH)).map(|number| {
+        let parts = (0..LENGTH).map(|at| PARTS[number / PARTS.len().pow(at) % PARTS.len()]);
+        ["/"].into_iter().chain(parts).collect()
+    })
+}
+
+/// Those that everybody may ask for, as they are forwarded, fulfil this for every reader.
+fn check_open(routes: &Routes, is_right: impl Fn(&[String]) -> bool) {
+    let mut open = 0;
+    for path in paths() {
+        let Ok(Some(found)) = routes.find("a.example", &path) else { continue };
+        if found.route.options.plain.allow.is_empty() {
+            open += 1;
+            for reader in Reader::all() {
+                let read = reader.read(&found.path);
+                assert!(is_right(&read), "{path} is forwarded as {} and read as {read:?} by {reader:?}", found.path);
+            }
+        }
+    }
+    assert!(open > 200, "only {open} paths pass");
+}
+
+#[test]
+fn no_reader_finds_what_is_protected() {
+    check_open(&routes(), |read| read.iter().find(|segment| !segment.is_empty()).is_none_or(|first| first != "admin"));
+}
+
+/// The same where only `/admin` is open.
+#[test]
+fn no_reader_leaves_what_is_open() {
+    let nobody = Options { allow: vec!["192.0.2.1/32".to_owned()], ..options() };
+    check_open(&rules(nobody, options()), |read| read.first().is_some_and(|first| first == "admin"));
 }
