@@ -25,8 +25,11 @@ const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
 const HEAD_SECONDS_MAX: u32 = 20;
 /// A connection without a request under way is closed after this: what browsers keep open for the next click.
 const IDLE_SECONDS_MAX: u32 = 75;
-/// A client that takes nothing of its answer is given up after this.
+/// A client that takes nothing of what is written is given up after this.
 const BLOCKED_SECONDS_MAX: u32 = 60;
+/// And one that takes nothing of one of its answers, while others may move, after this: what is written to it meanwhile
+/// may be 400 kB, for which the slowest telephone needs minutes. Tests do not wait so long.
+const UNTAKEN_SECONDS_MAX: u32 = if cfg!(test) { 10 } else { 300 };
 /// How often the watchman looks. It also is how long a client may not be told that the proxy is about to end: asking
 /// more often would cost every request.
 const WATCH_INTERVAL: Duration = Duration::from_secs(5);
@@ -161,7 +164,7 @@ where
             () = tick.as_mut() => {}
         }
         let idle = activity.idle_seconds();
-        if activity.blocked_seconds() > BLOCKED_SECONDS_MAX {
+        if activity.blocked_seconds() > BLOCKED_SECONDS_MAX || activity.untaken_seconds() > UNTAKEN_SECONDS_MAX {
             tracing::debug!(client = %context.peer, "the client takes nothing of its answer");
             return;
         }

@@ -15,7 +15,7 @@ use hyper::body::{Body, Incoming};
 use super::answers::{self, Answer};
 use super::auth;
 use super::forward::{self, Admitted};
-use super::io::Activity;
+use super::io::{Activity, Delivery};
 use super::limits::{Connections, Networks};
 use super::metrics::{HostMetrics, Metrics};
 use super::path;
@@ -68,18 +68,23 @@ impl Context {
 }
 
 /// A request under way, until the last byte of its answer.
-pub struct InFlight(Arc<Activity>);
+pub struct InFlight {
+    activity: Arc<Activity>,
+    /// In HTTP/1 an answer that is not taken blocks the connection, which is seen there.
+    pub delivery: Option<Delivery>,
+}
 
 impl InFlight {
-    fn new(activity: &Arc<Activity>) -> Self {
+    fn new(activity: &Arc<Activity>, version: Version) -> Self {
         activity.begin();
-        Self(Arc::clone(activity))
+        let delivery = (version > Version::HTTP_11).then(|| activity.answer());
+        Self { activity: Arc::clone(activity), delivery }
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.end();
+        self.activity.end();
     }
 }
 
@@ -130,7 +135,7 @@ async fn answer<'r>(
     body: Incoming,
     entry: &mut Option<Entry>,
 ) -> (Option<&'r Arc<HostMetrics>>, Answer) {
-    let in_flight = InFlight::new(&context.activity);
+    let in_flight = InFlight::new(&context.activity, parts.version);
     let host = match checks::check(&parts).and_then(|()| checks::host(&parts)) {
         Ok(host) => host,
         Err(refusal) => return (None, answers::refusal(refusal)),

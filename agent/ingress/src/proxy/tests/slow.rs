@@ -100,3 +100,39 @@ fn a_trusted_proxy_has_many_clients() {
     let _held: Vec<_> = (0..90).map(|_| running.connect()).collect();
     assert!(is_answered(running.connect()));
 }
+
+/// An HTTP/2 client may let nothing of an answer through while the connection itself moves.
+#[test]
+fn who_takes_nothing_of_an_answer_is_given_up() {
+    let backend = Backend::answering(|_, stream| {
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 10000000\r\n\r\n")?;
+        stream.write_all(&vec![b'x'; 10_000_000])?;
+        Ok(true)
+    });
+    let running = Running::start(table(&[backend.address], options()));
+    let target = running.http;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let stream = tokio::net::TcpStream::connect(target).await.unwrap();
+        let mut builder = hyper::client::conn::http2::Builder::new(hyper_util::rt::TokioExecutor::new());
+        builder.initial_stream_window_size(1000);
+        let (mut sender, connection) =
+            builder.handshake::<_, String>(hyper_util::rt::TokioIo::new(stream)).await.unwrap();
+        let mut connection = tokio::spawn(connection);
+        let ask = || http::Request::get("http://a.example/").body(String::new()).unwrap();
+        let held = sender.send_request(ask()).await.unwrap();
+        assert_eq!(held.status(), 200);
+        let (_, body) = held.into_parts();
+        let ended = async {
+            loop {
+                tokio::select! {
+                    _ = &mut connection => return,
+                    // Other requests do not make it better.
+                    () = tokio::time::sleep(Duration::from_secs(1)) => drop(sender.send_request(ask()).await),
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, ended).await.expect("the connection is closed");
+        drop(body);
+    });
+}
