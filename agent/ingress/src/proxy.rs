@@ -14,7 +14,7 @@ mod handle;
 mod io;
 pub(crate) mod limits;
 mod metrics;
-mod path;
+pub(crate) mod path;
 pub(crate) mod proxy_protocol;
 pub(crate) mod request;
 mod routes;
