@@ -14,6 +14,8 @@ const UNITS: &[&str] = &["skiff.service", "skiff-containerd.service"];
 const POSTINST: &str = r#"#!/bin/sh
 set -e
 if [ "$1" = configure ]; then
+    # Whom the proxy runs as; without it, it takes a number that nobody has.
+    systemd-sysusers skiff.conf >/dev/null || true
     if deb-systemd-helper --quiet was-enabled skiff.service; then
         deb-systemd-helper enable skiff.service >/dev/null || true
     fi
@@ -62,6 +64,7 @@ pub fn make(input: &Input<'_>) -> anyhow::Result<PathBuf> {
     for unit in UNITS {
         put(&project.join("systemd").join(unit), &format!("usr/lib/systemd/system/{unit}"), 0o644)?;
     }
+    put(&project.join("systemd/sysusers.d/skiff.conf"), "usr/lib/sysusers.d/skiff.conf", 0o644)?;
     put(&project.join("config/skiff.toml"), "etc/skiff/skiff.toml", 0o644)?;
     put(&project.join("LICENSE"), "usr/share/doc/skiff/copyright", 0o644)?;
     let agent = input.host_agent.to_string_lossy();

@@ -103,9 +103,10 @@ pub fn complete(system: &System, arch: Arch, agent: &Path, host_agent: &Path, ep
     copy_tree(&project.join("image/root"), root, arch)?;
     install_program(agent, &root.join("usr/bin/skiff"), arch)?;
     let units = root.join("usr/lib/systemd/system");
-    for unit in std::fs::read_dir(project.join("systemd"))?.flatten() {
+    for unit in std::fs::read_dir(project.join("systemd"))?.flatten().filter(|entry| entry.path().is_file()) {
         put(&unit.path(), &units.join(unit.file_name()), 0o644)?;
     }
+    put(&project.join("systemd/sysusers.d/skiff.conf"), &root.join("usr/lib/sysusers.d/skiff.conf"), 0o644)?;
     put(&project.join("config/skiff.toml"), &root.join("usr/share/skiff/skiff.toml"), 0o644)?;
     write(&root.join("usr/lib/skiff/appliance"), format!("skiff {}\n", env!("CARGO_PKG_VERSION")), 0o644)?;
     write(&root.join("etc/hostname"), "skiff\n", 0o644)?;
@@ -117,6 +118,8 @@ pub fn complete(system: &System, arch: Arch, agent: &Path, host_agent: &Path, ep
     release_files(root, epoch)?;
 
     let chroot = |arguments: &[&str]| run::run("chroot", [&[root.to_str().unwrap_or_default()], arguments].concat());
+    // Now, as nothing can write there when the box runs.
+    chroot(&["env", &format!("SOURCE_DATE_EPOCH={epoch}"), "systemd-sysusers", "skiff.conf"])?;
     chroot(&[&["systemctl", "enable", "--quiet"], ENABLED].concat())?;
     for (unit, _) in MASKED {
         chroot(&["systemctl", "mask", "--quiet", unit])?;

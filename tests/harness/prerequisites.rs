@@ -88,6 +88,8 @@ pub const TESTS: &[Needed] = &[
     HAPROXY,
     program("pebble", &["-h"], "pebble"),
     program("knotd", VERSION, "knot"),
+    program("apache2", &["-v"], "apache2-bin"),
+    program("node", VERSION, "nodejs"),
     WRK,
     H2LOAD,
     python("grpc", "python3-grpcio"),

@@ -3,10 +3,13 @@
 use std::path::Path;
 
 use anyhow::{Context, ensure};
+use skiff_tests::addresses::ANY;
 use skiff_tests::command::{self, Done};
 use skiff_tests::running_box::{Number, RunningBox};
+use skiff_tests::smuggling::Recorder;
 use skiff_tests::wait;
 
+use crate::ingress::{self, Manifest};
 use crate::{Place, SOON};
 
 const FORM: &str = "Content-Type: application/x-www-form-urlencoded";
@@ -106,7 +109,8 @@ pub fn the_first_page_hands_out_the_kubeconfig(place: &Place<'_>) -> anyhow::Res
     ensure!(done.ok && done.stdout.contains(&running.node_name()), "{}{}", done.stdout, done.stderr);
 
     guessing_ends(&visitor, &running)?;
-    an_ingress_wins(&visitor, &running)
+    no_ingress_gets_the_name(&visitor, &running)?;
+    the_session_reaches_no_application(&visitor, &running)
 }
 
 fn guessing_ends(visitor: &Visitor<'_>, running: &RunningBox) -> anyhow::Result<()> {
@@ -117,20 +121,60 @@ fn guessing_ends(visitor: &Visitor<'_>, running: &RunningBox) -> anyhow::Result<
     Ok(())
 }
 
-fn an_ingress_wins(visitor: &Visitor<'_>, running: &RunningBox) -> anyhow::Result<()> {
-    running.apply(
+/// Neither by name nor by claiming every name.
+fn no_ingress_gets_the_name(visitor: &Visitor<'_>, running: &RunningBox) -> anyhow::Result<()> {
+    let backend = "backend: {service: {name: nothing, port: {number: 80}}}";
+    running.apply(&format!(
         "apiVersion: networking.k8s.io/v1
 kind: Ingress
-metadata: {name: own-page}
+metadata: {{name: greedy}}
 spec:
+  defaultBackend: {{service: {{name: nothing, port: {{number: 80}}}}}}
+  tls: [{{hosts: [skiff.local], secretName: mine}}]
   rules:
-  - host: skiff.local
-    http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: nothing, port: {number: 80}}}}]}
-",
-    )?;
-    wait::until("the Ingress has the name", SOON, || {
-        let (status, page) = visitor.get("http", "/", &[])?;
+  - {{host: skiff.local, http: {{paths: [{{path: /, pathType: Prefix, {backend}}}]}}}}
+  - {{host: elsewhere.example, http: {{paths: [{{path: /, pathType: Prefix, {backend}}}]}}}}
+"
+    ))?;
+    let elsewhere = Visitor { running, dir: visitor.dir, name: "elsewhere.example".to_owned(), checks: &[] };
+    wait::until("the Ingress has the other name", SOON, || {
+        let (status, page) = elsewhere.get("http", "/", &[])?;
         ensure!(status == "503", "{status} {page}");
         Ok(())
-    })
+    })?;
+    for name in ["skiff.local", "localhost", "127.0.0.1"] {
+        let own = Visitor { running, dir: visitor.dir, name: name.to_owned(), checks: &["-k"] };
+        for scheme in ["http", "https"] {
+            let (status, page) = own.get(scheme, "/", &[])?;
+            ensure!(status == "200" && page.contains("kubeconfig"), "{scheme}://{name}: {status} {page}");
+        }
+    }
+    // Somebody made a name of their own lead here.
+    let (status, _) = visitor.get("http", "/", &["-H", "Host: rebound.example"])?;
+    ensure!(status == "503", "the Ingress for every name has it, not the box's pages: {status}");
+    let said = "skiff.local is a name of the box itself";
+    wait::until("an event says it", SOON, || {
+        let events = running.kubectl(&["get", "events", "--field-selector", "reason=HostReserved"])?;
+        ensure!(events.contains(said), "{events}");
+        Ok(())
+    })?;
+    let problems = running.skiff(&["ingress"])?.stdout;
+    ensure!(problems.contains(said), "{problems}");
+    Ok(())
+}
+
+/// The cookie is for the box's pages: an application does not see it even under a name that a browser would send it to.
+fn the_session_reaches_no_application(visitor: &Visitor<'_>, running: &RunningBox) -> anyhow::Result<()> {
+    let recorder = Recorder::start(ANY)?;
+    let manifest = Manifest { name: "seen", host: "seen.example", service: "seen", ..Manifest::default() };
+    running.apply(&(ingress::outside("seen", recorder.port(), "http")? + &manifest.text()))?;
+    let seen = Visitor { running, dir: visitor.dir, name: "seen.example".to_owned(), checks: &[] };
+    wait::until("the application is reached", SOON, || {
+        let (status, page) = seen.get("http", "/", &["-H", "Cookie: a=1; __Host-skiff=secret; b=2"])?;
+        ensure!(status == "200", "{status} {page}");
+        Ok(())
+    })?;
+    let heads: String = recorder.since(0).iter().map(|r| String::from_utf8_lossy(&r.head).into_owned()).collect();
+    ensure!(heads.contains("a=1; b=2") && !heads.contains("secret"), "{heads}");
+    Ok(())
 }

@@ -95,14 +95,18 @@ pub fn names_are_checked(place: &Place<'_>) -> anyhow::Result<()> {
     ensure!(problem.contains("no-such-name.invalid"), "{problem}");
     ensure!(unknown.stdout.contains("no Ingress serves no-such-name.invalid yet"), "{}", unknown.stdout);
 
-    let local = Manifest { name: "local", host: "localhost", tls: Some(""), ..Manifest::default() };
+    let host = format!("{}.skiff.local", place.namespace);
+    let local = Manifest { name: "local", host: &host, tls: Some(""), ..Manifest::default() };
     place.apply(&(ingress::outside("web", 9, "http")? + &local.text()))?;
-    let known = running.skiff(&["ingress", "check", "localhost"])?;
-    ensure!(known.ok, "{}{}", known.stdout, known.stderr);
-    let serves = format!("ok       Ingress {}/local serves localhost with TLS", place.namespace);
+    let known = running.skiff(&["ingress", "check", &host])?;
+    let serves = format!("ok       Ingress {}/local serves {host} with TLS", place.namespace);
     ensure!(known.stdout.contains(&serves), "{}", known.stdout);
-    ensure!(known.stdout.contains("ok       DNS: localhost is "), "{}", known.stdout);
     ensure!(known.stdout.contains("unsure   acme.agree_to_terms is false"), "{}", known.stdout);
+
+    let own = running.skiff(&["ingress", "check", "localhost"])?;
+    ensure!(own.stdout.contains("problem  localhost is a name of the box itself"), "{}", own.stdout);
+    ensure!(own.stdout.contains("ok       DNS: localhost is "), "{}", own.stdout);
+    ensure!(!own.ok && own.stderr.contains("one problem has to be solved first"), "{}", own.stderr);
 
     let nonsense = running.skiff(&["ingress", "check", "http://a.example.org/"])?;
     ensure!(!nonsense.ok && nonsense.stderr.contains("is not a host name"), "{}", nonsense.stderr);
@@ -156,4 +160,25 @@ pub fn a_taken_port_is_said(place: &Place<'_>) -> anyhow::Result<()> {
         ensure!(text.starts_with("The ingress serves"), "{text}");
         Ok(())
     })
+}
+
+/// Neither root nor `nobody`, whom other programs are too, and in no group that may open anything.
+pub fn the_proxy_is_a_user_of_its_own(place: &Place<'_>) -> anyhow::Result<()> {
+    let [proxy] = place.shared.running.proxies()?[..] else { anyhow::bail!("there is one proxy") };
+    let status = std::fs::read_to_string(format!("/proc/{proxy}/status"))?;
+    let ids = |name: &str| -> Vec<u32> {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+        line.split_whitespace().filter_map(|id| id.parse().ok()).collect()
+    };
+    let user = ids("Uid:").first().copied().context("a user")?;
+    ensure!(user != 0 && user != 65534, "{status}");
+    for name in ["Uid:", "Gid:"] {
+        let all = ids(name);
+        ensure!(all.len() == 4 && all.iter().all(|id| *id == all[0] && *id != 0 && *id != 65534), "{name} {all:?}");
+    }
+    ensure!(ids("Groups:").is_empty(), "{status}");
+    let named = command::run("/usr/bin/id", ["-u", "skiff-proxy"]);
+    let others = command::run("/usr/bin/getent", ["passwd", &user.to_string()]);
+    ensure!(named.is_ok_and(|id| id.trim() == user.to_string()) || others.is_err(), "{user} is somebody else");
+    Ok(())
 }

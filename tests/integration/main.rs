@@ -12,11 +12,13 @@ mod ingress;
 mod ingress_acme;
 mod ingress_cli;
 mod ingress_loss;
+mod ingress_paths;
 mod ingress_streams;
 mod installs;
 mod kubectl;
 mod lifecycle;
 mod network;
+mod network_outside;
 mod pods;
 mod reboot;
 mod smuggling;
@@ -73,13 +75,17 @@ const TESTS: &[Test] = &[
     ("pods::configuration_reaches_the_container", pods::configuration_reaches_the_container),
     ("pods::the_service_account_can_ask_the_api", pods::the_service_account_can_ask_the_api),
     ("network::addresses_and_names", network::addresses_and_names),
+    ("network_outside::the_lan_reaches_only_what_is_for_it", network_outside::the_lan_reaches_only_what_is_for_it),
+    ("network_outside::rules_that_are_taken_away_come_back", network_outside::rules_that_are_taken_away_come_back),
     ("ingress_acme::certificates_by_each_challenge", ingress_acme::certificates_by_each_challenge),
     ("ingress_acme::orders_survive_kills", ingress_acme::orders_survive_kills),
     ("ingress_acme::renewal_cuts_no_connection", ingress_acme::renewal_cuts_no_connection),
+    ("ingress_paths::no_way_to_write_a_path_passes_a_rule", ingress_paths::no_way_to_write_a_path_passes_a_rule),
     ("ingress_streams::nothing_is_gathered", ingress_streams::nothing_is_gathered),
     ("ingress_cli::a_taken_port_is_said", ingress_cli::a_taken_port_is_said),
     ("ingress_cli::problems_are_said_everywhere", ingress_cli::problems_are_said_everywhere),
     ("ingress_cli::names_are_checked", ingress_cli::names_are_checked),
+    ("ingress_cli::the_proxy_is_a_user_of_its_own", ingress_cli::the_proxy_is_a_user_of_its_own),
     ("ingress_cli::the_box_ca_is_shown", ingress_cli::the_box_ca_is_shown),
     ("host::each_setting_makes_its_file", host::each_setting_makes_its_file),
     ("host::a_broken_file_is_honoured_where_it_is_right", host::a_broken_file_is_honoured_where_it_is_right),

@@ -50,6 +50,8 @@ struct Window {
 
 struct Session {
     id: String,
+    /// As the box was called when it began: it counts for no other name.
+    host: String,
     until: Instant,
 }
 
@@ -79,7 +81,7 @@ impl Access {
         &self.code
     }
 
-    pub fn sign_in(&mut self, client: IpAddr, typed: &str, now: Instant) -> Answer {
+    pub fn sign_in(&mut self, client: IpAddr, host: &str, typed: &str, now: Instant) -> Answer {
         let client = network(client);
         if let Some(wait) = self.wait(client, now) {
             return Answer::Wait(wait);
@@ -88,7 +90,7 @@ impl Access {
         if random::is_equal(&random::normalize(typed), &self.code) {
             self.replace_code();
             self.clients.remove(&client);
-            return Answer::Right(self.open(now));
+            return Answer::Right(self.open(host, now));
         }
         self.note_wrong(client, now);
         self.wrong += 1;
@@ -133,19 +135,19 @@ impl Access {
         self.wrong = 0;
     }
 
-    fn open(&mut self, now: Instant) -> String {
+    fn open(&mut self, host: &str, now: Instant) -> String {
         self.sessions.retain(|session| session.until > now);
         if self.sessions.len() >= SESSIONS_MAX {
             self.sessions.remove(0);
         }
         let id = random::session();
-        self.sessions.push(Session { id: id.clone(), until: now + SESSION_TIME });
+        self.sessions.push(Session { id: id.clone(), host: host.to_owned(), until: now + SESSION_TIME });
         id
     }
 
-    pub fn is_signed_in(&self, id: &str, now: Instant) -> bool {
+    pub fn is_signed_in(&self, id: &str, host: &str, now: Instant) -> bool {
         // Every session is compared, so that the time says nothing about any.
-        self.sessions.iter().filter(|s| random::is_equal(&s.id, id) & (s.until > now)).count() > 0
+        self.sessions.iter().filter(|s| random::is_equal(&s.id, id) & (s.host == host) & (s.until > now)).count() > 0
     }
 
     pub fn sign_out(&mut self, id: &str) {

@@ -45,6 +45,29 @@ pub struct Config {
     pub code_file: PathBuf,
     /// Where the SHA-256 of the box CA's certificate is kept for the screen.
     pub fingerprint_file: PathBuf,
+    /// Where the name is written that the box has in the home network, once it is known.
+    pub local_name_file: PathBuf,
+}
+
+impl Config {
+    /// Whether this is what the box is called. Any other name may be somebody's who made it lead here, so that a page of
+    /// theirs counts as ours for a browser (DNS rebinding).
+    fn is_own(&self, host: &str) -> bool {
+        if let Ok(address) = host.parse::<IpAddr>() {
+            return address.is_loopback() || address == self.node_address || is_of_an_interface(address);
+        }
+        let announced = std::fs::read_to_string(&self.local_name_file).unwrap_or_default();
+        self.api_names.iter().any(|name| name.eq_ignore_ascii_case(host)) || announced.trim().eq_ignore_ascii_case(host)
+    }
+}
+
+fn is_of_an_interface(address: IpAddr) -> bool {
+    let entries = nix::ifaddrs::getifaddrs().into_iter().flatten().filter_map(|entry| entry.address);
+    let mut addresses = entries.filter_map(|found| {
+        let v4 = found.as_sockaddr_in().map(|a| IpAddr::V4(a.ip()));
+        v4.or_else(|| found.as_sockaddr_in6().map(|a| IpAddr::V6(a.ip())))
+    });
+    addresses.any(|found| found == address)
 }
 
 /// Serves the pages until `shutdown`.

@@ -101,6 +101,9 @@ impl Server {
         let Some(asked) = Asked::read(&parts, self.config.https_port) else {
             return refuse(StatusCode::BAD_REQUEST, "This request does not come through the box's front door.");
         };
+        if !self.config.is_own(&asked.host) {
+            return refuse(StatusCode::MISDIRECTED_REQUEST, "This is not what the box is called.");
+        }
         match (&parts.method, parts.uri.path()) {
             (&Method::GET | &Method::HEAD, "/") => self.front(&asked, now).await,
             (&Method::GET | &Method::HEAD, "/console.css") => page(StatusCode::OK, "text/css", page::STYLE.to_owned()),
@@ -122,7 +125,7 @@ impl Server {
     fn viewer(&self, asked: &Asked, now: Instant) -> Viewer {
         match (asked.is_secure, &asked.session) {
             (false, _) => Viewer::Plain,
-            (true, Some(session)) if self.access().is_signed_in(session, now) => Viewer::SignedIn,
+            (true, Some(session)) if self.access().is_signed_in(session, &asked.host, now) => Viewer::SignedIn,
             (true, _) => Viewer::Secure,
         }
     }
@@ -184,7 +187,7 @@ impl Server {
             return refuse(StatusCode::BAD_REQUEST, "The form has no code.");
         };
         let mut access = self.access();
-        let answer = access.sign_in(asked.client, &typed, now);
+        let answer = access.sign_in(asked.client, &asked.host, &typed, now);
         let code = access.code().to_owned();
         drop(access);
         match answer {

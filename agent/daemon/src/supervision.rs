@@ -143,7 +143,22 @@ impl Plan {
             upstream_dns: network.upstream_dns.clone(),
             cni_conf_dir: self.paths.cni_conf(),
             cni_state_dir: self.paths.cni_state(),
+            own_ports: self.own_ports(),
         }
+    }
+
+    /// What others could reach on this machine, so that nothing else may be put in its place.
+    fn own_ports(&self) -> Vec<skiff_network::OwnPort> {
+        let ingress = &self.settings.ingress;
+        let listens = |list: &[SocketAddr]| if ingress.enabled { list.to_vec() } else { Vec::new() };
+        let all = [
+            (vec![self.settings.api.listen], "the API"),
+            (listens(&[ingress.http.clone(), ingress.https.clone()].concat()), "the ingress"),
+            (listens(ingress.metrics.as_slice()), "the ingress's metrics"),
+        ];
+        let open = all.iter().flat_map(|(list, of)| list.iter().map(move |address| (address, *of)));
+        let open = open.filter(|(address, _)| !address.ip().is_loopback());
+        open.map(|(address, of)| skiff_network::OwnPort::tcp(address.port(), of)).collect()
     }
 
     pub fn runtime(&self) -> skiff_cri::Config {
@@ -205,7 +220,16 @@ impl Plan {
             data_dir: self.paths.data_dir.clone(),
             code_file: self.paths.code(),
             fingerprint_file: self.paths.ca_fingerprint(),
+            local_name_file: self.paths.local_name(),
         }
+    }
+
+    /// What the box is called: no Ingress gets these.
+    pub fn own_names(&self) -> Vec<String> {
+        let announced = std::fs::read_to_string(self.paths.local_name()).unwrap_or_default();
+        let announced = Some(announced.trim()).filter(|name| !name.is_empty());
+        let local = self.settings.local_domain();
+        skiff_ingress::report::own_names(&self.node_name, self.node_address(), local.as_str(), announced)
     }
 
     /// `None`: the ingress is turned off.

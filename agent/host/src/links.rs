@@ -52,6 +52,16 @@ pub fn default_addresses() -> Vec<IpAddr> {
     addresses_of_interfaces().into_iter().filter(|(name, _)| *name == default).filter_map(|(_, a)| usable(a)).collect()
 }
 
+/// The IPv4 addresses of all interfaces.
+pub fn own_addresses() -> Vec<std::net::Ipv4Addr> {
+    let all = addresses_of_interfaces().into_iter().filter_map(|(_, address)| address);
+    let v4 = |address| match address {
+        IpAddr::V4(address) => Some(address),
+        IpAddr::V6(_) => None,
+    };
+    all.filter_map(v4).collect()
+}
+
 fn usable(address: Option<IpAddr>) -> Option<IpAddr> {
     address.filter(|a| a.is_ipv4() && !a.is_loopback())
 }

@@ -195,8 +195,11 @@ fn networks(text: &str) -> Option<Vec<String>> {
     (!all.is_empty() && all.iter().all(|n| is_network(n))).then_some(all)
 }
 
+/// Not those that say how a request is framed and sent.
 fn header_names(text: &str) -> Option<Vec<String>> {
-    let valid = |name: &str| http::HeaderName::from_bytes(name.as_bytes()).is_ok();
+    const FRAMING: [&str; 8] =
+        ["connection", "content-length", "expect", "host", "keep-alive", "te", "transfer-encoding", "upgrade"];
+    let valid = |name: &str| http::HeaderName::from_bytes(name.as_bytes()).is_ok() && !FRAMING.contains(&name);
     let all: Vec<String> = list(text).map(str::to_lowercase).collect();
     all.iter().all(|n| valid(n)).then_some(all)
 }
@@ -380,6 +383,7 @@ mod tests {
             ("compres", "true"),
             ("nonsense-of-mine", "x"),
             ("auth-url", "https://example.org/"),
+            ("auth-response-headers", "X-Email, Content-Length"),
         ]);
         let text: Vec<String> = chosen.errors.iter().map(|e| format!("{e:?}")).collect();
         expect_test::expect![[r#"
@@ -389,6 +393,7 @@ mod tests {
             Invalid("ingress.skiff.dev/response-timeout: \"5\" is not a time")
             Invalid("ingress.skiff.dev/body-size-max: \"-1\" is not a quantity such as 512Mi")
             Invalid("ingress.skiff.dev/session-cookie: \"a b\" is not a cookie name")
+            Invalid("ingress.skiff.dev/auth-response-headers: \"X-Email, Content-Length\" is not header names, separated by commas")
             Invalid("ingress.skiff.dev/auth-url: \"https://example.org/\" is not http://SERVICE.NAMESPACE.svc[:PORT]/PATH")"#]]
         .assert_eq(&text.join("\n"));
         assert_eq!(chosen.options, defaults(1 << 30));

@@ -12,7 +12,7 @@ use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
-use skiff_reconcile::{BoxError, EventKind, Informer, Next, Reconciler, Recorder};
+use skiff_reconcile::{Applied, BoxError, EventKind, Informer, Next, Reconciler, Recorder};
 
 use crate::certificates::box_ca::BoxCa;
 use crate::challenges::{Answer, Challenges};
@@ -53,6 +53,7 @@ pub struct Controller {
     minted: HashMap<String, Minted>,
     said: HashSet<(String, &'static str, String)>,
     failed: Option<String>,
+    applied: Applied,
 }
 
 /// A certificate of the box CA.
@@ -72,6 +73,7 @@ impl Controller {
         front: Front,
     ) -> Self {
         Self {
+            applied: Applied::new(client.clone(), &config.node_name, "ingress"),
             config,
             client,
             recorder,
@@ -86,7 +88,8 @@ impl Controller {
         }
     }
 
-    fn plan(&mut self) -> Plan {
+    fn plan(&mut self, slices: Vec<Arc<EndpointSlice>>) -> Plan {
+        let own_names = self.own_names();
         let secrets = self.inputs.secrets.list();
         self.held.refresh(&secrets, Timestamp::now());
         let held = &self.held;
@@ -94,13 +97,14 @@ impl Controller {
             ingresses: self.inputs.ingresses.list(),
             classes: self.inputs.classes.list(),
             services: self.inputs.services.list(),
-            slices: self.inputs.slices.list(),
+            slices,
             secrets,
             certificate: &|namespace, name| held.get(namespace, name),
             acme: self.config.acme.as_ref(),
             local_domain: &self.config.local_domain,
             cluster_domain: &self.config.cluster_domain,
             body_bytes_max: self.config.proxy.body_bytes_max,
+            own_names: &own_names,
         })
     }
 
@@ -121,9 +125,7 @@ impl Controller {
         let vouched: Vec<&String> = names.iter().filter(|name| self.box_ca.permits(name)).collect();
         let dns: Vec<String> = vouched.iter().filter(|n| n.parse::<IpAddr>().is_err()).map(|n| (*n).clone()).collect();
         let addresses: Vec<IpAddr> = vouched.iter().filter_map(|name| name.parse().ok()).collect();
-        if let Some(console) = self.config.console {
-            own::route_to_console(&mut table, &names, console);
-        }
+        let console = self.config.console.map(|console| own::route_to_console(&mut table, &names, console));
         // By the names themselves: another name of the box needs another certificate.
         let own = self.mint(&names.join(" "), &dns, &addresses)?;
         table.default_certificate = Some(own.id.clone());
@@ -145,6 +147,8 @@ impl Controller {
         }
         table.own = Own {
             names,
+            address: self.config.node_address.to_string(),
+            console,
             ca_pem: self.box_ca.root_pem().to_owned(),
             ca_profile: self.box_ca.mobileconfig(),
             cookie_key: self.box_ca.derive("session cookies"),
@@ -226,7 +230,8 @@ impl Reconciler for Controller {
 
     async fn reconcile(&mut self) -> Result<Next, BoxError> {
         let (version, _) = self.challenges.current();
-        let plan = self.plan();
+        let slices = self.inputs.slices.list();
+        let plan = self.plan(slices.clone());
         let (table, made) = self.complete(&plan)?;
         let held = &self.held;
         let find = |id: &CertificateId| {
@@ -238,6 +243,7 @@ impl Reconciler for Controller {
             Ok(()) => {
                 self.challenges.mark_served(version);
                 self.failed = None;
+                self.applied.publish(slices.iter().map(|slice| &**slice)).await?;
             }
             Err(error) => {
                 self.say_failed(&error).await;

@@ -1,13 +1,45 @@
-//! The box's own names: which there are, and which of them lead to the console. Pure.
+//! The box's own names: which there are, and that they lead to the console. Pure.
+//!
+//! No Ingress gets one of them: whoever may write Ingresses would have the session of the box's owner, and a page that
+//! looks like the one that asks for the code.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
+
+use http::header::{self, HeaderMap, HeaderValue};
 
 use crate::annotations;
 use crate::table::{Backend, Host, Path, PathKind, Protocol, Table};
 
 /// Forms of the console are tiny.
 const BODY_BYTES_MAX: u64 = 64 << 10;
+
+/// The cookie of a session on the box's own pages.
+const SESSION_COOKIE: &str = "__Host-skiff";
+
+/// Takes that cookie from a request for somebody else. Browsers send it to the host it is of, whatever the port, and
+/// names may come to mean something else.
+pub fn remove_session(headers: &mut HeaderMap) {
+    let is_it = |cookie: &str| {
+        let name = cookie.split('=').next().unwrap_or_default();
+        name.trim().eq_ignore_ascii_case(SESSION_COOKIE)
+    };
+    let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    let has_it = |value: &HeaderValue| text(value).split(';').any(is_it);
+    if !headers.get_all(header::COOKIE).iter().any(has_it) {
+        return;
+    }
+    let cookies: Vec<String> = headers.get_all(header::COOKIE).iter().map(text).collect();
+    headers.remove(header::COOKIE);
+    for value in cookies {
+        let kept: Vec<&str> = value.split(';').map(str::trim).filter(|cookie| !is_it(cookie)).collect();
+        if let Ok(value) = HeaderValue::from_str(&kept.join("; "))
+            && !kept.is_empty()
+        {
+            headers.append(header::COOKIE, value);
+        }
+    }
+}
 
 /// What people call the box. `announced` is the name avahi gave it, which differs when another box had the name first.
 pub fn names(node_name: &str, node_address: IpAddr, local_domain: &str, announced: Option<&str>) -> Vec<String> {
@@ -24,27 +56,22 @@ pub fn names(node_name: &str, node_address: IpAddr, local_domain: &str, announce
     unique.into_iter().collect()
 }
 
-/// Leads the box's names to the console, but for those that an Ingress claims: by name, or, where the box is called by
-/// its address, by claiming every name.
-pub fn route_to_console(table: &mut Table, names: &[String], console: SocketAddr) {
-    let claimed: BTreeSet<String> = table.hosts.iter().map(|host| host.name.clone()).collect();
-    let is_bare = |name: &String| name == "localhost" || name.parse::<IpAddr>().is_ok();
-    let is_claimed = |name: &String| claimed.contains(name) || is_bare(name) && claimed.contains("");
-    let free: Vec<&String> = names.iter().filter(|name| !is_claimed(name)).collect();
-    if free.is_empty() {
-        return;
-    }
+/// Leads the box's names to the console; says which backend that is.
+pub fn route_to_console(table: &mut Table, names: &[String], console: SocketAddr) -> usize {
+    let backend = table.backends.len();
     let path = Path {
         kind: PathKind::Prefix,
         path: "/".to_owned(),
-        backend: Some(table.backends.len()),
+        backend: Some(backend),
         options: table.options.len(),
         ingress: "the box's own pages".to_owned(),
     };
     table.backends.push(Backend { name: "console".to_owned(), protocol: Protocol::Http1, endpoints: vec![console] });
     table.options.push(annotations::defaults(BODY_BYTES_MAX));
     let host = |name: &String| Host { name: name.clone(), tls: false, trusted: false, paths: vec![path.clone()] };
-    table.hosts.extend(free.into_iter().map(host));
+    table.hosts.retain(|host| !names.contains(&host.name));
+    table.hosts.extend(names.iter().map(host));
+    backend
 }
 
 #[cfg(test)]
@@ -58,30 +85,37 @@ mod tests {
         Table { hosts: claimed.iter().map(host).collect(), ..Table::default() }
     }
 
-    /// The names that lead to the console beside these of Ingresses.
-    fn routed(claimed: &[&str]) -> Vec<String> {
-        let mut table = table(claimed);
-        let names = names("Box", "192.168.1.10".parse().unwrap(), "skiff.local", Some("skiff-2.local"));
-        route_to_console(&mut table, &names, CONSOLE.into());
-        let ours = |host: &&Host| host.paths.iter().any(|path| path.backend.is_some());
-        for path in table.hosts.iter().filter(ours).flat_map(|host| &host.paths) {
-            assert_eq!(table.backends[path.backend.unwrap()].endpoints, [CONSOLE.into()]);
-            assert_eq!(table.options[path.options].body_bytes_max, BODY_BYTES_MAX);
-        }
-        table.hosts.iter().filter(ours).map(|host| host.name.clone()).collect()
+    #[test]
+    fn the_session_is_for_nobody_else() {
+        let left = |cookies: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for cookie in cookies {
+                headers.append(header::COOKIE, HeaderValue::from_str(cookie).unwrap());
+            }
+            remove_session(&mut headers);
+            headers.get_all(header::COOKIE).iter().map(|v| v.to_str().unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(left(&["a=1; __Host-skiff=x; b=2"]), ["a=1; b=2"]);
+        assert_eq!(left(&["__host-SKIFF = x", "a=1;b=__Host-skiff=1"]), ["a=1; b=__Host-skiff=1"]);
+        assert_eq!(left(&["__Host-skiff=x;__Host-skiff=y"]), [""; 0]);
+        assert_eq!(left(&["a=1;b=2"]), ["a=1;b=2"]);
     }
 
     #[test]
-    fn an_ingress_wins_what_it_claims() {
+    fn the_box_keeps_its_names() {
         let all = ["127.0.0.1", "192.168.1.10", "box", "box.local", "localhost", "skiff-2.local", "skiff.local"];
-        assert_eq!(routed(&[]), all);
-        assert_eq!(routed(&["app.skiff.local", "*.local"]), all);
-        let without = ["127.0.0.1", "192.168.1.10", "box", "box.local", "localhost", "skiff-2.local"];
-        assert_eq!(routed(&["skiff.local"]), without);
-        assert_eq!(routed(&[""]), ["box", "box.local", "skiff-2.local", "skiff.local"]);
-        let mut table = table(&all);
-        let before = table.clone();
-        route_to_console(&mut table, &all.map(str::to_owned), CONSOLE.into());
-        assert_eq!(table, before);
+        let names = names("Box", "192.168.1.10".parse().unwrap(), "skiff.local", Some("skiff-2.local"));
+        assert_eq!(names, all);
+        for claimed in [&[][..], &["app.skiff.local", "*.local"], &["skiff.local"], &[""], &all] {
+            let mut table = table(claimed);
+            let console = route_to_console(&mut table, &names, CONSOLE.into());
+            assert_eq!(table.backends[console].endpoints, [CONSOLE.into()]);
+            for name in all {
+                let hosts: Vec<&Host> = table.hosts.iter().filter(|host| host.name == name).collect();
+                assert_eq!(hosts.len(), 1, "{name}");
+                assert_eq!(hosts[0].paths[0].backend, Some(console));
+                assert_eq!(table.options[hosts[0].paths[0].options].body_bytes_max, BODY_BYTES_MAX);
+            }
+        }
     }
 }

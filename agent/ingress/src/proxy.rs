@@ -14,6 +14,7 @@ mod handle;
 mod io;
 pub(crate) mod limits;
 mod metrics;
+pub(crate) mod path;
 pub(crate) mod proxy_protocol;
 pub(crate) mod request;
 mod routes;
@@ -23,7 +24,7 @@ mod upstream;
 #[cfg(test)]
 mod tests;
 
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -33,7 +34,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use nix::unistd::{Gid, Uid, setgid, setgroups, setuid};
+use nix::unistd::{Gid, Group, Uid, User, setgid, setgroups, setuid};
 use rustls::ServerConfig;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
@@ -49,8 +50,11 @@ use routes::Routes;
 pub use answers::CHECK_PATH;
 pub(crate) use limits::is_network;
 
-/// `nobody`: no file is its own, and without the right to be traced no other process of that name can look in.
-const UNPRIVILEGED: u32 = 65534;
+/// Made by the package and the image. Not `nobody`, whom file servers and other programs are too.
+const USER: &str = "skiff-proxy";
+/// Where there is no such user: numbers that systemd leaves free between those of home directories and those of dynamic
+/// users, <https://systemd.io/UIDS-GIDS/>, and no distribution gives out.
+const FREE_IDS: std::ops::RangeInclusive<u32> = 60_578..=61_183;
 /// After a failed accept, such as for want of descriptors.
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 /// TLS 1.3 session tickets sent to a client: it opens few connections that could use more.
@@ -127,17 +131,35 @@ fn give_up_privileges() -> nix::Result<()> {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
     nix::sys::prctl::set_no_new_privs()?;
+    let (user, group) = identity()?;
     setgroups(&[])?;
-    setgid(Gid::from_raw(UNPRIVILEGED))?;
-    setuid(Uid::from_raw(UNPRIVILEGED))?;
+    setgid(group)?;
+    setuid(user)?;
     // The change of user allows it again, so this comes last.
     nix::sys::prctl::set_dumpable(false)
+}
+
+/// Whom the proxy runs as: somebody who has no file and no other process.
+fn identity() -> nix::Result<(Uid, Gid)> {
+    if let Some(user) = User::from_name(USER)?
+        && !user.uid.is_root()
+        && user.gid.as_raw() != 0
+    {
+        return Ok((user.uid, user.gid));
+    }
+    for id in FREE_IDS {
+        let (user, group) = (Uid::from_raw(id), Gid::from_raw(id));
+        if User::from_uid(user)?.is_none() && Group::from_gid(group)?.is_none() {
+            return Ok((user, group));
+        }
+    }
+    Err(nix::Error::EUSERS)
 }
 
 /// A thread that serves its share of the connections.
 struct Worker {
     connections: Arc<AtomicUsize>,
-    accepted: mpsc::UnboundedSender<Accepted>,
+    accepted: mpsc::UnboundedSender<(Accepted, Counted)>,
 }
 
 struct Accepted {
@@ -189,6 +211,7 @@ impl Proxy {
             config,
             metrics: metrics::Metrics::default(),
             connections: AtomicUsize::new(0),
+            of_clients: limits::Connections::default(),
             draining: false.into(),
         });
         let drain = CancellationToken::new();
@@ -274,16 +297,30 @@ impl Proxy {
 
     /// To the worker with the fewest connections.
     fn give(&self, accepted: Accepted) {
-        if self.shared.connections.load(Ordering::Relaxed) >= self.shared.config.connections_max as usize {
+        let least = self.workers.iter().min_by_key(|w| w.connections.load(Ordering::Relaxed));
+        let Some((worker, counted)) = least.and_then(|worker| Some((worker, self.count(worker, accepted.peer)?)))
+        else {
             self.shared.metrics.refused_connections.fetch_add(1, Ordering::Relaxed);
             return;
+        };
+        let _ = worker.accepted.send((accepted, counted));
+    }
+
+    /// `None`: there are too many, of all or of this client.
+    fn count(&self, worker: &Worker, peer: SocketAddr) -> Option<Counted> {
+        let shared = &self.shared;
+        let limit = shared.config.connections_max as usize;
+        if shared.connections.load(Ordering::Relaxed) >= limit {
+            return None;
         }
-        let least = self.workers.iter().min_by_key(|w| w.connections.load(Ordering::Relaxed));
-        if let Some(worker) = least {
-            worker.connections.fetch_add(1, Ordering::Relaxed);
-            self.shared.connections.fetch_add(1, Ordering::Relaxed);
-            let _ = worker.accepted.send(accepted);
+        // A trusted proxy has many clients behind it.
+        let client = (!shared.trusted.contains(peer.ip())).then(|| peer.ip());
+        if client.is_some_and(|client| !shared.of_clients.open(client, limit)) {
+            return None;
         }
+        worker.connections.fetch_add(1, Ordering::Relaxed);
+        shared.connections.fetch_add(1, Ordering::Relaxed);
+        Some(Counted { shared: Arc::clone(shared), of_worker: Arc::clone(&worker.connections), client })
     }
 }
 
@@ -299,25 +336,31 @@ async fn accept_one(listener: &AsyncFd<TcpListener>) -> std::io::Result<(TcpStre
 }
 
 /// Counts a connection as long as it lives.
-struct Counted(Arc<Shared>, Arc<AtomicUsize>);
+struct Counted {
+    shared: Arc<Shared>,
+    of_worker: Arc<AtomicUsize>,
+    client: Option<IpAddr>,
+}
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.connections.fetch_sub(1, Ordering::Relaxed);
-        self.1.fetch_sub(1, Ordering::Relaxed);
+        self.shared.connections.fetch_sub(1, Ordering::Relaxed);
+        self.of_worker.fetch_sub(1, Ordering::Relaxed);
+        if let Some(client) = self.client {
+            self.shared.of_clients.close(client);
+        }
     }
 }
 
 impl Worker {
     fn start(number: usize, shared: &Arc<Shared>) -> std::io::Result<Self> {
-        let (sender, mut receiver) = mpsc::unbounded_channel::<Accepted>();
+        let (sender, mut receiver) = mpsc::unbounded_channel::<(Accepted, Counted)>();
         let connections = Arc::new(AtomicUsize::new(0));
-        let (shared, own) = (Arc::clone(shared), Arc::clone(&connections));
+        let shared = Arc::clone(shared);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         std::thread::Builder::new().name(format!("proxy-{number}")).spawn(move || {
             runtime.block_on(async move {
-                while let Some(Accepted { stream, peer, entry }) = receiver.recv().await {
-                    let counted = Counted(Arc::clone(&shared), Arc::clone(&own));
+                while let Some((Accepted { stream, peer, entry }, counted)) = receiver.recv().await {
                     let Ok(stream) = tokio::net::TcpStream::from_std(stream) else { continue };
                     let shared = Arc::clone(&shared);
                     tokio::spawn(async move {

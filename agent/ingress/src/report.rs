@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::config::Acme;
 use crate::held;
+pub use crate::own::names as own_names;
 use crate::routes::{self, Observed, Problem};
 use crate::table::{EndpointStatus, PathKind, Table};
 
@@ -56,6 +57,7 @@ pub fn plan(
     acme: Option<&Acme>,
     local_domain: &str,
     cluster_domain: &str,
+    own_names: &[String],
 ) -> (Table, Vec<Problem>, Vec<Arc<Ingress>>) {
     let mut cache = held::Cache::default();
     cache.refresh(&objects.secrets, Timestamp::now());
@@ -70,6 +72,7 @@ pub fn plan(
         local_domain,
         cluster_domain,
         body_bytes_max: u64::MAX,
+        own_names,
     });
     (plan.table, plan.problems, plan.ours)
 }

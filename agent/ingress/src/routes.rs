@@ -37,6 +37,14 @@ pub struct Observed<'a> {
     pub local_domain: &'a str,
     pub cluster_domain: &'a str,
     pub body_bytes_max: u64,
+    /// What the box itself is called: no Ingress gets these.
+    pub own_names: &'a [String],
+}
+
+impl Observed<'_> {
+    fn is_own(&self, host: &str) -> bool {
+        self.own_names.iter().any(|name| name == host)
+    }
 }
 
 /// What a Secret holds.
@@ -119,7 +127,8 @@ pub fn is_ours(ingress: &Ingress, classes: &[Arc<IngressClass>]) -> bool {
 /// The certificate of each TLS host.
 fn certificates(observed: &Observed<'_>, ingress: &Ingress, plan: &mut Plan) {
     let namespace = ingress.namespace().unwrap_or_default();
-    for (hosts, secret_name) in wanted::tls_entries(ingress) {
+    for (mut hosts, secret_name) in wanted::tls_entries(ingress) {
+        hosts.retain(|host| !observed.is_own(host));
         let source = wanted::source(ingress, &hosts, secret_name, observed.acme, observed.local_domain);
         let held = match &source {
             Source::Secret(name) | Source::Ordered(name) => (observed.certificate)(&namespace, name),

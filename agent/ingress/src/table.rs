@@ -147,6 +147,10 @@ pub struct RateLimit {
 pub struct Own {
     /// Host names and addresses that mean the box.
     pub names: Vec<String>,
+    /// One of them: looked up for every address that the box is called by.
+    pub address: String,
+    /// The backend of the box's own pages, which alone gets the cookie of their sessions.
+    pub console: Option<usize>,
     /// The box CA's certificate.
     pub ca_pem: String,
     pub ca_profile: String,

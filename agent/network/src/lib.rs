@@ -6,6 +6,7 @@
 mod cni;
 mod dns;
 mod load_balancers;
+mod reserved;
 mod services;
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -18,6 +19,8 @@ use skiff_host::{command::CommandError, links, nft, sysctl};
 use skiff_reconcile::{Informer, Wake, drive};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+pub use reserved::OwnPort;
 
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -37,6 +40,8 @@ pub struct Config {
     pub cni_conf_dir: PathBuf,
     /// Where the addresses given to pods are kept; forgotten at a reboot with the pods.
     pub cni_state_dir: PathBuf,
+    /// What the box's programs listen on besides SSH and DNS: no Service and no pod takes these.
+    pub own_ports: Vec<OwnPort>,
 }
 
 impl Config {
@@ -111,11 +116,11 @@ pub async fn run(
     pods.synced().await;
     slices.synced().await;
     let tasks = TaskTracker::new();
-    let proxy = services::Proxy::new(config.clone(), services.clone(), slices.clone(), pods.clone());
-    let wake = Wake::on([services.changes(), slices.changes(), pods.changes()]);
+    let proxy = services::Proxy::new(config.clone(), client.clone(), services.clone(), slices.clone(), pods.clone());
+    let wake = Wake::on([services.changes(), slices.changes(), pods.changes(), proxy.notices()]);
     tasks.spawn(drive(proxy, wake, shutdown.clone()));
-    let balancers = load_balancers::Controller::new(config.clone(), client, services.clone());
-    tasks.spawn(drive(balancers, Wake::on([services.changes()]), shutdown.clone()));
+    let balancers = load_balancers::Controller::new(config.clone(), client, services.clone(), pods.clone());
+    tasks.spawn(drive(balancers, Wake::on([services.changes(), pods.changes()]), shutdown.clone()));
     let wake = Wake::on([services.changes(), slices.changes(), pods.changes()]);
     tasks.spawn(dns::run(config, dns::Sources { services, slices, pods }, wake, shutdown));
     tasks.close();

@@ -1,27 +1,32 @@
-//! Services of type LoadBalancer get the box's own address. Two of them cannot have the same port: the older has it.
+//! Services of type LoadBalancer get the box's own address. Two of them cannot have the same port: the older has it. Says
+//! of every Service and pod what is not served because it is the box's own.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 use skiff_reconcile::{BoxError, EventKind, Informer, Next, Reconciler, Recorder};
 
 use crate::Config;
+use crate::reserved::{Ground, Refusal};
 
 pub(crate) struct Controller {
     config: Config,
     client: Client,
     recorder: Recorder,
     services: Informer<Service>,
+    pods: Informer<Pod>,
+    /// What was said of which object.
+    said: HashSet<(Option<String>, String)>,
 }
 
 impl Controller {
-    pub(crate) fn new(config: Config, client: Client, services: Informer<Service>) -> Self {
+    pub(crate) fn new(config: Config, client: Client, services: Informer<Service>, pods: Informer<Pod>) -> Self {
         let recorder = Recorder::new(client.clone(), "service-controller", &config.node_name);
-        Self { config, client, recorder, services }
+        Self { config, client, recorder, services, pods, said: HashSet::new() }
     }
 
     async fn write(&self, service: &Service, addresses: &[String]) -> Result<(), kube::Error> {
@@ -34,6 +39,15 @@ impl Controller {
             Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
             Err(error) => Err(error),
         }
+    }
+
+    /// Says each thing once for as long as it lasts.
+    async fn say(&mut self, refusals: &[Refusal]) {
+        let key = |refusal: &Refusal| (refusal.regarding.uid.clone(), refusal.message.clone());
+        for refusal in refusals.iter().filter(|refusal| !self.said.contains(&key(refusal))) {
+            self.recorder.event(&refusal.regarding, EventKind::Warning, refusal.reason, &refusal.message).await;
+        }
+        self.said = refusals.iter().map(key).collect();
     }
 
     async fn refuse(&self, service: &Service) {
@@ -56,9 +70,11 @@ fn current(service: &Service) -> Vec<String> {
     status.iter().flat_map(|l| l.ingress.iter().flatten()).filter_map(|i| i.ip.clone()).collect()
 }
 
-/// The Services that have the box's address, and those that came too late for a port.
-pub(crate) fn share(services: &[Arc<Service>]) -> (Vec<Arc<Service>>, Vec<Arc<Service>>) {
-    let wants = |s: &&Arc<Service>| s.spec.as_ref().and_then(|s| s.type_.as_deref()) == Some("LoadBalancer");
+/// The Services that have the box's address, and those that came too late for a port. Who wants a port of the box itself
+/// is among neither.
+pub(crate) fn share(ground: &Ground<'_>, services: &[Arc<Service>]) -> (Vec<Arc<Service>>, Vec<Arc<Service>>) {
+    let is_balanced = |s: &Service| s.spec.as_ref().and_then(|s| s.type_.as_deref()) == Some("LoadBalancer");
+    let wants = |s: &&Arc<Service>| is_balanced(s) && ground.reserved_port(s).is_none();
     let mut wanting: Vec<_> = services.iter().filter(wants).cloned().collect();
     wanting.sort_by_key(|s| (s.creation_timestamp().map(|t| t.0), s.namespace(), s.name_any()));
     let mut taken: HashSet<(String, i32)> = HashSet::new();
@@ -78,7 +94,11 @@ impl Reconciler for Controller {
 
     async fn reconcile(&mut self) -> Result<Next, BoxError> {
         let services = self.services.list();
-        let (served, refused) = share(&services);
+        let addresses = skiff_host::links::own_addresses();
+        let config = self.config.clone();
+        let ground = Ground { config: &config, addresses: &addresses };
+        let (served, refused) = share(&ground, &services);
+        self.say(&ground.refusals(&services, &self.pods.list())).await;
         let address = self.config.node_address.to_string();
         for service in &services {
             let is = |list: &[Arc<Service>]| list.iter().any(|s| s.uid() == service.uid());

@@ -1,6 +1,8 @@
 //! What every reconciler shares: informers (a cached copy of one kind), the driver that runs a reconciler whenever
-//! something changed, and the recorder of Kubernetes events. It decides nothing about any kind of object.
+//! something changed, the recorder of Kubernetes events, and how far traffic follows endpoints. It decides nothing about
+//! any kind of object.
 
+pub mod applied;
 mod driver;
 mod informer;
 mod recorder;
@@ -8,6 +10,7 @@ mod recorder;
 #[cfg(test)]
 mod tests;
 
+pub use applied::Applied;
 pub use driver::{BoxError, Chain, Next, Reconciler, Wake, drive};
 pub use informer::{Changes, Informer};
 pub use recorder::{EventKind, Recorder};

@@ -46,6 +46,7 @@ impl Box {
             data_dir: dir.path().to_owned(),
             code_file: at("code"),
             fingerprint_file: at("ca-fingerprint"),
+            local_name_file: at("local-name"),
         };
         let server = Server::new(config, client(), std::boxed::Box::new(|| Some("AB:CD".to_owned())));
         Self { server, dir, now: Instant::now() }
@@ -223,4 +224,36 @@ async fn the_kubeconfig_names_what_the_certificate_names() {
     assert_eq!(render("skiff.local"), "    server: https://skiff.local:6443\n");
     assert_eq!(render("fd00::1"), "    server: https://[fd00::1]:6443\n");
     assert_eq!(render("evil.example\nx: y"), "    server: https://192.168.1.10:6443\n");
+}
+
+#[tokio::test]
+async fn only_the_names_of_the_box_are_answered() {
+    let test = Box::new();
+    std::fs::write(test.dir.path().join("local-name"), "skiff-2.local\n").unwrap();
+    let called = |host: &str| {
+        let request = Request::get("/").header("host", host).header("x-forwarded-for", "192.168.1.20");
+        request.header("x-forwarded-proto", "https")
+    };
+    for host in ["skiff.local", "SKIFF.local:18443", "skiff-2.local", "192.168.1.10:18443", "127.0.0.1", "[::1]"] {
+        assert_eq!(test.get(called(host)).await.0, StatusCode::OK, "{host}");
+    }
+    for host in ["evil.example", "skiff.local.evil.example", "app.skiff.local", "198.51.100.7", "[2001:db8::1]", "a b"]
+    {
+        let (status, text) = test.get(called(host)).await;
+        let expected = if host == "a b" { StatusCode::BAD_REQUEST } else { StatusCode::MISDIRECTED_REQUEST };
+        assert!(status == expected && !text.contains("diary"), "{host}: {status}");
+    }
+}
+
+#[tokio::test]
+async fn a_session_is_for_the_name_it_was_made_for() {
+    let test = Box::new();
+    let cookie = test.session().await;
+    let ask = |host: &str| {
+        let request = Request::get("/kubeconfig").header("host", host).header("cookie", &cookie);
+        request.header("x-forwarded-for", "192.168.1.20").header("x-forwarded-proto", "https")
+    };
+    assert_eq!(test.get(ask("192.168.1.10:18443")).await.0, StatusCode::UNAUTHORIZED);
+    assert_eq!(test.get(ask("localhost:18443")).await.0, StatusCode::MISDIRECTED_REQUEST);
+    assert_eq!(test.get(ask(HOST)).await.0, StatusCode::OK);
 }

@@ -104,7 +104,8 @@ pub async fn collect(paths: &Paths) -> anyhow::Result<Report> {
             (Default::default(), Some(why_not(&mut client).await.unwrap_or(unknown)))
         }
     };
-    Ok(assemble(&settings, acme.as_ref(), &objects, &status.0, status.1, proxy))
+    let own_names = supervision::Plan::new(settings.clone(), paths.clone())?.own_names();
+    Ok(assemble(&settings, acme.as_ref(), &objects, &status.0, status.1, proxy, &own_names))
 }
 
 /// What the agent said of it last, as an event on the node.
@@ -128,10 +129,12 @@ fn assemble(
     endpoints: &[EndpointStatus],
     connections: usize,
     proxy: Option<String>,
+    own_names: &[String],
 ) -> Report {
     let local = settings.local_domain();
     let local = local.as_str();
-    let (table, problems, ours) = report::plan(objects, acme, local, settings.network.cluster_domain.as_str());
+    let (table, problems, ours) =
+        report::plan(objects, acme, local, settings.network.cluster_domain.as_str(), own_names);
     let certificates = acme.map_or_else(Vec::new, |acme| {
         certificates::report(&wanted::wanted(&ours, acme, local), &objects.secrets, Timestamp::now())
     });

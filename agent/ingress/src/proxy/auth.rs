@@ -95,14 +95,8 @@ async fn verify(password: String, hash: String) -> bool {
 }
 
 /// Headers of the request that the deciding Service gets.
-const PASSED: [HeaderName; 6] = [
-    header::AUTHORIZATION,
-    header::COOKIE,
-    header::ACCEPT,
-    header::USER_AGENT,
-    super::request::X_FORWARDED_FOR,
-    header::ORIGIN,
-];
+const PASSED: [HeaderName; 5] =
+    [header::AUTHORIZATION, header::COOKIE, header::ACCEPT, header::USER_AGENT, header::ORIGIN];
 
 /// Asks the Service that decides. On a yes the headers it wants the application to see replace those of the client.
 pub async fn forward(
@@ -155,6 +149,7 @@ fn question(
         .header("x-forwarded-host", host)
         .header("x-forwarded-uri", target)
         .header("x-original-url", format!("{proto}://{host}{target}"))
+        .header(super::request::X_FORWARDED_FOR, client.address.to_string())
         .header("x-real-ip", client.address.to_string())
         .body(RequestBody::Empty)?;
     for name in PASSED {

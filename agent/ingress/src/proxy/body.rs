@@ -14,6 +14,7 @@ use tokio::time::{Instant, Sleep};
 use super::balance::Active;
 use super::compress::Compressed;
 use super::handle::InFlight;
+use super::io::Delivery;
 use super::metrics::HostMetrics;
 use super::upstream::Lease;
 
@@ -60,6 +61,9 @@ impl ClientBody {
         };
         self.stall.moved();
         Poll::Ready(match frame {
+            // Not passed on, as with nginx: they come after everything that was checked, and some applications take them
+            // for fields of the head.
+            Some(Ok(frame)) if frame.is_trailers() => None,
             Some(Ok(frame)) => {
                 let bytes = frame.data_ref().map_or(0, |d| d.len() as u64);
                 self.metrics.received(bytes);
@@ -152,7 +156,7 @@ pub struct BackendBody {
     metrics: Arc<HostMetrics>,
     stall: Stall,
     _active: Active,
-    _in_flight: Option<InFlight>,
+    in_flight: Option<InFlight>,
 }
 
 impl BackendBody {
@@ -165,8 +169,9 @@ impl BackendBody {
         idle: Duration,
     ) -> Self {
         let stall = Stall::new(idle);
-        let mut body = Self { incoming, lease: Some(lease), metrics, stall, _active: active, _in_flight: in_flight };
+        let mut body = Self { incoming, lease: Some(lease), metrics, stall, _active: active, in_flight };
         body.release_at_end();
+        body.note(Delivery::offered);
         body
     }
 
@@ -178,7 +183,22 @@ impl BackendBody {
         }
     }
 
+    fn note(&self, event: fn(&Delivery)) {
+        if let Some(delivery) = self.in_flight.as_ref().and_then(|request| request.delivery.as_ref()) {
+            event(delivery);
+        }
+    }
+
     pub fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        self.note(Delivery::taken);
+        let polled = self.poll_backend(cx);
+        if polled.is_ready() {
+            self.note(Delivery::offered);
+        }
+        polled
+    }
+
+    fn poll_backend(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let mut polled = Pin::new(&mut self.incoming).poll_frame(cx);
         if polled.is_pending()
             && let Some(lease) = &mut self.lease

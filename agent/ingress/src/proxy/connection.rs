@@ -18,12 +18,18 @@ use super::certificates::ACME_TLS;
 use super::handle::{Context, Shared, handle};
 use super::io::Watched;
 
-/// For the PROXY header and the TLS handshake together.
-const HANDSHAKE_MAX: Duration = Duration::from_secs(15);
-/// A connection without a request under way, and a request whose head does not end, are closed after this.
+/// For the PROXY header, the TLS handshake and the first bytes without TLS together: a handful of round trips, also for a
+/// telephone at the edge of its cell.
+const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
+/// A request's head has to be complete after this: it fits in a few packets, and who sends it byte by byte means no good.
+const HEAD_SECONDS_MAX: u32 = 20;
+/// A connection without a request under way is closed after this: what browsers keep open for the next click.
 const IDLE_SECONDS_MAX: u32 = 75;
-/// A client that takes nothing of its answer is given up after this.
+/// A client that takes nothing of what is written is given up after this.
 const BLOCKED_SECONDS_MAX: u32 = 60;
+/// And one that takes nothing of one of its answers, while others may move, after this: what is written to it meanwhile
+/// may be 400 kB, for which the slowest telephone needs minutes. Tests do not wait so long.
+const UNTAKEN_SECONDS_MAX: u32 = if cfg!(test) { 10 } else { 300 };
 /// How often the watchman looks. It also is how long a client may not be told that the proxy is about to end: asking
 /// more often would cost every request.
 const WATCH_INTERVAL: Duration = Duration::from_secs(5);
@@ -53,8 +59,8 @@ pub enum Entry {
 /// Serves until the connection ends.
 pub async fn serve(shared: Arc<Shared>, entry: Entry, mut stream: TcpStream, peer: SocketAddr) {
     let _ = stream.set_nodelay(true);
-    let local_port = stream.local_addr().map_or(0, |a| a.port());
-    let mut context = Context::new(shared, peer, local_port);
+    let Ok(local) = stream.local_addr() else { return };
+    let mut context = Context::new(shared, peer, local);
     let deadline = tokio::time::Instant::now() + HANDSHAKE_MAX;
     if context.shared.config.proxy_protocol && context.shared.trusted.contains(peer.ip()) {
         match tokio::time::timeout_at(deadline, super::proxy_protocol::read(&mut stream)).await {
@@ -158,7 +164,7 @@ where
             () = tick.as_mut() => {}
         }
         let idle = activity.idle_seconds();
-        if activity.blocked_seconds() > BLOCKED_SECONDS_MAX {
+        if activity.blocked_seconds() > BLOCKED_SECONDS_MAX || activity.untaken_seconds() > UNTAKEN_SECONDS_MAX {
             tracing::debug!(client = %context.peer, "the client takes nothing of its answer");
             return;
         }
@@ -169,7 +175,10 @@ where
             say_goodbye(connection.as_mut());
         }
         let over = match leave {
-            Leave::WhenIdle => activity.is_idle() && (too_long || (leaving && idle >= DRAIN_IDLE_SECONDS)),
+            Leave::WhenIdle => {
+                let is_slow = activity.head_seconds() > HEAD_SECONDS_MAX;
+                activity.is_idle() && (is_slow || too_long || (leaving && idle >= DRAIN_IDLE_SECONDS))
+            }
             Leave::WhenDone => activity.is_idle() && idle > 2 * IDLE_SECONDS_MAX,
         };
         if over {

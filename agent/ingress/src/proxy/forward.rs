@@ -17,7 +17,7 @@ use super::balance::{self, Active, Endpoint};
 use super::body::{BackendBody, ClientBody, RequestBody, ResponseBody, Verdict};
 use super::compress;
 use super::handle::{Context, InFlight};
-use super::request::{self as checks, Client, Introduction};
+use super::request::{self as checks, Client, Hop, Introduction};
 use super::routes::{Backend, Host, Route};
 use super::tunnel::{self, Tunnel};
 use super::upstream::{self, Failed, Lease, SendError, Timeouts};
@@ -34,6 +34,7 @@ pub struct Admitted<'a> {
     pub host: &'a Host,
     pub route: &'a Route,
     pub client: Client,
+    pub hop: Hop,
     pub in_flight: InFlight,
 }
 
@@ -47,8 +48,7 @@ pub async fn forward(admitted: Admitted<'_>, mut parts: request::Parts, body: In
     if body.size_hint().lower() > options.body_bytes_max {
         return answers::error(StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than this application allows");
     }
-    let upgrade = checks::upgrade(&parts);
-    let client_upgrade = upgrade.as_ref().and_then(|_| parts.extensions.remove::<OnUpgrade>());
+    let client_upgrade = admitted.hop.upgrade.as_ref().and_then(|_| parts.extensions.remove::<OnUpgrade>());
     let coding = if options.compress { compress::accepted(&parts.headers) } else { None };
     let chosen = options.session_cookie.as_deref().and_then(|name| chosen(&parts.headers, name, backend));
     let had_choice = chosen.is_some();
@@ -56,7 +56,7 @@ pub async fn forward(admitted: Admitted<'_>, mut parts: request::Parts, body: In
         return answers::error(StatusCode::BAD_REQUEST, "the body is longer than its Content-Length");
     };
     let (body, verdict) = request_body(body, options, admitted.host);
-    if let Err(refusal) = prepare(&admitted, &mut parts, upgrade.clone(), backend.protocol) {
+    if let Err(refusal) = prepare(&admitted, &mut parts, backend.protocol) {
         return answers::refusal(refusal);
     }
     let has_length = matches!(body, RequestBody::Empty) || parts.headers.contains_key(header::CONTENT_LENGTH);
@@ -99,32 +99,20 @@ fn request_body(body: Incoming, options: &Options, host: &Host) -> (RequestBody,
 }
 
 /// The head as the backend gets it.
-fn prepare(
-    admitted: &Admitted<'_>,
-    parts: &mut request::Parts,
-    upgrade: Option<HeaderValue>,
-    protocol: Protocol,
-) -> Result<(), checks::Refusal> {
+fn prepare(admitted: &Admitted<'_>, parts: &mut request::Parts, protocol: Protocol) -> Result<(), checks::Refusal> {
     let context = admitted.context;
     let invalid = checks::Refusal(StatusCode::BAD_REQUEST, "the request's target is not valid");
     let authority = match parts.uri.authority() {
         Some(authority) => HeaderValue::from_str(authority.as_str()).map_err(|_| invalid)?,
         None => parts.headers.get(header::HOST).cloned().unwrap_or_else(|| HeaderValue::from_static("")),
     };
-    let wants_trailers = parts
-        .headers
-        .get(header::TE)
-        .is_some_and(|te| te.to_str().is_ok_and(|te| te.split(',').any(|t| t.trim().eq_ignore_ascii_case("trailers"))));
     let headers = &mut parts.headers;
-    checks::strip_hop_by_hop(headers);
-    headers.remove(header::TE);
-    headers.remove(header::EXPECT);
     join_cookies(headers);
     introduce(context, headers, &admitted.client, &authority).ok_or(invalid)?;
-    if wants_trailers {
+    if admitted.hop.takes_trailers {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
-    if let Some(protocol) = upgrade {
+    if let Some(protocol) = admitted.hop.upgrade.clone() {
         headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(header::UPGRADE, protocol);
     }
@@ -132,7 +120,7 @@ fn prepare(
     let target = target.unwrap_or_else(|| http::uri::PathAndQuery::from_static("/"));
     match protocol {
         Protocol::Http1 => {
-            if wants_trailers {
+            if admitted.hop.takes_trailers {
                 parts.headers.insert(header::CONNECTION, HeaderValue::from_static("te"));
             }
             parts.headers.insert(header::HOST, authority);
@@ -153,7 +141,7 @@ fn prepare(
 fn introduce(context: &Context, headers: &mut HeaderMap, client: &Client, authority: &HeaderValue) -> Option<()> {
     if context.shared.trusted.contains(context.peer.ip()) {
         let introduction = Introduction::new(client, authority)?;
-        checks::introduce_behind_proxy(headers, client, &introduction, context.local_port);
+        checks::introduce_behind_proxy(headers, client, &introduction, context.local.port());
         return Some(());
     }
     let known = match context.introduction.get() {
@@ -164,9 +152,9 @@ fn introduce(context: &Context, headers: &mut HeaderMap, client: &Client, author
         }
     };
     if known.is_of(authority) {
-        checks::introduce(headers, client, known, context.local_port);
+        checks::introduce(headers, client, known, context.local.port());
     } else {
-        checks::introduce(headers, client, &Introduction::new(client, authority)?, context.local_port);
+        checks::introduce(headers, client, &Introduction::new(client, authority)?, context.local.port());
     }
     Some(())
 }

@@ -1,7 +1,8 @@
 //! One request from its head to its answer: checks, routing, limits, and then forwarding.
 
+use std::borrow::Cow;
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
@@ -14,9 +15,10 @@ use hyper::body::{Body, Incoming};
 use super::answers::{self, Answer};
 use super::auth;
 use super::forward::{self, Admitted};
-use super::io::Activity;
-use super::limits::Networks;
+use super::io::{Activity, Delivery};
+use super::limits::{Connections, Networks};
 use super::metrics::{HostMetrics, Metrics};
+use super::path;
 use super::request::{self as checks, Client, Introduction};
 use super::routes::Routes;
 use crate::config::{AccessLog, ProxyConfig};
@@ -28,6 +30,7 @@ pub struct Shared {
     pub trusted: Networks,
     pub metrics: Metrics,
     pub connections: AtomicUsize,
+    pub of_clients: Connections,
     pub draining: AtomicBool,
 }
 
@@ -41,7 +44,8 @@ impl Shared {
 pub struct Context {
     pub shared: Arc<Shared>,
     pub peer: SocketAddr,
-    pub local_port: u16,
+    /// The box's own end of the connection.
+    pub local: SocketAddr,
     pub secure: bool,
     pub activity: Arc<Activity>,
     /// What the backend is told of the client, made once.
@@ -49,25 +53,38 @@ pub struct Context {
 }
 
 impl Context {
-    pub fn new(shared: Arc<Shared>, peer: SocketAddr, local_port: u16) -> Self {
+    pub fn new(shared: Arc<Shared>, peer: SocketAddr, local: SocketAddr) -> Self {
         let (activity, introduction) = (Activity::new(), OnceLock::new());
-        Self { shared, peer, local_port, secure: false, activity, introduction }
+        Self { shared, peer, local, secure: false, activity, introduction }
+    }
+
+    /// What is looked up for a host: whichever of the box's addresses it is, it means the box.
+    fn named<'h>(&self, host: &'h str, own_address: &'h str) -> &'h str {
+        match host.parse::<IpAddr>().map(|address| address.to_canonical()) {
+            Ok(address) if address.is_loopback() || address == self.local.ip().to_canonical() => own_address,
+            Ok(_) | Err(_) => host,
+        }
     }
 }
 
 /// A request under way, until the last byte of its answer.
-pub struct InFlight(Arc<Activity>);
+pub struct InFlight {
+    activity: Arc<Activity>,
+    /// In HTTP/1 an answer that is not taken blocks the connection, which is seen there.
+    pub delivery: Option<Delivery>,
+}
 
 impl InFlight {
-    fn new(activity: &Arc<Activity>) -> Self {
+    fn new(activity: &Arc<Activity>, version: Version) -> Self {
         activity.begin();
-        Self(Arc::clone(activity))
+        let delivery = (version > Version::HTTP_11).then(|| activity.answer());
+        Self { activity: Arc::clone(activity), delivery }
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.end();
+        self.activity.end();
     }
 }
 
@@ -118,7 +135,7 @@ async fn answer<'r>(
     body: Incoming,
     entry: &mut Option<Entry>,
 ) -> (Option<&'r Arc<HostMetrics>>, Answer) {
-    let in_flight = InFlight::new(&context.activity);
+    let in_flight = InFlight::new(&context.activity, parts.version);
     let host = match checks::check(&parts).and_then(|()| checks::host(&parts)) {
         Ok(host) => host,
         Err(refusal) => return (None, answers::refusal(refusal)),
@@ -132,16 +149,29 @@ async fn answer<'r>(
     {
         return (None, answer);
     }
-    if let Some(answer) = answers::box_ca(&host, path, &routes.own) {
+    let name = context.named(&host, &routes.own.address);
+    if let Some(answer) = answers::box_ca(name, path, &routes.own) {
         return (None, answer);
     }
-    let Some((served, route)) = routes.find(&host, path) else {
-        return (None, answers::error(StatusCode::NOT_FOUND, "no application of this box has this address"));
+    let found = match routes.find(name, path) {
+        Ok(Some(found)) => found,
+        Ok(None) => {
+            return (None, answers::error(StatusCode::NOT_FOUND, "no application of this box has this address"));
+        }
+        Err(refusal) => return (None, answers::refusal(refusal)),
     };
+    let (served, route) = (found.host, found.route);
+    if let Cow::Owned(path) = found.path
+        && let Err(refusal) = path::replace(&mut parts.uri, &path)
+    {
+        return (None, answers::refusal(refusal));
+    }
     if let Some(entry) = entry {
         entry.ingress = Some(route.ingress.clone());
     }
-    let admitted = Admitted { context, host: served, route, client, in_flight };
+    let hop = checks::take_hop(&mut parts, &client, &context.shared.trusted);
+    route.guard(&mut parts.headers);
+    let admitted = Admitted { context, host: served, route, client, hop, in_flight };
     let answer = match admit(&admitted, &host, &mut parts).await {
         Ok(()) => forward::forward(admitted, parts, body).await,
         Err(answer) => answer,

@@ -1,8 +1,8 @@
 //! A client's stream, watched: when it moved last and whether it blocks.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -22,7 +22,12 @@ pub struct Activity {
     blocked_since: AtomicU32,
     /// Since when no request is under way; zero: there is one.
     idle_since: AtomicU32,
+    /// Since when something of the next request's head is there; zero: nothing is.
+    head_since: AtomicU32,
     active: AtomicUsize,
+    /// Answers under way on a connection that carries several at once: for each, since when the client could have taken
+    /// more of it; zero while it waits for the backend. The connection may move while one of them does not.
+    answers: Mutex<Vec<Arc<AtomicU32>>>,
 }
 
 impl Activity {
@@ -35,6 +40,7 @@ impl Activity {
     pub fn begin(&self) {
         self.active.fetch_add(1, Ordering::Relaxed);
         self.idle_since.store(0, Ordering::Relaxed);
+        self.head_since.store(0, Ordering::Relaxed);
     }
 
     pub fn end(&self) {
@@ -58,8 +64,59 @@ impl Activity {
         Self::since(&self.idle_since)
     }
 
+    /// What is read while no request is under way is of the next one's head.
+    fn received(&self) {
+        if self.is_idle() && self.head_since.load(Ordering::Relaxed) == 0 {
+            self.head_since.store(seconds(), Ordering::Relaxed);
+        }
+    }
+
+    pub fn head_seconds(&self) -> u32 {
+        Self::since(&self.head_since)
+    }
+
     pub fn blocked_seconds(&self) -> u32 {
         Self::since(&self.blocked_since)
+    }
+
+    /// How long the client has taken nothing of one of several answers.
+    pub fn untaken_seconds(&self) -> u32 {
+        let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        answers.iter().map(|answer| Self::since(answer)).max().unwrap_or(0)
+    }
+
+    pub fn answer(self: &Arc<Self>) -> Delivery {
+        let since = Arc::new(AtomicU32::new(0));
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&since));
+        Delivery { activity: Arc::clone(self), since }
+    }
+}
+
+/// One of several answers on a connection, until its end.
+#[derive(Debug)]
+pub struct Delivery {
+    activity: Arc<Activity>,
+    since: Arc<AtomicU32>,
+}
+
+impl Delivery {
+    /// It is the client's turn to take something.
+    pub fn offered(&self) {
+        self.since.store(seconds(), Ordering::Relaxed);
+    }
+
+    /// Everything was taken.
+    pub fn taken(&self) {
+        self.since.store(0, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Delivery {
+    fn drop(&mut self) {
+        let mut answers = self.activity.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(at) = answers.iter().position(|answer| Arc::ptr_eq(answer, &self.since)) {
+            answers.swap_remove(at);
+        }
     }
 }
 
@@ -93,7 +150,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if buffer.filled().len() > before {
+            self.activity.received();
+        }
+        polled
     }
 }
 

@@ -1,4 +1,4 @@
-//! Who may ask, and how often.
+//! Who may ask, how often, and over how many connections.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -54,10 +54,51 @@ pub fn is_network(text: &str) -> bool {
     network(text).is_some()
 }
 
+/// Who counts as one client: an IPv4 address, or an IPv6 network of 64 bits, as one home has it.
+fn client(address: IpAddr) -> u128 {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().to_bits(),
+        IpAddr::V6(v6) => Ipv6Addr::to_bits(v6) >> 64 << 64,
+    }
+}
+
+/// One client gets a part of all connections, so that it takes several to keep the others out; a school behind one
+/// address still has thousands.
+const CLIENT_PART: usize = 8;
+/// But at least these: a browser opens six for each name.
+const CLIENT_CONNECTIONS_MIN: usize = 64;
+
+/// Open connections of each client.
+#[derive(Debug, Default)]
+pub struct Connections(Mutex<HashMap<u128, usize>>);
+
+impl Connections {
+    /// Counts one more, unless the client has what one client gets of `connections_max`.
+    pub fn open(&self, address: IpAddr, connections_max: usize) -> bool {
+        let limit = (connections_max / CLIENT_PART).max(CLIENT_CONNECTIONS_MIN);
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let open = all.entry(client(address)).or_insert(0);
+        let is_free = *open < limit;
+        *open += usize::from(is_free);
+        is_free
+    }
+
+    pub fn close(&self, address: IpAddr) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let client = client(address);
+        if let Some(open) = all.get_mut(&client) {
+            *open = open.saturating_sub(1);
+            if *open == 0 {
+                all.remove(&client);
+            }
+        }
+    }
+}
+
 /// Clients remembered at once: those idle for longest are forgotten first, which only helps them.
 const CLIENTS_MAX: usize = 16_384;
 
-/// A token bucket for each client: an IPv4 address, or an IPv6 network of 64 bits, as one home has it.
+/// A token bucket for each client.
 #[derive(Debug)]
 pub struct RateLimiter {
     limit: RateLimit,
@@ -81,10 +122,7 @@ impl RateLimiter {
 
     /// Whether this request may pass; else the seconds until the next one may.
     pub fn admit(&self, address: IpAddr, now: Instant) -> Result<(), u64> {
-        let client = match address.to_canonical() {
-            IpAddr::V4(v4) => v4.to_ipv6_mapped().to_bits(),
-            IpAddr::V6(v6) => Ipv6Addr::to_bits(v6) >> 64 << 64,
-        };
+        let client = client(address);
         let (rate, burst) = (self.per_second(), f64::from(self.limit.burst.max(1)));
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         if clients.len() >= CLIENTS_MAX {
@@ -137,6 +175,20 @@ mod tests {
         assert_eq!(limiter.admit(client, start), Err(1));
         assert!(limiter.admit("10.0.0.2".parse().unwrap(), start).is_ok(), "another client");
         assert!(limiter.admit(client, start + Duration::from_millis(600)).is_ok());
+    }
+
+    #[test]
+    fn connections_of_a_client_are_bounded() {
+        let connections = Connections::default();
+        let open = |address: &str| connections.open(address.parse().unwrap(), 800);
+        assert_eq!((0..200).filter(|n| open(&format!("2001:db8::{n:x}:1"))).count(), 100, "one home");
+        assert!(open("2001:db8:0:1::1") && open("192.0.2.1") && open("192.0.2.2"));
+        connections.close("2001:db8::1".parse().unwrap());
+        assert!(open("2001:db8::2") && !open("2001:db8::3"));
+        for address in ["2001:db8:0:1::1", "192.0.2.1", "192.0.2.2"] {
+            connections.close(address.parse().unwrap());
+        }
+        assert_eq!(connections.0.lock().unwrap().len(), 1, "who has none is forgotten");
     }
 
     #[test]

@@ -120,8 +120,34 @@ fn path(uri: &Uri) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// What a client asks for on its connection only.
+#[derive(Debug, Default)]
+pub struct Hop {
+    pub upgrade: Option<HeaderValue>,
+    pub takes_trailers: bool,
+}
+
+/// Takes off a request what is not to be passed on, before anything of ours is put on it: a client must not be able to
+/// remove or to imitate that.
+pub fn take_hop(parts: &mut request::Parts, client: &Client, trusted: &Networks) -> Hop {
+    let takes_trailers = parts
+        .headers
+        .get(header::TE)
+        .is_some_and(|te| te.to_str().is_ok_and(|te| te.split(',').any(|t| t.trim().eq_ignore_ascii_case("trailers"))));
+    let hop = Hop { upgrade: upgrade(parts), takes_trailers };
+    strip_hop_by_hop(&mut parts.headers);
+    for name in [header::TE, header::EXPECT, header::TRAILER] {
+        parts.headers.remove(name);
+    }
+    remove_names(&mut parts.headers, is_lookalike);
+    if !trusted.contains(client.peer.ip()) {
+        remove_names(&mut parts.headers, is_claim);
+    }
+    hop
+}
+
 /// An upgrade to another protocol than HTTP, which is passed through. HTTP/2 is not: RFC 9113, 3.1.
-pub fn upgrade(parts: &request::Parts) -> Option<HeaderValue> {
+fn upgrade(parts: &request::Parts) -> Option<HeaderValue> {
     let connection = parts.headers.get_all(header::CONNECTION).iter().filter_map(|v| v.to_str().ok());
     let mut tokens = connection.flat_map(|v| v.split(',')).map(str::trim);
     let protocol = parts.headers.get(header::UPGRADE)?;
@@ -134,11 +160,9 @@ pub fn upgrade(parts: &request::Parts) -> Option<HeaderValue> {
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
-/// CGI programs would take it for the setting `HTTP_PROXY`.
-const PROXY: HeaderName = HeaderName::from_static("proxy");
 
 /// Headers that must not vanish because a client names them in Connection.
-const NEVER_NOMINATED: [HeaderName; 7] = [
+const NEVER_NOMINATED: [HeaderName; 11] = [
     header::HOST,
     header::CONTENT_LENGTH,
     header::CONTENT_TYPE,
@@ -146,6 +170,10 @@ const NEVER_NOMINATED: [HeaderName; 7] = [
     header::COOKIE,
     header::FORWARDED,
     X_FORWARDED_FOR,
+    X_FORWARDED_HOST,
+    X_FORWARDED_PROTO,
+    X_FORWARDED_PORT,
+    X_REAL_IP,
 ];
 
 /// RFC 9110, 7.6.1: what is meant for one connection only.
@@ -224,7 +252,6 @@ fn scheme(client: &Client) -> &'static str {
 
 /// Says who asked and how, for the application. What the client said about it is replaced.
 pub fn introduce(headers: &mut HeaderMap, client: &Client, introduction: &Introduction, port: u16) {
-    remove_lookalikes(headers);
     headers.insert(X_FORWARDED_FOR, introduction.address.clone());
     headers.insert(X_REAL_IP, introduction.address.clone());
     headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(scheme(client)));
@@ -251,30 +278,24 @@ pub fn introduce_behind_proxy(headers: &mut HeaderMap, client: &Client, introduc
     }
 }
 
-/// CGI makes `X_Forwarded_For` and `X-Forwarded-For` one: a client must not get past us that way.
-fn remove_lookalikes(headers: &mut HeaderMap) {
-    headers.remove(PROXY);
-    if headers.keys().any(|name| name.as_str().contains('_')) {
-        let lookalikes: Vec<HeaderName> = headers.keys().filter(|name| is_lookalike(name.as_str())).cloned().collect();
-        for name in lookalikes {
+fn remove_names(headers: &mut HeaderMap, is_meant: fn(&str) -> bool) {
+    if headers.keys().any(|name| is_meant(name.as_str())) {
+        let meant: Vec<HeaderName> = headers.keys().filter(|name| is_meant(name.as_str())).cloned().collect();
+        for name in meant {
             headers.remove(name);
         }
     }
 }
 
+/// CGI and its heirs make `X_Real_Ip` and `X-Real-Ip` one, PHP `X.Real.Ip` too: as with nginx, names have letters, digits
+/// and hyphens. `Proxy` would be taken for the setting `HTTP_PROXY`.
 fn is_lookalike(name: &str) -> bool {
-    const OURS: [&str; 10] = [
-        "forwarded",
-        "x-forwarded-",
-        "x-real-ip",
-        "remote-",
-        "host",
-        "content-length",
-        "transfer-encoding",
-        "authorization",
-        "x-auth-",
-        "proxy",
-    ];
-    let plain = name.replace('_', "-");
-    name.contains('_') && OURS.iter().any(|ours| plain.starts_with(ours))
+    name == "proxy" || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+}
+
+/// What only a proxy says: who asks, and for what. Some applications believe it even of paths, past every rule for them.
+fn is_claim(name: &str) -> bool {
+    matches!(name, "forwarded" | "x-real-ip" | "x-rewrite-url")
+        || name.starts_with("x-forwarded-")
+        || name.starts_with("x-original-")
 }

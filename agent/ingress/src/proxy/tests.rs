@@ -1,9 +1,12 @@
 //! The proxy as clients meet it: real sockets, backends of a few lines, no agent.
 
+mod auth;
 mod backend;
 mod limits;
 mod passing;
+mod paths;
 mod retries;
+mod slow;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

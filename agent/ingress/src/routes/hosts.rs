@@ -68,6 +68,10 @@ impl Builder<'_, '_> {
         let spec = self.ingress.spec.clone().unwrap_or_default();
         for rule in spec.rules.iter().flatten() {
             let host = rule.host.as_deref().unwrap_or_default().to_lowercase();
+            if observed.is_own(&host) {
+                self.refuse_own(&host);
+                continue;
+            }
             for path in rule.http.iter().flat_map(|http| &http.paths) {
                 let kind = if path.path_type == "Exact" { PathKind::Exact } else { PathKind::Prefix };
                 let text = path.path.clone().filter(|p| !p.is_empty()).unwrap_or_else(|| "/".to_owned());
@@ -79,6 +83,7 @@ impl Builder<'_, '_> {
             let backend = self.backend(default, protocol).filter(|_| !is_barred);
             let hosts: Vec<String> =
                 spec.rules.iter().flatten().filter_map(|r| r.host.clone()).map(|h| h.to_lowercase()).collect();
+            let hosts: Vec<String> = hosts.into_iter().filter(|host| !observed.is_own(host)).collect();
             for host in hosts.iter().map(String::as_str).chain([""]) {
                 let is_taken = self.hosts.taken.contains_key(&(host.to_owned(), PathKind::Prefix, "/".to_owned()))
                     && !host.is_empty();
@@ -94,6 +99,14 @@ impl Builder<'_, '_> {
         if !self.problems.contains(&problem) {
             self.problems.push(problem);
         }
+    }
+
+    fn refuse_own(&mut self, host: &str) {
+        let hint = format!("app.{}", self.observed.local_domain);
+        self.say(
+            "HostReserved",
+            format!("{host} is a name of the box itself and leads to its own pages: take another, such as {hint}"),
+        );
     }
 
     fn name(&self) -> String {
@@ -140,7 +153,9 @@ impl Builder<'_, '_> {
     fn add_tls(&mut self, chosen: &Chosen) {
         let observed = self.observed;
         let namespace = self.ingress.namespace().unwrap_or_default();
-        for (hosts, secret_name) in wanted::tls_entries(self.ingress) {
+        for (mut hosts, secret_name) in wanted::tls_entries(self.ingress) {
+            let own: Vec<String> = hosts.extract_if(.., |host| observed.is_own(host)).collect();
+            own.iter().for_each(|host| self.refuse_own(host));
             let source = wanted::source(self.ingress, &hosts, secret_name, observed.acme, observed.local_domain);
             let is_there = |name: &str| matches!((observed.certificate)(&namespace, name), Held::Certificate { .. });
             let is_trusted = match &source {

@@ -104,6 +104,7 @@ fn planned(ingresses: Vec<Arc<Ingress>>, secrets: Vec<Arc<Secret>>) -> Plan {
         local_domain: "skiff.local",
         cluster_domain: "cluster.local",
         body_bytes_max: 1 << 30,
+        own_names: &["skiff.local".to_owned(), "box".to_owned(), "localhost".to_owned()],
     })
 }
 
@@ -317,4 +318,21 @@ fn who_may_pass_fails_closed() {
 fn wildcards_cover_one_label() {
     assert!(covers("*.a.example", "x.a.example") && covers("*.a.example", "*.a.example") && covers("a.b", "A.B"));
     assert!(!covers("*.a.example", "x.y.a.example") && !covers("*.a.example", "a.example") && !covers("a.b", "c.b"));
+}
+
+#[test]
+fn the_names_of_the_box_are_not_for_ingresses() {
+    let spec = json!({"tls": [{"hosts": ["skiff.local", "app.skiff.local"], "secretName": "own"}],
+        "defaultBackend": {"service": {"name": "web", "port": {"name": "http"}}},
+        "rules": [rule("Skiff.local", json!([web()])), rule("app.skiff.local", json!([web()])), rule("box", json!([web()]))]});
+    let plan = planned(vec![ingress("greedy", 1, json!({}), spec)], Vec::new());
+    let hosts: Vec<&str> = plan.table.hosts.iter().map(|host| host.name.as_str()).collect();
+    assert_eq!(hosts, ["", "app.skiff.local"]);
+    assert!(!plan.table.certificates.contains_key("skiff.local") && !plan.box_names.contains("skiff.local"));
+    let said: Vec<String> =
+        plan.problems.iter().filter(|p| p.reason == "HostReserved").map(|p| p.message.clone()).collect();
+    expect![[r#"
+        skiff.local is a name of the box itself and leads to its own pages: take another, such as app.skiff.local
+        box is a name of the box itself and leads to its own pages: take another, such as app.skiff.local"#]]
+    .assert_eq(&said.join("\n"));
 }

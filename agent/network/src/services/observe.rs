@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{Pod, Service, ServicePort};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 use kube::ResourceExt;
 
-use crate::Config;
+use crate::reserved::{self, Ground};
 
 /// One port of a Service, or one host port of a pod.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -51,7 +51,7 @@ impl Protocol {
 }
 
 pub fn routes(
-    config: &Config,
+    ground: &Ground<'_>,
     services: &[Arc<Service>],
     balanced: &[Arc<Service>],
     slices: &[Arc<EndpointSlice>],
@@ -64,9 +64,9 @@ pub fn routes(
             let of_service: Vec<_> = slices.iter().filter(|slice| belongs(slice, service)).collect();
             let is_balanced = balanced.iter().any(|b| b.uid() == service.uid());
             let ports = service.spec.iter().flat_map(|s| s.ports.iter().flatten());
-            ports.filter_map(|port| route(config, service, port, is_balanced, &of_service)).collect::<Vec<_>>()
+            ports.filter_map(|port| route(ground, service, port, is_balanced, &of_service)).collect::<Vec<_>>()
         })
-        .chain(pods.iter().flat_map(|pod| host_ports(config, pod)))
+        .chain(pods.iter().flat_map(|pod| host_ports(ground, pod)))
         .collect();
     routes.sort();
     routes
@@ -82,7 +82,7 @@ fn number(port: i32) -> Option<u16> {
 }
 
 fn route(
-    config: &Config,
+    ground: &Ground<'_>,
     service: &Service,
     port: &ServicePort,
     is_balanced: bool,
@@ -95,7 +95,8 @@ fn route(
     let cluster_ip: Option<Ipv4Addr> = spec.cluster_ip.as_deref().and_then(|ip| ip.parse().ok());
     let own = number(port.port)?;
     let external = spec.external_ips.iter().flatten().filter_map(|ip| ip.parse().ok());
-    let balancer = match config.node_address {
+    let external = external.filter(|address| ground.external_fault(*address).is_none());
+    let balancer = match ground.config.node_address {
         IpAddr::V4(address) if is_balanced => Some(address),
         IpAddr::V4(_) | IpAddr::V6(_) => None,
     };
@@ -144,20 +145,17 @@ fn is_draining(endpoint: &Endpoint) -> bool {
 }
 
 /// Ports that a pod on this machine has on the machine itself.
-fn host_ports(config: &Config, pod: &Pod) -> Vec<Route> {
-    let here = pod.spec.as_ref().and_then(|s| s.node_name.as_deref()) == Some(&config.node_name);
-    let shares_host = pod.spec.as_ref().and_then(|s| s.host_network) == Some(true);
+fn host_ports(ground: &Ground<'_>, pod: &Pod) -> Vec<Route> {
     let ip: Option<Ipv4Addr> = pod.status.as_ref().and_then(|s| s.pod_ip.as_deref()).and_then(|ip| ip.parse().ok());
-    let ended = matches!(pod.status.as_ref().and_then(|s| s.phase.as_deref()), Some("Succeeded" | "Failed"));
-    let (Some(ip), true, false, false) = (ip, here, shares_host, ended) else { return Vec::new() };
+    let Some(ip) = ip.filter(|_| reserved::is_here(ground.config, pod)) else { return Vec::new() };
     let containers = pod.spec.iter().flat_map(|s| &s.containers);
     let ports = containers.flat_map(|c| c.ports.iter().flatten());
     ports
         .filter_map(|port| {
             let (host, own) = (number(port.host_port?)?, number(port.container_port)?);
             let protocol = Protocol::parse(port.protocol.as_deref());
-            let on: Option<Ipv4Addr> =
-                port.host_ip.as_deref().and_then(|ip| ip.parse().ok()).filter(|ip: &Ipv4Addr| !ip.is_unspecified());
+            let is_free = ground.owner(port.protocol.as_deref(), host.into()).is_none();
+            let on = ground.host_address(port).ok().filter(|_| is_free)?;
             Some(Route {
                 name: hash(&format!("{}/{}/{host}", pod.uid().unwrap_or_default(), protocol.as_str())),
                 protocol,

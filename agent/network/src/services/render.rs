@@ -73,12 +73,17 @@ fn line(script: &mut String, text: std::fmt::Arguments<'_>) {
 }
 
 fn base(script: &mut String, table: &str, config: &Config) {
-    let (pods, bridge) = (config.pod_cidr(), &config.bridge);
+    let (pods, services, bridge) = (config.pod_cidr(), config.service_cidr(), &config.bridge);
     for text in [
         format!("add map {table} addresses {{ type ipv4_addr . inet_proto . inet_service : verdict; }}"),
         format!("add map {table} node-ports {{ type inet_proto . inet_service : verdict; }}"),
         format!("add map {table} refused-addresses {{ type ipv4_addr . inet_proto . inet_service : verdict; }}"),
         format!("add map {table} refused-ports {{ type inet_proto . inet_service : verdict; }}"),
+        // Before addresses are translated: what is for the box itself does not name these networks then.
+        format!("add chain {table} outside {{ type filter hook prerouting priority mangle; }}"),
+        format!("add rule {table} outside iifname {{ \"lo\", \"{bridge}\" }} accept"),
+        format!("add rule {table} outside ip daddr {{ {pods}, {services} }} drop"),
+        format!("add rule {table} outside ip saddr {{ {pods}, {services} }} drop"),
         format!("add chain {table} services"),
         format!("add chain {table} prerouting {{ type nat hook prerouting priority dstnat; }}"),
         format!("add chain {table} output {{ type nat hook output priority -100; }}"),

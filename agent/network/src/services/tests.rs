@@ -1,5 +1,6 @@
 //! Routes from objects, the script from routes, and the kernel taking it.
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use expect_test::expect;
@@ -9,7 +10,8 @@ use serde_json::{Value, json};
 
 use super::observe::{Route, routes};
 use super::render::{render, transaction};
-use crate::Config;
+use crate::reserved::{Ground, OwnPort};
+use crate::{Config, load_balancers};
 
 fn object<T: serde::de::DeserializeOwned>(value: Value) -> Arc<T> {
     Arc::new(serde_json::from_value(value).expect("an object"))
@@ -29,7 +31,13 @@ fn config() -> Config {
         upstream_dns: Vec::new(),
         cni_conf_dir: "/tmp".into(),
         cni_state_dir: "/tmp".into(),
+        own_ports: vec![OwnPort::tcp(443, "the ingress"), OwnPort::tcp(6443, "the API")],
     }
+}
+
+fn ground(config: &Config) -> Ground<'_> {
+    const ADDRESSES: [Ipv4Addr; 2] = [Ipv4Addr::new(192, 168, 1, 10), Ipv4Addr::new(172, 16, 0, 1)];
+    Ground { config, addresses: &ADDRESSES }
 }
 
 fn service(spec: Value) -> Arc<Service> {
@@ -45,7 +53,7 @@ fn slice(endpoints: Value) -> Arc<EndpointSlice> {
 fn of(spec: Value, endpoints: Value, balanced: bool) -> Vec<Route> {
     let services = [service(spec)];
     let balanced = if balanced { services.to_vec() } else { Vec::new() };
-    routes(&config(), &services, &balanced, &[slice(endpoints)], &[])
+    routes(&ground(&config()), &services, &balanced, &[slice(endpoints)], &[])
 }
 
 fn ports() -> Value {
@@ -82,9 +90,73 @@ fn host_ports_are_for_pods_on_this_machine() {
             "containers": [{"name": "c", "ports": [{"containerPort": 8080, "hostPort": 80, "protocol": "TCP"}]}]},
             "status": {"podIP": "10.42.0.2"}}))
     };
-    let routes = routes(&config(), &[], &[], &[], &[pod("box"), pod("other")]);
+    let routes = routes(&ground(&config()), &[], &[], &[], &[pod("box"), pod("other")]);
     assert_eq!(routes.len(), 1);
     assert_eq!(routes[0].node_port, Some(80));
+}
+
+#[test]
+fn nobody_takes_what_is_the_boxs_own() {
+    let config = config();
+    let ground = ground(&config);
+    let pod = |name: &str, port: Value| -> Arc<Pod> {
+        object(json!({"metadata": {"name": name, "namespace": "default", "uid": name}, "spec": {"nodeName": "box",
+            "containers": [{"name": "c", "ports": [port]}]}, "status": {"podIP": "10.42.0.2"}}))
+    };
+    let pods = [
+        pod("ssh", json!({"containerPort": 22, "hostPort": 22})),
+        pod("dns", json!({"containerPort": 53, "hostPort": 53, "protocol": "UDP"})),
+        pod("api", json!({"containerPort": 80, "hostPort": 6443, "hostIP": "192.168.1.10"})),
+        pod("service", json!({"containerPort": 80, "hostPort": 8080, "hostIP": "10.43.0.1"})),
+        pod("elsewhere", json!({"containerPort": 80, "hostPort": 8080, "hostIP": "192.0.2.7"})),
+        pod("quic", json!({"containerPort": 443, "hostPort": 443, "protocol": "UDP"})),
+        pod("good", json!({"containerPort": 80, "hostPort": 8080, "hostIP": "172.16.0.1"})),
+    ];
+    let external = [
+        "127.0.0.2",
+        "169.254.169.254",
+        "192.168.1.10",
+        "172.16.0.1",
+        "10.42.0.9",
+        "10.43.0.1",
+        "0.0.0.0",
+        "198.51.100.7",
+    ];
+    let services = [
+        service(json!({"clusterIP": "10.43.0.7", "ports": ports(), "externalIPs": external})),
+        service(json!({"type": "LoadBalancer", "clusterIP": "10.43.0.8", "ports": [{"port": 80}, {"port": 443}]})),
+        service(json!({"type": "LoadBalancer", "clusterIP": "10.43.0.9", "ports": [{"port": 443, "protocol": "UDP"}]})),
+    ];
+    let (balanced, late) = load_balancers::share(&ground, &services);
+    assert_eq!((balanced.len(), late.len()), (1, 0));
+    assert!(Arc::ptr_eq(&balanced[0], &services[2]));
+    let made = routes(&ground, &services[..1], &[], &[], &pods);
+    let made: Vec<String> = made
+        .iter()
+        .flat_map(|route| {
+            let on = route.addresses.iter().map(|(address, port)| format!("{address}:{port}"));
+            on.chain(route.node_port.map(|port| format!("*:{port}/{}", route.protocol.as_str())))
+        })
+        .collect();
+    let mut sorted = made.clone();
+    sorted.sort();
+    assert_eq!(sorted, ["*:30080/tcp", "*:443/udp", "10.43.0.7:80", "172.16.0.1:8080", "198.51.100.7:80"]);
+    let said: Vec<String> =
+        ground.refusals(&services, &pods).iter().map(|r| format!("{}: {}", r.reason, r.message)).collect();
+    expect![[r#"
+        ExternalIPRefused: external IP 127.0.0.2 is not served: it is a loopback address
+        ExternalIPRefused: external IP 169.254.169.254 is not served: it is a link-local address
+        ExternalIPRefused: external IP 192.168.1.10 is not served: it is an address of the box itself: type LoadBalancer shares that
+        ExternalIPRefused: external IP 172.16.0.1 is not served: it is an address of the box itself: type LoadBalancer shares that
+        ExternalIPRefused: external IP 10.42.0.9 is not served: it is of the pods' or the Services' own network
+        ExternalIPRefused: external IP 10.43.0.1 is not served: it is of the pods' or the Services' own network
+        ExternalIPRefused: external IP 0.0.0.0 is not served: it is no address of one machine
+        PortReserved: port 443 of the box's address is its own (the ingress): choose another
+        HostPortRefused: host port 22 is not served: it is the box's own (SSH)
+        HostPortRefused: host port 53 is not served: it is the box's own (DNS)
+        HostPortRefused: host port 6443 is not served: it is the box's own (the API)
+        HostPortRefused: host port 8080 is not served: hostIP 10.43.0.1 is no IPv4 address of this machine
+        HostPortRefused: host port 8080 is not served: hostIP 192.0.2.7 is no IPv4 address of this machine"#]].assert_eq(&said.join("\n"));
 }
 
 #[test]

@@ -32,7 +32,12 @@ pub async fn run(paths: &Paths, host: &str) -> anyhow::Result<()> {
     }
     let settings = super::settings(paths)?;
     let plan = Plan::new(settings.clone(), paths.clone())?;
-    let mut findings = vec![ingress(paths, &host).await?];
+    let mut findings = vec![match plan.own_names().contains(&host) {
+        true => {
+            Finding::Bad(format!("{host} is a name of the box itself and leads to its own pages: no Ingress gets it"))
+        }
+        false => ingress(paths, &host).await?,
+    }];
     findings.extend(names(name, plan.node_address()).await);
     findings.extend(challenge(paths, &settings, &host, name).await);
     let mut bad = 0;
