@@ -12,6 +12,7 @@ use tokio::sync::{Mutex, Semaphore};
 use tokio::time::Instant;
 
 use crate::cgroups::Cgroups;
+use crate::clock::Clock;
 use crate::config::Config;
 use crate::env::service_vars;
 use crate::machine::Machine;
@@ -28,20 +29,22 @@ pub struct Context {
     pub objects: Objects,
     pub cgroups: Cgroups,
     pub machine: Machine,
+    pub clock: Clock,
     /// Bounds how many pods start at the same time.
     pub starts: Semaphore,
     services: Mutex<Option<(Instant, Arc<[Service]>)>>,
 }
 
 impl Context {
-    pub fn new(config: Config, client: kube::Client, runtime: Arc<dyn Runtime>, machine: Machine) -> Self {
+    pub fn new(config: Config, client: kube::Client, runtime: Arc<dyn Runtime>, clock: Clock) -> Self {
         Self {
             recorder: Recorder::new(client.clone(), "kubelet", &config.node_name),
             objects: Objects::new(client.clone()),
             cgroups: Cgroups::new(&config.cgroup_parent),
             starts: Semaphore::new(config.parallel_starts_max.max(1)),
             services: Mutex::new(None),
-            machine,
+            machine: Machine::observe(),
+            clock,
             config,
             client,
             runtime,

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{
     Container, EnvFromSource, EnvVar, EnvVarSource, ObjectFieldSelector, Pod, ResourceFieldSelector, Service,
 };
 
-use crate::objects::{ObjectError, ObjectKind, Objects};
+use crate::objects::{Lack, Missing, ObjectError, ObjectKind, Objects};
 use crate::resources::{Amounts, parse_milli};
 
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +21,18 @@ pub enum EnvError {
     FieldPath { path: String },
     #[error("unsupported container resource \"{resource}\"")]
     Resource { resource: String },
+}
+
+impl EnvError {
+    pub fn missing(&self) -> Option<Missing> {
+        match self {
+            EnvError::Object(error) => error.missing(),
+            EnvError::MissingKey { kind, name, .. } => {
+                Some(Missing { kind: *kind, name: name.clone(), what: Lack::Key })
+            }
+            EnvError::FieldPath { .. } | EnvError::Resource { .. } => None,
+        }
+    }
 }
 
 fn kind_name(kind: ObjectKind) -> &'static str {

@@ -2,6 +2,7 @@
 //! through a client and knows no other part of the agent.
 
 mod cgroups;
+mod clock;
 mod config;
 mod context;
 mod dns;

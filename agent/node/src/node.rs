@@ -12,9 +12,9 @@ use skiff_cri::Runtime;
 use skiff_reconcile::Informer;
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::Clock;
 use crate::config::Config;
 use crate::context::{Context, chain};
-use crate::machine::Machine;
 use crate::pods::{Evictor, Pods};
 use crate::server::{Body, Server};
 use crate::stats::Statistics;
@@ -61,7 +61,11 @@ impl Node {
         runtime: Arc<dyn Runtime>,
         shutdown: &CancellationToken,
     ) -> Self {
-        let context = Arc::new(Context::new(config, client, runtime, Machine::observe()));
+        Self::build_with(Context::new(config, client, runtime, Clock::Wall), shutdown)
+    }
+
+    pub(crate) fn build_with(context: Context, shutdown: &CancellationToken) -> Self {
+        let context = Arc::new(context);
         let api: Api<Pod> = Api::all(context.client.clone());
         let selector = watcher::Config::default().fields(&format!("spec.nodeName={}", context.config.node_name));
         let informer = Informer::spawn(api, selector, shutdown.clone());

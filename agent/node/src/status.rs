@@ -12,7 +12,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::pods::observe::{Container, Observed, State};
-use crate::pods::plan::Restart;
+use crate::pods::plan::{Restart, comes_back};
 use crate::resources::{Qos, containers, init_containers, is_restartable_init};
 
 mod conditions;
@@ -26,6 +26,9 @@ pub struct Waiting {
     pub reason: &'static str,
     pub message: String,
 }
+
+/// activeDeadlineSeconds are over.
+pub const DEADLINE_EXCEEDED: &str = "DeadlineExceeded";
 
 /// Why the pod as a whole has ended, when its containers do not tell.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -129,7 +132,9 @@ impl View<'_> {
                 status.state = Some(self.waiting(&spec.name));
                 status.last_state = previous;
             }
-            (State::Exited | State::Unknown, Some(_)) if !self.known.terminating => {
+            (State::Exited | State::Unknown, Some(_))
+                if !self.known.terminating && comes_back(self.spec, spec, container) =>
+            {
                 status.state = Some(self.waiting(&spec.name));
                 status.last_state = Some(self.terminated(container));
             }
@@ -215,6 +220,10 @@ impl View<'_> {
             Some(_) | None => {}
         }
         let still_runs = main.iter().chain(init).any(is_running);
+        if self.known.ended.as_ref().is_some_and(|ended| ended.reason == DEADLINE_EXCEEDED) {
+            // It is marked failed when its time is over; its containers end within their grace period.
+            return "Failed";
+        }
         if self.known.ended.is_some() {
             return if still_runs { self.phase_alive(init, main) } else { "Failed" };
         }

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, HostPathVolumeSource, Pod, Volume};
 
 use crate::env::EnvError;
-use crate::objects::{ObjectError, ObjectKind};
+use crate::objects::{Lack, Missing, ObjectError, ObjectKind};
 use crate::resources::parse_milli;
 
 pub mod atomic;
@@ -44,6 +44,26 @@ pub enum VolumeError {
     Io { path: PathBuf, source: io::Error },
     #[error("subPath \"{path}\" leaves its volume")]
     SubPath { path: String },
+}
+
+impl VolumeError {
+    pub fn missing(&self) -> Option<Missing> {
+        match self {
+            VolumeError::Object(error) => error.missing(),
+            VolumeError::Field(error) => error.missing(),
+            VolumeError::MissingKey { kind, name, .. } => {
+                Some(Missing { kind: *kind, name: name.clone(), what: Lack::Key })
+            }
+            VolumeError::Path { .. }
+            | VolumeError::TooLarge { .. }
+            | VolumeError::Token { .. }
+            | VolumeError::HostPath { .. }
+            | VolumeError::Claim { .. }
+            | VolumeError::Unsupported
+            | VolumeError::Io { .. }
+            | VolumeError::SubPath { .. } => None,
+        }
+    }
 }
 
 /// The volumes that could not be made, with the first reason.

@@ -12,10 +12,11 @@ use skiff_reconcile::EventKind;
 
 use super::hooks;
 use super::observe::Sandbox;
-use super::plan::Start;
+use super::plan::{Failure, Start};
 use crate::context::{Context, chain};
 use crate::env::{self, Facts};
 use crate::images::Pulls;
+use crate::objects::Missing;
 use crate::resources::{Amounts, Qos, pod_limits, pod_requests};
 use crate::spec::container::{ReadyMount, propagation};
 use crate::spec::{ContainerInputs, container, sandbox};
@@ -38,6 +39,34 @@ impl<'a> Identity<'a> {
             namespace: meta.namespace.as_deref().unwrap_or_default(),
             name: meta.name.as_deref().unwrap_or_default(),
         }
+    }
+}
+
+/// Why a container was not started, and when it is tried again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unstarted {
+    pub waiting: Waiting,
+    /// What its coming would mend.
+    pub missing: Option<Missing>,
+    /// Where it is not the container's own failures that count.
+    pub hold: Option<Failure>,
+}
+
+impl Unstarted {
+    pub fn of(reason: &'static str, message: String) -> Self {
+        Self { waiting: Waiting { reason, message }, missing: None, hold: None }
+    }
+}
+
+/// A configuration that could not be made.
+struct Unconfigured {
+    message: String,
+    missing: Option<Missing>,
+}
+
+impl From<String> for Unconfigured {
+    fn from(message: String) -> Self {
+        Self { message, missing: None }
     }
 }
 
@@ -92,27 +121,45 @@ impl Starter<'_> {
         made.map_err(|error| format!("cannot set up the pod's cgroup: {error}"))
     }
 
-    pub async fn sandbox(&self, attempt: u32) -> Result<String, String> {
-        self.prepare()?;
-        let made = self.context.runtime.run_pod_sandbox(self.sandbox_config(attempt)).await;
-        made.map_err(|error| {
-            let message = format!("Failed to create pod sandbox: {error}");
-            self.context.event(self.pod, None, EventKind::Warning, "FailedCreatePodSandBox", message.clone());
-            message
-        })
+    /// Makes the sandbox. What a failure leaves in the runtime is removed.
+    pub async fn sandbox(&self, attempt: u32) -> Result<(), String> {
+        let made = match self.prepare() {
+            Ok(()) => self.context.runtime.run_pod_sandbox(self.sandbox_config(attempt)).await,
+            Err(message) => return Err(self.failed_sandbox(&message)),
+        };
+        match made {
+            Ok(id) if self.has_address(&id).await => Ok(()),
+            Ok(_) => Err(self.failed_sandbox("the network plugins gave it no address")),
+            Err(error) => Err(self.failed_sandbox(&error.to_string())),
+        }
     }
 
-    /// Makes and starts one container; answers its identifier. The error is what the container waits for.
+    async fn has_address(&self, id: &str) -> bool {
+        if self.spec.host_network == Some(true) {
+            return true;
+        }
+        let status = self.context.runtime.pod_sandbox_status(id).await;
+        // Whoever cannot be asked is looked at again.
+        status.map_or(true, |status| status.network.is_some_and(|network| !network.ip.is_empty()))
+    }
+
+    fn failed_sandbox(&self, error: &str) -> String {
+        let message = format!("Failed to create pod sandbox: {error}");
+        self.context.event(self.pod, None, EventKind::Warning, "FailedCreatePodSandBox", message.clone());
+        message
+    }
+
+    /// Makes and starts one container; answers its identifier.
     pub async fn container(
         &self,
         start: &Start,
         sandbox: &Sandbox,
         volumes: &Volumes,
         pulls: &mut Pulls,
-    ) -> Result<String, Waiting> {
+    ) -> Result<String, Unstarted> {
         let Some(spec) = find(self.spec, &start.name) else {
             let message = format!("container {} is not in the pod's spec", start.name);
-            return Err(Waiting { reason: "CreateContainerConfigError", message });
+            return Err(Unstarted::of("CreateContainerConfigError", message));
         };
         let image = pulls.ensure(self.context, self.pod, spec).await?;
         if let Some(id) = &start.replace {
@@ -120,7 +167,10 @@ impl Starter<'_> {
             removed.map_err(|error| self.failed(spec, "CreateContainerError", error.to_string()))?;
         }
         let config = self.container_config(spec, start, sandbox, volumes, &image).await;
-        let config = config.map_err(|message| self.failed(spec, "CreateContainerConfigError", message))?;
+        let config = config.map_err(|error| {
+            let unstarted = self.failed(spec, "CreateContainerConfigError", error.message);
+            Unstarted { missing: error.missing, ..unstarted }
+        })?;
         let made =
             self.context.runtime.create_container(&sandbox.id, config, self.sandbox_config(sandbox.attempt)).await;
         let id = made.map_err(|error| self.failed(spec, "CreateContainerError", error.to_string()))?;
@@ -147,10 +197,10 @@ impl Starter<'_> {
         }
     }
 
-    fn failed(&self, spec: &Spec, reason: &'static str, message: String) -> Waiting {
+    fn failed(&self, spec: &Spec, reason: &'static str, message: String) -> Unstarted {
         let name = Some(spec.name.as_str());
         self.context.event(self.pod, name, EventKind::Warning, "Failed", format!("Error: {message}"));
-        Waiting { reason, message }
+        Unstarted::of(reason, message)
     }
 
     async fn container_config(
@@ -160,13 +210,13 @@ impl Starter<'_> {
         sandbox: &Sandbox,
         volumes: &Volumes,
         image: &pb::Image,
-    ) -> Result<pb::ContainerConfig, String> {
+    ) -> Result<pb::ContainerConfig, Unconfigured> {
         let id = Identity::of(self.pod);
         let pod_dir = self.context.config.pod_dir(id.uid);
         let facts = self.facts(Some(sandbox));
         let services = self.context.service_vars(self.pod).await.map_err(|error| chain(&error))?;
         let env = env::render(&self.context.objects, self.pod, spec, &facts, &services).await;
-        let env = env.map_err(|error| chain(&error))?;
+        let env = env.map_err(|error| Unconfigured { message: chain(&error), missing: error.missing() })?;
         let message_file = message_file(&pod_dir, &spec.name, start.attempt)?;
         make_dir(&self.context.config.pod_log_dir(id.namespace, id.name, id.uid).join(&spec.name))?;
         let mut mounts = self.volume_mounts(spec, volumes, &env)?;

@@ -144,11 +144,30 @@ pub async fn leftovers(context: &Context, observed: &Observed) {
             crate::logs::remove_attempt(context, container);
         }
     }
-    let is_empty = |id: &str| observed.containers.iter().all(|container| container.sandbox != id);
-    for sandbox in observed.sandboxes.iter().skip(1).filter(|sandbox| !sandbox.ready && is_empty(&sandbox.id)) {
-        if let Err(error) = context.runtime.remove_pod_sandbox(&sandbox.id).await {
-            tracing::debug!(%error, sandbox = sandbox.id, "old sandbox not removed, will retry");
-        }
+    let dead = observed.sandboxes.iter().skip(1).filter(|sandbox| !sandbox.ready && is_empty(observed, &sandbox.id));
+    for sandbox in dead {
+        remove_sandbox(context, &sandbox.id).await;
+    }
+}
+
+/// Removes what sandboxes that could not be made left in the runtime: the newest ones, without containers.
+pub async fn failed_sandboxes(context: &Context, observed: &Observed) {
+    for sandbox in observed.sandboxes.iter().take_while(|sandbox| is_empty(observed, &sandbox.id)) {
+        remove_sandbox(context, &sandbox.id).await;
+    }
+}
+
+fn is_empty(observed: &Observed, sandbox: &str) -> bool {
+    observed.containers.iter().all(|container| container.sandbox != sandbox)
+}
+
+async fn remove_sandbox(context: &Context, id: &str) {
+    let removed = async {
+        context.runtime.stop_pod_sandbox(id).await?;
+        context.runtime.remove_pod_sandbox(id).await
+    };
+    if let Err(error) = removed.await {
+        tracing::debug!(%error, sandbox = id, "dead sandbox not removed, will retry");
     }
 }
 

@@ -7,8 +7,12 @@ use skiff_cri::{FakeRuntime, Runtime};
 use skiff_object::quantity::Quantity;
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::Clock;
+use crate::context::Context;
 use crate::testing::{TestApi, condition};
 use crate::{Config, Node};
+
+mod failures;
 
 struct Box {
     api: TestApi,
@@ -40,7 +44,7 @@ impl Box {
         config.cgroup_parent = cgroup(&self.dir);
         config.node_ips = vec!["192.0.2.1".parse().unwrap()];
         let runtime: Arc<dyn Runtime> = Arc::new(self.runtime.clone());
-        Node::build(config, self.api.client(), runtime, &self.shutdown)
+        Node::build_with(Context::new(config, self.api.client(), runtime, Clock::tokio()), &self.shutdown)
     }
 
     fn calls(&self, call: &str) -> usize {
@@ -271,8 +275,7 @@ async fn a_pod_costs_little_memory() {
     let test = Box::new();
     let config = Config::new("box", test.dir.path());
     let runtime: Arc<dyn Runtime> = Arc::new(test.runtime.clone());
-    let machine = crate::machine::Machine::default();
-    let context = Arc::new(crate::context::Context::new(config, test.api.client(), runtime, machine));
+    let context = Arc::new(Context::new(config, test.api.client(), runtime, Clock::Wall));
     let pod = super::worker::Desired::Pod(Arc::default());
     let (_sender, desired) = tokio::sync::watch::channel(pod);
     let worker = super::worker::Worker::new(context, Default::default(), desired, Default::default());
