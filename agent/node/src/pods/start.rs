@@ -21,7 +21,8 @@ use crate::resources::{Amounts, Qos, pod_limits, pod_requests};
 use crate::spec::container::{ReadyMount, propagation};
 use crate::spec::{ContainerInputs, container, sandbox};
 use crate::status::Waiting;
-use crate::volumes::{self, Volumes};
+use crate::volumes::beneath::Links;
+use crate::volumes::{Volumes, Writer, subpaths};
 use crate::{dns, spec};
 
 /// The parts of a pod's identity that paths and calls need.
@@ -244,9 +245,10 @@ impl Starter<'_> {
         env: &[(String, String)],
     ) -> Result<Vec<ReadyMount>, String> {
         let lookup = |name: &str| env.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
+        let pod_dir = self.context.config.pod_dir(Identity::of(self.pod).uid);
         let mut mounts = Vec::new();
-        for mount in spec.volume_mounts.iter().flatten() {
-            let Some(volume) = volumes.paths.get(&mount.name) else {
+        for (index, mount) in spec.volume_mounts.iter().flatten().enumerate() {
+            let Some(volume) = volumes.ready.get(&mount.name) else {
                 return Err(format!("volume \"{}\" is not in the pod's spec", mount.name));
             };
             let part = match (&mount.sub_path_expr, &mount.sub_path) {
@@ -254,13 +256,27 @@ impl Starter<'_> {
                 (None, path) => path.clone(),
             };
             let host_path = match part.filter(|part| !part.is_empty()) {
-                Some(part) => volumes::sub_path(volume, &part).map_err(|error| chain(&error))?,
-                None => volume.clone(),
+                Some(part) => {
+                    let place = subpaths::place(&pod_dir, &mount.name, &spec.name, index);
+                    let links = match volume.writer {
+                        Writer::Node => Links::Followed,
+                        Writer::Containers => Links::Refused,
+                    };
+                    subpaths::ensure(&volume.path, &part, links, &place).map_err(|error| {
+                        let (mount, error) = (&mount.name, chain(&error));
+                        format!(
+                            "failed to prepare subPath for volumeMount \"{mount}\" of container \"{}\": {error}",
+                            spec.name
+                        )
+                    })?;
+                    place
+                }
+                None => volume.path.clone(),
             };
             mounts.push(ReadyMount {
                 container_path: mount.mount_path.clone(),
                 host_path,
-                read_only: mount.read_only == Some(true),
+                read_only: mount.read_only == Some(true) || volume.writer == Writer::Node,
                 propagation: propagation(mount),
             });
         }
@@ -287,7 +303,10 @@ impl Starter<'_> {
             }
         };
         let path = pod_dir.join("etc-hosts");
-        if fs::read_to_string(&path).map_or(true, |now| now != text) {
+        // Containers write to it: it may have become anything, of any size.
+        let is_same = fs::metadata(&path).is_ok_and(|meta| meta.len() == text.len() as u64)
+            && fs::read_to_string(&path).is_ok_and(|now| now == text);
+        if !is_same {
             fs::write(&path, text).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
             let _ = fs::set_permissions(&path, fs::Permissions::from_mode(0o644));
         }

@@ -15,7 +15,7 @@ use super::start::find;
 use crate::context::Context;
 use crate::names;
 use crate::resources::{init_containers, is_restartable_init};
-use crate::volumes::mounts;
+use crate::volumes::{mounts, subpaths};
 
 /// After a hook used up the grace period the program still gets this long.
 const GRACE_MIN: Duration = Duration::from_secs(2);
@@ -173,10 +173,13 @@ async fn remove_sandbox(context: &Context, id: &str) {
 
 /// Unmounts what holds memory for a pod that has ended; its files stay until the pod is deleted.
 pub fn release_volumes(context: &Context, uid: &str) {
-    let volumes = context.config.pod_dir(uid).join("volumes");
-    if !uid.is_empty()
-        && let Err(error) = mounts::remove_all(&volumes)
-    {
-        tracing::debug!(%error, uid, "volumes not removed, will retry");
+    if uid.is_empty() {
+        return;
+    }
+    let dir = context.config.pod_dir(uid);
+    for part in [subpaths::root(&dir), dir.join("volumes")] {
+        if let Err(error) = mounts::remove_all(&part) {
+            tracing::debug!(%error, uid, "volumes not removed, will retry");
+        }
     }
 }

@@ -51,7 +51,7 @@ impl Worker {
             if !plan.is_empty() {
                 next = Some(Instant::now());
             }
-        } else if spec.volumes.is_some() && self.volumes.paths.is_empty() && observed.running().next().is_some() {
+        } else if spec.volumes.is_some() && self.volumes.ready.is_empty() && observed.running().next().is_some() {
             // Adopted: from now on its volumes are kept up to date again.
             self.refresh_volumes(pod).await;
         }
