@@ -97,7 +97,7 @@ pub async fn remove(context: &Context, uid: &str, observed: &Observed) -> skiff_
 
 /// The pod's directory, logs and cgroup.
 pub fn remove_files(context: &Context, uid: &str) {
-    if uid.is_empty() {
+    if !names::is_component(uid) {
         return;
     }
     let dir = context.config.pod_dir(uid);
@@ -173,7 +173,7 @@ async fn remove_sandbox(context: &Context, id: &str) {
 
 /// Unmounts what holds memory for a pod that has ended; its files stay until the pod is deleted.
 pub fn release_volumes(context: &Context, uid: &str) {
-    if uid.is_empty() {
+    if !names::is_component(uid) {
         return;
     }
     let dir = context.config.pod_dir(uid);

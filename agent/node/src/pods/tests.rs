@@ -271,6 +271,22 @@ async fn missing_configuration_is_told_and_heals() {
 }
 
 #[tokio::test]
+async fn a_pod_whose_names_leave_their_directory_is_refused() {
+    let test = Box::new();
+    let mut spec = one();
+    spec["volumes"] = json!([{"name": "../../escape", "emptyDir": {}}]);
+    let path = test.api.pod("web", spec);
+    let told =
+        |events: &[String]| events.iter().any(|event| event.starts_with("FailedValidation: the pod's volume name"));
+    while !told(&test.api.events()) {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    assert!(test.runtime.calls().is_empty() && !test.dir.path().join("escape").exists());
+    test.api.delete(&path, 1);
+    test.api.wait(&path, "never deleted", |pod| pod.is_none()).await;
+}
+
+#[tokio::test]
 async fn a_pod_costs_little_memory() {
     let test = Box::new();
     let config = Config::new("box", test.dir.path());
