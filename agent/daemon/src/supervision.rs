@@ -146,8 +146,15 @@ impl Plan {
         let role = ("node-role.kubernetes.io/control-plane".to_owned(), "true".to_owned());
         let mut labels = self.settings.node.labels.clone();
         labels.extend([role]);
+        let runtime = self.runtime();
         skiff_node::Config {
             labels,
+            requirements: skiff_node::Requirements::of_box(
+                &runtime.binary,
+                &runtime.runtime,
+                &runtime.cni_bin_dir,
+                &runtime.cni_conf_dir,
+            ),
             cluster_dns: vec![self.settings.network.service_cidr.nth(10).into()],
             cluster_domain: self.settings.network.cluster_domain.to_string(),
             cgroup_parent: format!("/{}", self.settings.runtime.cgroup_parent),

@@ -8,7 +8,7 @@ use kube::Api;
 use kube::api::ListParams;
 use skiff_cri::Runtime;
 use skiff_reconcile::{EventKind, Recorder};
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::{Mutex, Semaphore, watch};
 use tokio::time::Instant;
 
 use crate::cgroups::Cgroups;
@@ -30,6 +30,8 @@ pub struct Context {
     pub cgroups: Cgroups,
     pub machine: Machine,
     pub clock: Clock,
+    /// Why pods cannot have a network, if so.
+    pub network_trouble: watch::Sender<Option<String>>,
     /// Bounds how many pods start at the same time.
     pub starts: Semaphore,
     services: Mutex<Option<(Instant, Arc<[Service]>)>>,
@@ -41,6 +43,7 @@ impl Context {
             recorder: Recorder::new(client.clone(), "kubelet", &config.node_name),
             objects: Objects::new(client.clone()),
             cgroups: Cgroups::new(&config.cgroup_parent),
+            network_trouble: watch::Sender::new(None),
             starts: Semaphore::new(config.parallel_starts_max.max(1)),
             services: Mutex::new(None),
             machine: Machine::observe(),

@@ -17,6 +17,7 @@ mod pods;
 mod pressure;
 mod probes;
 mod registration;
+pub mod requirements;
 mod resources;
 mod server;
 mod spec;
@@ -32,4 +33,5 @@ mod testing;
 
 pub use config::{Config, Eviction, ImageGc};
 pub use node::{Node, NodeApi};
+pub use requirements::{Missing, Requirements, missing};
 pub use server::{Body, Server};

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::context::{Context, chain};
 use crate::pressure::{Pressure, PressureWatch};
+use crate::requirements;
 use crate::status::patch;
 
 const LEASE_SECONDS: u64 = 40;
@@ -30,8 +31,17 @@ mod render;
 pub async fn run(context: Arc<Context>, mut pressure: PressureWatch, shutdown: CancellationToken) {
     let lease = tokio::spawn(renew_lease(Arc::clone(&context), shutdown.clone()));
     let mut delay = RETRY_MIN;
+    let mut lacks = None;
     loop {
-        let wait = match ensure(&context, pressure.now()).await {
+        let now = lacking(&context).await;
+        if now != lacks {
+            match &now {
+                Some(trouble) => tracing::error!(trouble, "this machine lacks what pods need"),
+                None => tracing::info!("this machine has what pods need"),
+            }
+            lacks = now;
+        }
+        let wait = match ensure(&context, pressure.now(), lacks.as_deref()).await {
             Ok(true) => {
                 delay = RETRY_MIN;
                 CHECK
@@ -56,6 +66,20 @@ pub async fn run(context: Arc<Context>, mut pressure: PressureWatch, shutdown: C
     lease.abort();
 }
 
+/// What the machine lacks, told to the pods' workers as far as it concerns them.
+async fn lacking(context: &Arc<Context>) -> Option<String> {
+    let requirements = context.config.requirements.clone();
+    // Plugins are programs that are started.
+    let missing = tokio::task::spawn_blocking(move || requirements::missing(&requirements)).await.unwrap_or_default();
+    let network = requirements::network_trouble(&missing);
+    context.network_trouble.send_if_modified(|now| {
+        let is_new = *now != network;
+        now.clone_from(&network);
+        is_new
+    });
+    requirements::trouble(&missing)
+}
+
 /// After a boot nothing runs yet, whatever the node's object said before: until the runtime is there, it is not ready.
 pub async fn begin_boot(context: &Context) -> kube::Result<()> {
     let api: Api<Node> = Api::all(context.client.clone());
@@ -77,10 +101,10 @@ pub async fn begin_boot(context: &Context) -> kube::Result<()> {
 }
 
 /// Makes the node's object say what is true now. Answers whether the node is ready.
-async fn ensure(context: &Context, pressure: Pressure) -> kube::Result<bool> {
+async fn ensure(context: &Context, pressure: Pressure, lacks: Option<&str>) -> kube::Result<bool> {
     let api: Api<Node> = Api::all(context.client.clone());
     let name = &context.config.node_name;
-    let runtime = render::RuntimeFacts::observe(&*context.runtime).await;
+    let runtime = render::RuntimeFacts::observe(&*context.runtime).await.lacking(lacks);
     let node = match api.get_opt(name).await? {
         Some(node) => node,
         None => match api.create(&PostParams::default(), &render::node(context)).await {

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Clock;
 use crate::context::Context;
 use crate::testing::{TestApi, condition};
-use crate::{Config, Node};
+use crate::{Config, Node, Requirements};
 
 mod failures;
 
@@ -19,10 +19,15 @@ struct Box {
     runtime: FakeRuntime,
     dir: tempfile::TempDir,
     shutdown: CancellationToken,
+    requirements: Requirements,
 }
 
 impl Box {
     fn new() -> Self {
+        Self::with(Requirements::default())
+    }
+
+    fn with(requirements: Requirements) -> Self {
         let runtime = FakeRuntime::default();
         runtime.add_image("img:1");
         let test = Self {
@@ -30,6 +35,7 @@ impl Box {
             runtime,
             dir: tempfile::tempdir().unwrap(),
             shutdown: CancellationToken::new(),
+            requirements,
         };
         test.start();
         test
@@ -42,6 +48,7 @@ impl Box {
     fn node(&self) -> Node {
         let mut config = Config::new("box", self.dir.path());
         config.cgroup_parent = cgroup(&self.dir);
+        config.requirements = self.requirements.clone();
         config.node_ips = vec!["192.0.2.1".parse().unwrap()];
         let runtime: Arc<dyn Runtime> = Arc::new(self.runtime.clone());
         Node::build_with(Context::new(config, self.api.client(), runtime, Clock::tokio()), &self.shutdown)

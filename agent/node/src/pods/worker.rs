@@ -88,6 +88,8 @@ pub struct Worker {
     tokens: Tokens,
     volumes: Volumes,
     published: Published,
+    /// Why pods cannot have a network, if so.
+    network: watch::Receiver<Option<String>>,
     /// The delay of the last retry, as long as failures go on.
     retry: Option<Duration>,
     adopted: bool,
@@ -97,6 +99,7 @@ impl Worker {
     pub fn new(context: Arc<Context>, exits: Exits, desired: watch::Receiver<Desired>, signals: Signals) -> Self {
         let uid = desired.borrow().pod().metadata.uid.clone().unwrap_or_default();
         let known = Known { host_ips: context.config.node_ips.clone(), ..Known::default() };
+        let network = context.network_trouble.subscribe();
         Self {
             context,
             exits,
@@ -112,6 +115,7 @@ impl Worker {
             tokens: Tokens::default(),
             volumes: Volumes::default(),
             published: Published::default(),
+            network,
             retry: None,
             adopted: false,
         }
@@ -176,6 +180,7 @@ impl Worker {
                 }
             };
             let came = came(&self.context, pod, &self.missing);
+            let no_sandbox = self.memory.failures.contains_key(&Part::Sandbox);
             tokio::select! {
                 _ = self.desired.changed() => return,
                 () = self.signals.wake.notified() => return,
@@ -184,6 +189,10 @@ impl Worker {
                     for part in std::mem::take(&mut self.missing).into_keys() {
                         self.memory.failures.remove(&part);
                     }
+                    return;
+                }
+                Ok(()) = self.network.changed(), if no_sandbox => {
+                    self.memory.failures.remove(&Part::Sandbox);
                     return;
                 }
                 () = slept => {}

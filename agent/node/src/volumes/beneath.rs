@@ -235,7 +235,7 @@ mod tests {
     fn new_directories_have_the_mode_of_the_one_above() {
         let dir = tempfile::tempdir().unwrap();
         let root = open_root(dir.path()).unwrap();
-        fchmod(&File::open(dir.path()).unwrap(), Mode::from_bits_truncate(0o2777)).unwrap();
+        fchmod(File::open(dir.path()).unwrap(), Mode::from_bits_truncate(0o2777)).unwrap();
         make_dirs(&root, Path::new("a/./b")).unwrap();
         assert_eq!(Inode::at(&dir.path().join("a/b")).unwrap().mode, 0o2777);
     }

@@ -132,6 +132,33 @@ async fn a_sandbox_that_cannot_be_made() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_machine_that_lacks_something_says_so_and_goes_on_when_it_is_there() {
+    let bin = tempfile::tempdir().unwrap();
+    let plugin = bin.path().join("loopback");
+    let requirements = crate::Requirements { cni_bin_dir: Some(bin.path().into()), ..Default::default() };
+    let test = Box::with(requirements);
+    let node = "/api/v1/nodes/box";
+    let ready = |status: &'static str| move |node: Option<&Value>| condition(node, "Ready") == Some(status);
+    let seen = test.api.wait(node, "never said", ready("False")).await.unwrap();
+    let conditions = seen["status"]["conditions"].as_array().unwrap();
+    let told = conditions.iter().find(|condition| condition["type"] == "Ready").unwrap();
+    assert_eq!(told["reason"], "KubeletNotReady");
+    let message = told["message"].as_str().unwrap();
+    assert!(
+        message.contains("reason:NetworkPluginNotReady") && message.contains("install containernetworking-plugins")
+    );
+    let path = test.api.pod("web", one());
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(test.calls("run sandbox"), 0);
+    assert!(test.api.events().iter().any(|event| event.starts_with("NetworkNotReady: network is not ready: ")));
+
+    std::fs::write(&plugin, "#!/bin/sh\necho '{\"supportedVersions\": []}'\n").unwrap();
+    std::fs::set_permissions(&plugin, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    test.api.wait(node, "never ready", ready("True")).await;
+    test.api.wait_ready(&path).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_sandbox_that_dies_again_and_again() {
     let test = Box::new();
     let path = test.api.pod("web", one());

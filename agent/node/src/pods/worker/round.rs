@@ -268,6 +268,18 @@ impl Worker {
             let now_ns = context.clock.now_ns();
             self.memory.sandbox = Some(Backoff::after_start(self.memory.sandbox, now_ns, now_ns));
         }
+        let trouble = self.network.borrow_and_update().clone();
+        if let Some(trouble) = trouble.filter(|_| starter.spec.host_network != Some(true)) {
+            context.event(
+                starter.pod,
+                None,
+                EventKind::Warning,
+                "NetworkNotReady",
+                format!("network is not ready: {trouble}"),
+            );
+            self.note_failure(Part::Sandbox, "", None, None);
+            return Ok(None);
+        }
         let made = starter.sandbox(attempt).await;
         let observed = self.observe().await?;
         match made {
