@@ -110,3 +110,52 @@ pub fn the_service_account_can_ask_the_api(place: &Place<'_>) -> anyhow::Result<
     ensure!(ask("/api")?.contains("Unauthorized"));
     Ok(())
 }
+
+/// Parts of volumes: made, files as well as folders, and no way out of the volume.
+pub fn parts_of_volumes_stay_in_them(place: &Place<'_>) -> anyhow::Result<()> {
+    place.kubectl(&["create", "configmap", "parts", "--from-literal=key=value"])?;
+    place.apply(&format!(
+        "apiVersion: v1
+kind: Pod
+metadata: {{name: parts}}
+spec:
+  terminationGracePeriodSeconds: 1
+  volumes: [{{name: data, emptyDir: {{}}}}, {{name: config, configMap: {{name: parts}}}}]
+  initContainers:
+  - {{name: fill, image: {image}, command: [sh, -c, 'echo one > /d/file; ln -s /etc /d/out; mkdir /d/in'], volumeMounts: [{{name: data, mountPath: /d}}]}}
+  containers:
+  - name: a
+    image: {image}
+    command: [sh, -c, 'trap exit TERM; sleep 100000 & wait']
+    volumeMounts:
+    - {{name: data, mountPath: /file, subPath: file}}
+    - {{name: data, mountPath: /made, subPath: in/new}}
+    - {{name: config, mountPath: /key, subPath: key}}
+    - {{name: config, mountPath: /all}}
+  - name: refused
+    image: {image}
+    volumeMounts: [{{name: data, mountPath: /out, subPath: out}}]
+",
+        image = image("busybox:1")
+    ))?;
+    let reason = "{.status.containerStatuses[?(@.name==\"refused\")].state.waiting.reason}";
+    place.wait_for("pod/parts", reason, "CreateContainerConfigError")?;
+    place.wait_for("pod/parts", "{.status.containerStatuses[?(@.name==\"a\")].ready}", "true")?;
+    wait::until("an event says why", SOON, || {
+        let events = place.kubectl(&["get", "events"])?;
+        ensure!(events.contains("failed to prepare subPath for volumeMount \"data\""), "{events}");
+        ensure!(events.contains("\"out\" goes through a symbolic link"), "{events}");
+        Ok(())
+    })?;
+    let sh = |script: &str| place.kubectl(&["exec", "parts", "-c", "a", "--", "sh", "-c", script]);
+    ensure!(sh("cat /file /key; echo hello > /made/f; cat /made/f")? == "one\nvaluehello\n");
+    let refused =
+        place.try_kubectl(&["exec", "parts", "-c", "a", "--", "sh", "-c", "echo x > /all/key || echo x > /key"])?;
+    ensure!(!refused.ok && refused.stderr.contains("Read-only file system"), "{}", refused.stderr);
+    let uid = place.kubectl(&["get", "pod", "parts", "-o", "jsonpath={.metadata.uid}"])?;
+    let mounted = || std::fs::read_to_string("/proc/self/mountinfo").map(|table| table.contains(&uid));
+    ensure!(mounted()?);
+    place.kubectl(&["delete", "pod", "parts", &wait::kubectl_timeout(SOON)])?;
+    ensure!(!mounted()?, "a part is still mounted");
+    Ok(())
+}

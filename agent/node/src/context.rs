@@ -8,7 +8,7 @@ use kube::Api;
 use kube::api::ListParams;
 use skiff_cri::Runtime;
 use skiff_reconcile::{EventKind, Recorder};
-use tokio::sync::{Mutex, Semaphore, watch};
+use tokio::sync::{Mutex, Notify, Semaphore, watch};
 use tokio::time::Instant;
 
 use crate::cgroups::Cgroups;
@@ -32,6 +32,8 @@ pub struct Context {
     pub clock: Clock,
     /// Why pods cannot have a network, if so.
     pub network_trouble: watch::Sender<Option<String>>,
+    /// Something failed that may be for want of what the machine should have.
+    pub doubt: Notify,
     /// Bounds how many pods start at the same time.
     pub starts: Semaphore,
     services: Mutex<Option<(Instant, Arc<[Service]>)>>,
@@ -44,6 +46,7 @@ impl Context {
             objects: Objects::new(client.clone()),
             cgroups: Cgroups::new(&config.cgroup_parent),
             network_trouble: watch::Sender::new(None),
+            doubt: Notify::new(),
             starts: Semaphore::new(config.parallel_starts_max.max(1)),
             services: Mutex::new(None),
             machine: Machine::observe(),

@@ -60,6 +60,7 @@ pub async fn run(context: Arc<Context>, mut pressure: PressureWatch, shutdown: C
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
             () = pressure.changed() => {}
+            () = context.doubt.notified() => {}
             () = shutdown.cancelled() => break,
         }
     }

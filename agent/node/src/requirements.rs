@@ -118,7 +118,7 @@ pub fn trouble(missing: &[Missing]) -> Option<String> {
 }
 
 /// The plugins that a network's configuration names, and the one that the runtime uses besides.
-pub fn plugins(conf: &[String]) -> BTreeSet<String> {
+fn plugins(conf: &[String]) -> BTreeSet<String> {
     let parsed: Vec<Value> = conf.iter().filter_map(|text| serde_json::from_str(text).ok()).collect();
     let lists = parsed.iter().flat_map(|list| match list["plugins"].as_array() {
         Some(plugins) => plugins.iter().collect(),
@@ -129,7 +129,7 @@ pub fn plugins(conf: &[String]) -> BTreeSet<String> {
 }
 
 /// The texts of the network's configuration.
-pub fn conf_files(requirements: &Requirements) -> Vec<String> {
+fn conf_files(requirements: &Requirements) -> Vec<String> {
     let dir = requirements.cni_conf_dir.iter().flat_map(fs::read_dir).flatten().flatten().map(|entry| entry.path());
     let conf = dir.filter(|path| path.extension().is_some_and(|kind| kind == "conflist" || kind == "conf"));
     conf.filter_map(|path| fs::read_to_string(path).ok()).collect()

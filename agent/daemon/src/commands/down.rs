@@ -113,41 +113,10 @@ fn warn(what: &str, result: anyhow::Result<()>) {
 }
 
 async fn stop_runtime(plan: &Plan) -> anyhow::Result<()> {
-    let config = with_stand_ins(plan)?;
-    let supervisor = Supervisor::start(config, containerd_unit::find(plan).await).await.context("it did not start")?;
+    let started = Supervisor::start(plan.runtime(), containerd_unit::find(plan).await).await;
+    let supervisor = started.context("it did not start")?;
     stop_pods(&plan.containerd()).await?;
     supervisor.stop().await.map_err(Into::into)
-}
-
-/// The runtime's settings, and instead of each network plugin that is gone one that does nothing: without it the runtime
-/// would never let go of a pod. The bridge and the addresses go with the box.
-fn with_stand_ins(plan: &Plan) -> anyhow::Result<skiff_cri::Config> {
-    let mut config = plan.runtime();
-    let requirements = plan.node().requirements;
-    let plugins = skiff_node::requirements::plugins(&skiff_node::requirements::conf_files(&requirements));
-    if plugins.iter().all(|plugin| config.cni_bin_dir.join(plugin).exists()) {
-        return Ok(config);
-    }
-    let dir = plan.paths.run_dir.join("cni/stand-ins");
-    let make = || -> std::io::Result<()> {
-        if dir.exists() {
-            std::fs::remove_dir_all(&dir)?;
-        }
-        std::fs::create_dir_all(&dir)?;
-        for plugin in &plugins {
-            let (real, place) = (config.cni_bin_dir.join(plugin), dir.join(plugin));
-            if real.exists() {
-                std::os::unix::fs::symlink(real, place)?;
-            } else {
-                std::fs::write(&place, "#!/bin/sh\nexit 0\n")?;
-                std::fs::set_permissions(&place, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
-            }
-        }
-        Ok(())
-    };
-    make().with_context(|| format!("cannot write {}", dir.display()))?;
-    config.cni_bin_dir = dir;
-    Ok(config)
 }
 
 async fn stop_pods(runtime: &Containerd) -> anyhow::Result<()> {

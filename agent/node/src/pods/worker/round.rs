@@ -289,6 +289,7 @@ impl Worker {
             }
             Err(message) => {
                 tracing::warn!(uid = self.uid, message, "pod sandbox not made, will retry");
+                context.doubt.notify_one();
                 self.note_failure(Part::Sandbox, "", None, None);
                 stop::failed_sandboxes(&context, &observed).await;
                 Ok(None)
