@@ -7,6 +7,7 @@ mod config;
 mod context;
 mod dns;
 mod env;
+mod files;
 mod images;
 mod logs;
 mod machine;

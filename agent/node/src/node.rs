@@ -18,7 +18,7 @@ use crate::context::{Context, chain};
 use crate::pods::{Evictor, Pods};
 use crate::server::{Body, Server};
 use crate::stats::Statistics;
-use crate::{logs, pressure, registration};
+use crate::{files, logs, pressure, registration};
 
 /// The node agent, built but not running.
 pub struct Node {
@@ -93,8 +93,10 @@ impl Node {
     pub async fn run(self, shutdown: CancellationToken) {
         // Its disk is looked at before there is a pod.
         let data_dir = &self.context.config.data_dir;
-        if let Err(error) = std::fs::create_dir_all(data_dir) {
-            tracing::error!(%error, path = %data_dir.display(), "cannot be made");
+        for dir in [data_dir.clone(), data_dir.join("pods"), data_dir.join("logs"), data_dir.join("logs/pods")] {
+            if let Err(error) = files::ensure_private(&dir) {
+                tracing::error!(%error, path = %dir.display(), "cannot be made");
+            }
         }
         let (sender, watch) = pressure::channel();
         let evictor = Evictor::default();

@@ -152,6 +152,7 @@ impl Pods {
             let active: Vec<_> = active.filter(|other| !is_terminal(other)).cloned().collect();
             if let Err(ended) = admission::admit(&self.context, pod, &active) {
                 tracing::info!(uid, reason = ended.reason, "pod refused");
+                self.context.event(pod, None, EventKind::Warning, ended.reason, ended.message.clone());
                 *signals.evicted.lock().unwrap_or_else(PoisonError::into_inner) = Some(ended);
             }
         }

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, HostPathVolumeSource, Pod, Volume};
 
 use crate::env::EnvError;
+use crate::files;
 use crate::objects::{Lack, Missing, ObjectError, ObjectKind};
 use crate::resources::parse_milli;
 
@@ -169,7 +170,7 @@ fn empty_dir(dir: &Path, source: &EmptyDirVolumeSource, group: Option<u32>) -> i
     }
     // It has its name when it has its mode, so that a crash in between leaves none without.
     let new = dir.with_extension("new");
-    fs::create_dir_all(&new)?;
+    files::make_private(&new)?;
     open_to_all(&new, group)?;
     fs::rename(&new, dir)
 }

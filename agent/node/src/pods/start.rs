@@ -15,6 +15,7 @@ use super::observe::Sandbox;
 use super::plan::{Failure, Start};
 use crate::context::{Context, chain};
 use crate::env::{self, Facts};
+use crate::files;
 use crate::images::Pulls;
 use crate::objects::Missing;
 use crate::resources::{Amounts, Qos, pod_limits, pod_requests};
@@ -325,7 +326,7 @@ pub fn find<'a>(spec: &'a PodSpec, name: &str) -> Option<&'a Spec> {
 }
 
 fn make_dir(dir: &Path) -> Result<(), String> {
-    fs::create_dir_all(dir).map_err(|error| format!("cannot make {}: {error}", dir.display()))
+    files::make_private(dir).map_err(|error| format!("cannot make {}: {error}", dir.display()))
 }
 
 /// An empty file that any user in the container may write.

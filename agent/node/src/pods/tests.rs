@@ -293,6 +293,44 @@ async fn a_pod_whose_names_leave_their_directory_is_refused() {
     test.api.wait(&path, "never deleted", |pod| pod.is_none()).await;
 }
 
+/// Everything below a directory, with its mode, except what is in volumes.
+fn modes(dir: &std::path::Path, found: &mut Vec<(String, u32)>) {
+    use std::os::unix::fs::PermissionsExt;
+    for entry in std::fs::read_dir(dir).unwrap().flatten() {
+        let meta = std::fs::symlink_metadata(entry.path()).unwrap();
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if meta.is_dir() && !dir.ends_with("kubernetes.io~empty-dir") && !dir.ends_with("kubernetes.io~configmap") {
+            found.push((name, meta.permissions().mode() & 0o777));
+            modes(&entry.path(), found);
+        } else if meta.is_file() {
+            found.push((name, meta.permissions().mode() & 0o777));
+        }
+    }
+}
+
+#[tokio::test]
+async fn nobody_else_may_look_into_what_is_written() {
+    let test = Box::new();
+    let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}, "data": {"k": "v"}});
+    test.api.put("/api/v1/namespaces/default/configmaps/c", map);
+    let mut spec = one();
+    spec["volumes"] = json!([{"name": "empty", "emptyDir": {}}, {"name": "map", "configMap": {"name": "c"}}]);
+    spec["containers"][0]["volumeMounts"] = json!([
+        {"name": "empty", "mountPath": "/e"}, {"name": "map", "mountPath": "/m"},
+    ]);
+    let path = test.api.pod("web", spec);
+    test.api.wait_ready(&path).await;
+    let mut found = Vec::new();
+    modes(test.dir.path(), &mut found);
+    // What is mounted into containers is open there, below directories that are not.
+    let mounted = |name: &str| name == "etc-hosts" || name.starts_with("termination-log");
+    let open: Vec<_> = found.iter().filter(|(name, mode)| mode & 0o077 != 0 && !mounted(name)).collect();
+    assert!(found.len() > 10 && open.is_empty(), "{open:?}");
+    let mounts = &test.runtime.containers()[0].config.mounts;
+    let readonly = |path: &str| mounts.iter().find(|mount| mount.container_path == path).unwrap().readonly;
+    assert!(readonly("/m") && !readonly("/e"), "what the node writes is not the container's to change");
+}
+
 #[tokio::test]
 async fn a_pod_costs_little_memory() {
     let test = Box::new();

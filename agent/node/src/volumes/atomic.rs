@@ -10,6 +10,7 @@ use std::path::{Component, Path, PathBuf};
 use nix::unistd::{Gid, Uid, fchown};
 
 use super::beneath::{self, Links};
+use crate::files;
 
 /// One file of a volume. The content may be secret.
 #[derive(Clone, PartialEq, Eq)]
@@ -34,7 +35,7 @@ pub fn is_valid_path(path: &str) -> bool {
 
 /// Makes the directory hold exactly these files. Answers whether something changed.
 pub fn write(dir: &Path, files: &Files, fs_group: Option<u32>) -> io::Result<bool> {
-    fs::create_dir_all(dir)?;
+    files::make_volume(dir)?;
     let old = fs::read_link(dir.join(DATA)).ok();
     if let Some(old) = &old
         && same(&dir.join(old), files)

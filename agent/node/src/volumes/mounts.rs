@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use super::beneath;
+use crate::files;
 
 /// The mount points at or below a directory, innermost first.
 fn below(dir: &Path) -> io::Result<Vec<PathBuf>> {
@@ -39,7 +40,7 @@ pub fn is_mounted(dir: &Path) -> io::Result<bool> {
 
 /// Mounts a tmpfs unless one is there. `bytes_max` bounds it.
 pub fn ensure_tmpfs(dir: &Path, bytes_max: Option<u64>) -> io::Result<()> {
-    fs::create_dir_all(dir)?;
+    files::make_volume(dir)?;
     if is_mounted(dir)? {
         return Ok(());
     }

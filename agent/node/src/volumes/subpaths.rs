@@ -12,6 +12,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use super::beneath::{self, Inode, Links};
 use super::mounts;
+use crate::files;
 
 #[derive(Debug, thiserror::Error)]
 pub enum SubPathError {
@@ -74,7 +75,7 @@ fn bind(part: &OwnedFd, place: &Path) -> io::Result<()> {
 /// A directory for a directory, a file for anything else.
 fn make_target(place: &Path, wanted: &Inode) -> io::Result<()> {
     if let Some(parent) = place.parent() {
-        fs::create_dir_all(parent)?;
+        files::make_private(parent)?;
     }
     match fs::symlink_metadata(place) {
         Ok(now) if now.is_dir() == wanted.is_dir => return Ok(()),
