@@ -70,6 +70,7 @@ const TESTS: &[Test] = &[
     ("lifecycle::what_cannot_start_backs_off", lifecycle::what_cannot_start_backs_off),
     ("lifecycle::a_box_without_network_plugins", lifecycle::a_box_without_network_plugins),
     ("lifecycle::deadlines_are_kept", lifecycle::deadlines_are_kept),
+    ("pods::streams_of_old_clients", pods::streams_of_old_clients),
     ("pods::parts_of_volumes_stay_in_them", pods::parts_of_volumes_stay_in_them),
     ("pods::configuration_reaches_the_container", pods::configuration_reaches_the_container),
     ("pods::the_service_account_can_ask_the_api", pods::the_service_account_can_ask_the_api),
