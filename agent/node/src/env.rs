@@ -232,7 +232,7 @@ pub fn resource(
         other => return Err(EnvError::Resource { resource: other.to_owned() }),
     };
     let divisor = selector.divisor.as_ref().and_then(|divisor| parse_milli(&divisor.0)).filter(|d| *d > 0);
-    let divisor = divisor.unwrap_or(1000);
+    let divisor = i128::from(divisor.unwrap_or(1000));
     let milli = milli.unwrap_or(0);
     Ok((milli / divisor + i128::from(milli % divisor != 0)).to_string())
 }

@@ -155,6 +155,8 @@ async fn after_a_boot_the_node_is_not_ready_before_its_runtime() {
 #[tokio::test]
 async fn a_restarted_agent_leaves_containers_alone() {
     let mut test = Box::new();
+    let ready = |node: Option<&Value>| condition(node, "Ready") == Some("True");
+    test.api.wait("/api/v1/nodes/box", "node not ready", ready).await;
     let path = test.api.pod("web", one());
     test.api.wait_ready(&path).await;
     test.shutdown.cancel();
