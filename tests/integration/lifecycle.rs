@@ -275,6 +275,35 @@ pub fn a_box_without_network_plugins(place: &Place<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// containerd is gone, and so is the program: what it left running is found all the same.
+pub fn a_box_whose_runtime_is_gone_is_taken_down(place: &Place<'_>) -> anyhow::Result<()> {
+    let mut running = RunningBox::start(&place.shared.binary, &place.shared.kubectl, Number(17))?;
+    let body = "  containers:\n  - {name: a, image: BUSYBOX, command: [sleep, '87654321']}\n";
+    running.apply(&pod("left", body))?;
+    running.kubectl(&["wait", "--for=condition=Ready", "pod/left", &wait::kubectl_timeout(SOON)])?;
+    running.stop_agent()?;
+    let pid = std::fs::read_to_string(running.data_dir().join("run/containerd/skiff-containerd.pid"))?;
+    skiff_tests::command::run("kill", ["-9", pid.trim()])?;
+    let file = running.data_dir().with_file_name("skiff.toml");
+    let text =
+        std::fs::read_to_string(&file)?.replace("[runtime]\n", "[runtime]\ncontainerd = \"/nowhere/containerd\"\n");
+    std::fs::write(&file, &text)?;
+    // What the agent keeps of its settings is what `down` reads.
+    std::fs::write(running.data_dir().join("run/settings.toml"), &text)?;
+    let down = running.skiff(&["down"])?;
+    ensure!(down.ok && down.stderr.contains("warning: the container runtime"), "{}{}", down.stdout, down.stderr);
+    wait::until("nothing of it runs", SOON, || {
+        let all = skiff_tests::command::run("ps", ["-eo", "args"])?;
+        let dir = running.data_dir().to_string_lossy().into_owned();
+        let left: Vec<&str> = all.lines().filter(|line| line.contains("87654321") || line.contains(&dir)).collect();
+        ensure!(left.is_empty(), "{left:?}");
+        Ok(())
+    })?;
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo")?;
+    ensure!(!mounts.contains(&*running.data_dir().to_string_lossy()), "something is still mounted");
+    Ok(())
+}
+
 /// The runtime's containers without those that a pod's programs run in.
 fn sandboxes(running: &RunningBox) -> anyhow::Result<usize> {
     let socket = running.data_dir().join("run/containerd/containerd.sock");

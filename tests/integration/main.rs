@@ -69,6 +69,7 @@ const TESTS: &[Test] = &[
     ("lifecycle::probes_decide", lifecycle::probes_decide),
     ("lifecycle::what_cannot_start_backs_off", lifecycle::what_cannot_start_backs_off),
     ("lifecycle::a_box_without_network_plugins", lifecycle::a_box_without_network_plugins),
+    ("lifecycle::a_box_whose_runtime_is_gone_is_taken_down", lifecycle::a_box_whose_runtime_is_gone_is_taken_down),
     ("lifecycle::deadlines_are_kept", lifecycle::deadlines_are_kept),
     ("pods::streams_of_old_clients", pods::streams_of_old_clients),
     ("pods::parts_of_volumes_stay_in_them", pods::parts_of_volumes_stay_in_them),

@@ -30,6 +30,8 @@ pub struct Context {
     pub cgroups: Cgroups,
     pub machine: Machine,
     pub clock: Clock,
+    /// What the machine lacks, as it was last said.
+    pub lacks: watch::Sender<Option<String>>,
     /// Why pods cannot have a network, if so.
     pub network_trouble: watch::Sender<Option<String>>,
     /// Something failed that may be for want of what the machine should have.
@@ -45,6 +47,7 @@ impl Context {
             recorder: Recorder::new(client.clone(), "kubelet", &config.node_name),
             objects: Objects::new(client.clone()),
             cgroups: Cgroups::new(&config.cgroup_parent),
+            lacks: watch::Sender::new(None),
             network_trouble: watch::Sender::new(None),
             doubt: Notify::new(),
             starts: Semaphore::new(config.parallel_starts_max.max(1)),

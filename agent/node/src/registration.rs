@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::{Node, NodeCondition};
 use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::context::{Context, chain};
@@ -31,16 +32,8 @@ mod render;
 pub async fn run(context: Arc<Context>, mut pressure: PressureWatch, shutdown: CancellationToken) {
     let lease = tokio::spawn(renew_lease(Arc::clone(&context), shutdown.clone()));
     let mut delay = RETRY_MIN;
-    let mut lacks = None;
     loop {
-        let now = lacking(&context).await;
-        if now != lacks {
-            match &now {
-                Some(trouble) => tracing::error!(trouble, "this machine lacks what pods need"),
-                None => tracing::info!("this machine has what pods need"),
-            }
-            lacks = now;
-        }
+        let lacks = lacking(&context).await;
         let wait = match ensure(&context, pressure.now(), lacks.as_deref()).await {
             Ok(true) => {
                 delay = RETRY_MIN;
@@ -67,22 +60,35 @@ pub async fn run(context: Arc<Context>, mut pressure: PressureWatch, shutdown: C
     lease.abort();
 }
 
-/// What the machine lacks, told to the pods' workers as far as it concerns them.
-async fn lacking(context: &Arc<Context>) -> Option<String> {
+/// What the machine lacks: said when it changes, and to the pods' workers as far as it concerns them.
+async fn lacking(context: &Context) -> Option<String> {
     let requirements = context.config.requirements.clone();
     // Plugins are programs that are started.
     let missing = tokio::task::spawn_blocking(move || requirements::missing(&requirements)).await.unwrap_or_default();
-    let network = requirements::network_trouble(&missing);
-    context.network_trouble.send_if_modified(|now| {
-        let is_new = *now != network;
-        now.clone_from(&network);
+    replace(&context.network_trouble, requirements::network_trouble(&missing));
+    let lacks = requirements::trouble(&missing);
+    if replace(&context.lacks, lacks.clone()) {
+        match &lacks {
+            Some(trouble) => tracing::error!(trouble, "this machine lacks what pods need"),
+            None => tracing::info!("this machine has what pods need"),
+        }
+    }
+    lacks
+}
+
+/// Answers whether it is another.
+fn replace(told: &watch::Sender<Option<String>>, new: Option<String>) -> bool {
+    told.send_if_modified(|now| {
+        let is_new = *now != new;
+        *now = new;
         is_new
-    });
-    requirements::trouble(&missing)
+    })
 }
 
 /// After a boot nothing runs yet, whatever the node's object said before: until the runtime is there, it is not ready.
+/// What is missing is said first, as the runtime may be among it.
 pub async fn begin_boot(context: &Context) -> kube::Result<()> {
+    let lacks = lacking(context).await;
     let api: Api<Node> = Api::all(context.client.clone());
     let name = &context.config.node_name;
     let Some(status) = api.get_opt(name).await?.and_then(|node| node.status) else { return Ok(()) };
@@ -93,7 +99,7 @@ pub async fn begin_boot(context: &Context) -> kube::Result<()> {
         type_: "Ready".to_owned(),
         status: "False".to_owned(),
         reason: Some("KubeletNotReady".to_owned()),
-        message: Some("the container runtime is starting".to_owned()),
+        message: lacks.or(Some("the container runtime is starting".to_owned())),
         ..NodeCondition::default()
     };
     let conditions = merge_conditions(status.conditions.unwrap_or_default(), vec![starting], Timestamp::now());

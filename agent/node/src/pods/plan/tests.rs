@@ -3,6 +3,7 @@
 use expect_test::{Expect, expect};
 use serde_json::json;
 
+use super::backoff::NANOS;
 use super::*;
 use crate::pods::observe::Sandbox;
 

@@ -43,7 +43,14 @@ impl Worker {
         let mut told = Told::Now;
         if !plan.is_empty() {
             told = self.told(&plan);
-            next = soonest(next, self.apply_and_tell(pod, &spec, &plan, &observed).await?);
+            match self.apply_and_tell(pod, &spec, &plan, &observed).await {
+                Ok(again) => next = soonest(next, again),
+                Err(error) => {
+                    // What is known is told all the same.
+                    self.publish(pod, &observed).await?;
+                    return Err(error);
+                }
+            }
             observed = self.observe().await?;
             self.look(pod, &observed);
             stop::leftovers(&self.context, &observed).await;
