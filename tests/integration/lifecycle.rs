@@ -1,6 +1,9 @@
 //! Containers that end, are killed, wait for others, or fail their probes.
 
+use std::time::{Duration, Instant};
+
 use anyhow::{bail, ensure};
+use skiff_tests::running_box::{Number, RunningBox};
 use skiff_tests::wait;
 
 use crate::{Place, SOON, image};
@@ -174,4 +177,150 @@ pub fn probes_decide(place: &Place<'_>) -> anyhow::Result<()> {
         );
         Ok(())
     })
+}
+
+/// Each of these was tried a hundred times in eight seconds.
+pub fn what_cannot_start_backs_off(place: &Place<'_>) -> anyhow::Result<()> {
+    place.apply(&pod("nosuch", "  containers:\n  - {name: a, image: BUSYBOX, command: [/nosuchcmd]}\n"))?;
+    place.apply(&pod(
+        "nosuchdir",
+        "  containers:\n  - {name: a, image: BUSYBOX, command: [sh], workingDir: /bin/sh/x}\n",
+    ))?;
+    place.apply(&pod(
+        "init",
+        "  initContainers:\n  - {name: first, image: BUSYBOX, command: [/nosuchcmd]}\n  containers:\n  - {name: a, image: BUSYBOX}\n",
+    ))?;
+    place.apply(&pod("badname", "  containers:\n  - {name: a, image: 'Bad//Name'}\n"))?;
+    place.apply(&pod(
+        "never",
+        "  restartPolicy: Never\n  containers:\n  - {name: a, image: BUSYBOX, command: [/nosuchcmd]}\n",
+    ))?;
+    place.wait_for("pod/nosuch", "{.status.containerStatuses[0].state.waiting.reason}", "CrashLoopBackOff")?;
+    let last = "{.status.containerStatuses[0].lastState.terminated.exitCode} {.status.containerStatuses[0].lastState.terminated.reason}";
+    place.wait_for("pod/nosuch", last, "128 StartError")?;
+    place.wait_for("pod/badname", "{.status.containerStatuses[0].state.waiting.reason}", "InvalidImageName")?;
+    place.wait_for("pod/init", "{.status.containerStatuses[0].state.waiting.reason}", "PodInitializing")?;
+    place.wait_for("pod/init", "{.status.initContainerStatuses[0].state.waiting.reason}", "CrashLoopBackOff")?;
+    place.wait_for(
+        "pod/never",
+        "{.status.phase} {.status.containerStatuses[0].state.terminated.reason}",
+        "Failed StartError",
+    )?;
+    // The second restart comes ten seconds after the first: then there are three tries, not three hundred.
+    wait::until("a second restart", SOON, || {
+        ensure!(restarts(place, "nosuch")? >= 2);
+        Ok(())
+    })?;
+    for name in ["nosuch", "nosuchdir"] {
+        let pod = place.json(&["get", "pod", name])?;
+        ensure!(restarts(place, name)? <= 3, "{}", pod["status"]);
+    }
+    let events = place.kubectl(&["get", "events"])?;
+    for part in ["Back-off restarting failed container a in pod nosuch", "nosuchcmd", "InspectFailed"] {
+        ensure!(events.contains(part), "{part} is not in {events}");
+    }
+    Ok(())
+}
+
+/// The plugins go while pods run, come back, and are gone when the box is taken down.
+pub fn a_box_without_network_plugins(place: &Place<'_>) -> anyhow::Result<()> {
+    let plugins = tempfile::tempdir()?;
+    let link = |name: &str| std::os::unix::fs::symlink(format!("/usr/lib/cni/{name}"), plugins.path().join(name));
+    for name in ["bridge", "host-local", "loopback"] {
+        link(name)?;
+    }
+    let mut running = RunningBox::prepare(&place.shared.binary, &place.shared.kubectl, Number(16))?;
+    let file = running.data_dir().with_file_name("skiff.toml");
+    let key = format!("[runtime]\ncni_bin_dir = {:?}\n", plugins.path());
+    std::fs::write(&file, std::fs::read_to_string(&file)?.replace("[runtime]\n", &key))?;
+    running.start_agent()?;
+    running.wait_ready()?;
+    let start = |name: &str| {
+        let body =
+            "  containers:\n  - {name: a, image: BUSYBOX, command: [sh, -c, 'trap exit TERM; sleep 100000 & wait']}\n";
+        running.apply(&pod(name, body))
+    };
+    start("before")?;
+    running.kubectl(&["wait", "--for=condition=Ready", "pod/before", &wait::kubectl_timeout(SOON)])?;
+    let ready = "jsonpath={.status.conditions[?(@.type==\"Ready\")].message}";
+    let node = running.node_name();
+
+    std::fs::remove_file(plugins.path().join("loopback"))?;
+    start("during")?;
+    wait::until("the node says what it lacks", SOON, || {
+        let told = running.kubectl(&["get", "node", &node, "-o", ready])?;
+        ensure!(
+            told.contains("NetworkPluginNotReady") && told.contains("install containernetworking-plugins"),
+            "{told}"
+        );
+        Ok(())
+    })?;
+    wait::until("what failed is gone", SOON, || {
+        let left = sandboxes(&running)?;
+        ensure!(left <= 1, "{left} sandboxes");
+        Ok(())
+    })?;
+    link("loopback")?;
+    running.kubectl(&["wait", "--for=condition=Ready", "pod/during", &wait::kubectl_timeout(SOON)])?;
+
+    for name in ["bridge", "loopback"] {
+        std::fs::remove_file(plugins.path().join(name))?;
+    }
+    let down = running.skiff(&["down"])?;
+    ensure!(down.ok && !down.stderr.contains("warning"), "{}{}", down.stdout, down.stderr);
+    ensure!(down.stdout.contains("2 pods stopped"), "{}", down.stdout);
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo")?;
+    let dir = running.data_dir().to_string_lossy().into_owned();
+    ensure!(!mounts.contains(&dir), "something is still mounted");
+    Ok(())
+}
+
+/// containerd is gone, and so is the program: what it left running is found all the same.
+pub fn a_box_whose_runtime_is_gone_is_taken_down(place: &Place<'_>) -> anyhow::Result<()> {
+    let mut running = RunningBox::start(&place.shared.binary, &place.shared.kubectl, Number(17))?;
+    let body = "  containers:\n  - {name: a, image: BUSYBOX, command: [sleep, '87654321']}\n";
+    running.apply(&pod("left", body))?;
+    running.kubectl(&["wait", "--for=condition=Ready", "pod/left", &wait::kubectl_timeout(SOON)])?;
+    running.stop_agent()?;
+    let pid = std::fs::read_to_string(running.data_dir().join("run/containerd/skiff-containerd.pid"))?;
+    skiff_tests::command::run("kill", ["-9", pid.trim()])?;
+    let file = running.data_dir().with_file_name("skiff.toml");
+    let text =
+        std::fs::read_to_string(&file)?.replace("[runtime]\n", "[runtime]\ncontainerd = \"/nowhere/containerd\"\n");
+    std::fs::write(&file, &text)?;
+    // What the agent keeps of its settings is what `down` reads.
+    std::fs::write(running.data_dir().join("run/settings.toml"), &text)?;
+    let down = running.skiff(&["down"])?;
+    ensure!(down.ok && down.stderr.contains("warning: the container runtime"), "{}{}", down.stdout, down.stderr);
+    wait::until("nothing of it runs", SOON, || {
+        let all = skiff_tests::command::run("ps", ["-eo", "args"])?;
+        let dir = running.data_dir().to_string_lossy().into_owned();
+        let left: Vec<&str> = all.lines().filter(|line| line.contains("87654321") || line.contains(&dir)).collect();
+        ensure!(left.is_empty(), "{left:?}");
+        Ok(())
+    })?;
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo")?;
+    ensure!(!mounts.contains(&*running.data_dir().to_string_lossy()), "something is still mounted");
+    Ok(())
+}
+
+/// The runtime's containers without those that a pod's programs run in.
+fn sandboxes(running: &RunningBox) -> anyhow::Result<usize> {
+    let socket = running.data_dir().join("run/containerd/containerd.sock");
+    let filter = "labels.\"io.cri-containerd.kind\"==sandbox";
+    let arguments = ["--address", &socket.to_string_lossy(), "-n", "k8s.io", "containers", "list", "-q", filter];
+    Ok(skiff_tests::command::run("ctr", arguments)?.lines().count())
+}
+
+pub fn deadlines_are_kept(place: &Place<'_>) -> anyhow::Result<()> {
+    place.apply(&pod(
+        "limited",
+        "  activeDeadlineSeconds: 3\n  containers:\n  - {name: a, image: BUSYBOX, command: [sleep, '1000']}\n",
+    ))?;
+    let started = Instant::now();
+    place.wait_for("pod/limited", "{.status.phase} {.status.reason}", "Failed DeadlineExceeded")?;
+    place.wait_for("pod/limited", "{.status.containerStatuses[0].state.terminated.exitCode}", "137")?;
+    let lived = started.elapsed();
+    ensure!(lived < Duration::from_secs(12), "it took {lived:?}");
+    Ok(())
 }

@@ -110,3 +110,103 @@ pub fn the_service_account_can_ask_the_api(place: &Place<'_>) -> anyhow::Result<
     ensure!(ask("/api")?.contains("Unauthorized"));
     Ok(())
 }
+
+/// Parts of volumes: made, files as well as folders, and no way out of the volume.
+pub fn parts_of_volumes_stay_in_them(place: &Place<'_>) -> anyhow::Result<()> {
+    place.kubectl(&["create", "configmap", "parts", "--from-literal=key=value"])?;
+    place.apply(&format!(
+        "apiVersion: v1
+kind: Pod
+metadata: {{name: parts}}
+spec:
+  terminationGracePeriodSeconds: 1
+  volumes: [{{name: data, emptyDir: {{}}}}, {{name: config, configMap: {{name: parts}}}}]
+  initContainers:
+  - {{name: fill, image: {image}, command: [sh, -c, 'echo one > /d/file; ln -s /etc /d/out; mkdir /d/in'], volumeMounts: [{{name: data, mountPath: /d}}]}}
+  containers:
+  - name: a
+    image: {image}
+    command: [sh, -c, 'trap exit TERM; sleep 100000 & wait']
+    volumeMounts:
+    - {{name: data, mountPath: /file, subPath: file}}
+    - {{name: data, mountPath: /made, subPath: in/new}}
+    - {{name: config, mountPath: /key, subPath: key}}
+    - {{name: config, mountPath: /all}}
+  - name: refused
+    image: {image}
+    volumeMounts: [{{name: data, mountPath: /out, subPath: out}}]
+",
+        image = image("busybox:1")
+    ))?;
+    let reason = "{.status.containerStatuses[?(@.name==\"refused\")].state.waiting.reason}";
+    place.wait_for("pod/parts", reason, "CreateContainerConfigError")?;
+    place.wait_for("pod/parts", "{.status.containerStatuses[?(@.name==\"a\")].ready}", "true")?;
+    wait::until("an event says why", SOON, || {
+        let events = place.kubectl(&["get", "events"])?;
+        ensure!(events.contains("failed to prepare subPath for volumeMount \"data\""), "{events}");
+        ensure!(events.contains("\"out\" goes through a symbolic link"), "{events}");
+        Ok(())
+    })?;
+    let sh = |script: &str| place.kubectl(&["exec", "parts", "-c", "a", "--", "sh", "-c", script]);
+    ensure!(sh("cat /file /key; echo hello > /made/f; cat /made/f")? == "one\nvaluehello\n");
+    let refused =
+        place.try_kubectl(&["exec", "parts", "-c", "a", "--", "sh", "-c", "echo x > /all/key || echo x > /key"])?;
+    ensure!(!refused.ok && refused.stderr.contains("Read-only file system"), "{}", refused.stderr);
+    let uid = place.kubectl(&["get", "pod", "parts", "-o", "jsonpath={.metadata.uid}"])?;
+    let mounted = || std::fs::read_to_string("/proc/self/mountinfo").map(|table| table.contains(&uid));
+    ensure!(mounted()?);
+    place.kubectl(&["delete", "pod", "parts", &wait::kubectl_timeout(SOON)])?;
+    ensure!(!mounted()?, "a part is still mounted");
+    Ok(())
+}
+
+/// Clients that speak the oldest protocols, or nothing but WebSockets.
+pub fn streams_of_old_clients(place: &Place<'_>) -> anyhow::Result<()> {
+    place.apply(&format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: old}}\nspec:\n  terminationGracePeriodSeconds: 1\n  containers:\n  - {{name: a, image: {}, command: [sh, -c, 'echo said; trap exit TERM; sleep 100000 & wait']}}\n",
+        image("busybox:1")
+    ))?;
+    place.wait_ready("pod/old")?;
+    place.kubectl(&["create", "serviceaccount", "old"])?;
+    place.kubectl(&["create", "role", "old", "--verb=get,create", "--resource=pods/log,pods/exec"])?;
+    let account = format!("--serviceaccount={}:old", place.namespace);
+    place.kubectl(&["create", "rolebinding", "old", "--role=old", &account])?;
+    let token = place.kubectl(&["create", "token", "old"])?;
+    let ask = |path: &str, protocol: &str| {
+        let url = format!(
+            "https://127.0.0.1:{}/api/v1/namespaces/{}/pods/old/{path}",
+            place.shared.running.api_port(),
+            place.namespace
+        );
+        let authorization = format!("Authorization: Bearer {}", token.trim());
+        let offered = format!("Sec-WebSocket-Protocol: {protocol}");
+        let mut arguments = vec!["-s", "-k", "-i", "--http1.1", "--max-time", "20", "-H", &authorization];
+        arguments.extend(["-H", "Connection: Upgrade", "-H", "Upgrade: websocket", "-H", "Sec-WebSocket-Version: 13"]);
+        arguments.extend(["-H", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="]);
+        if !protocol.is_empty() {
+            arguments.extend(["-H", &offered]);
+        }
+        arguments.push(&url);
+        skiff_tests::command::output({
+            let mut command = std::process::Command::new("curl");
+            command.args(&arguments);
+            command
+        })
+    };
+    wait::until("the role is in force", SOON, || {
+        let answer = ask("log", "binary.k8s.io")?.stdout;
+        ensure!(answer.starts_with("HTTP/1.1 101"), "{answer}");
+        ensure!(answer.to_lowercase().contains("sec-websocket-protocol: binary.k8s.io"), "{answer}");
+        ensure!(answer.contains("said\n"), "{answer}");
+        Ok(())
+    })?;
+    let answer = ask("log", "base64.binary.k8s.io")?.stdout;
+    ensure!(answer.contains("c2FpZAo="), "{answer}");
+    let answer = ask("log", "")?.stdout;
+    ensure!(answer.contains("said\n"), "{answer}");
+    let answer = ask("exec?command=echo&command=hello&stdout=1", "channel.k8s.io")?.stdout;
+    ensure!(answer.starts_with("HTTP/1.1 101") && answer.contains("\u{1}hello\n"), "{answer:?}");
+    let answer = ask("exec?command=false&stdout=1", "channel.k8s.io")?.stdout;
+    ensure!(answer.contains("\u{3}command terminated with non-zero exit code"), "{answer:?}");
+    Ok(())
+}

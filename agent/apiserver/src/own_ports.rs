@@ -11,14 +11,24 @@ use crate::Config;
 /// A port of the box, and whose it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OwnPort {
+    /// As Services have it: `TCP` or `UDP`.
+    pub protocol: &'static str,
     pub port: u16,
-    /// As in "port 6443 is the API's".
     pub of: &'static str,
 }
 
-fn own_port(config: &Config, port: Option<&Value>) -> Option<(u64, &'static str)> {
-    let port = port.and_then(Value::as_u64)?;
-    config.own_ports.iter().find(|own| u64::from(own.port) == port).map(|own| (port, own.of))
+impl From<(&'static str, u16, &'static str)> for OwnPort {
+    fn from((protocol, port, of): (&'static str, u16, &'static str)) -> Self {
+        Self { protocol, port, of }
+    }
+}
+
+/// The number under `field` of a port, if that is the box's own, and whose it is.
+fn own_port(config: &Config, port: &Value, field: &str) -> Option<(u64, &'static str)> {
+    let number = port.get(field).and_then(Value::as_u64)?;
+    let protocol = port.get("protocol").and_then(Value::as_str).unwrap_or("TCP");
+    let mut all = config.own_ports.iter();
+    all.find(|own| own.protocol == protocol && u64::from(own.port) == number).map(|own| (number, own.of))
 }
 
 fn forbidden(field: String, why: &str) -> FieldError {
@@ -39,10 +49,10 @@ pub fn check_host_ports(config: &Config, pod: &Value, old: Option<&Value>) -> Ve
         for (index, container) in added(pod, old, &["spec", list]) {
             for (at, port) in meta::items(container.get("ports")).iter().enumerate() {
                 let host_network = meta::at(pod, &["spec", "hostNetwork"]) == Some(&Value::Bool(true));
-                let asked = port.get("hostPort").or(if host_network { port.get("containerPort") } else { None });
-                if let Some((number, of)) = own_port(config, asked) {
-                    let field = format!("spec.{list}[{index}].ports[{at}].hostPort");
-                    errors.push(forbidden(field, &format!("port {number} of this box is {of}: choose another")));
+                let field = if host_network && port.get("hostPort").is_none() { "containerPort" } else { "hostPort" };
+                if let Some((number, of)) = own_port(config, port, field) {
+                    let field = format!("spec.{list}[{index}].ports[{at}].{field}");
+                    errors.push(forbidden(field, &format!("port {number} of this box is for {of}: choose another")));
                 }
             }
         }
@@ -57,8 +67,9 @@ pub fn check_service(config: &Config, service: &Value, old: Option<&Value>) -> V
     let before = old.filter(|_| same_type);
     if meta::text_at(service, &["spec", "type"]) == "LoadBalancer" {
         for (index, port) in added(service, before, &["spec", "ports"]) {
-            if let Some((number, of)) = own_port(config, port.get("port")) {
-                let why = format!("port {number} of this box is {of}: a Service of type LoadBalancer cannot have it");
+            if let Some((number, of)) = own_port(config, port, "port") {
+                let why =
+                    format!("port {number} of this box is for {of}: a Service of type LoadBalancer cannot have it");
                 errors.push(forbidden(format!("spec.ports[{index}].port"), &why));
             }
         }
@@ -132,7 +143,7 @@ mod tests {
             address: ([192, 168, 0, 1], 6443).into(),
             service_network: ServiceNetwork { base: [10, 43, 0, 0].into(), prefix_len: 24, node_ports: 30000..=30010 },
             pod_network: ([10, 42, 0, 0].into(), 24),
-            own_ports: vec![OwnPort { port: 6443, of: "the API's" }, OwnPort { port: 22, of: "SSH's" }],
+            own_ports: vec![("TCP", 6443, "the API").into(), ("TCP", 22, "SSH").into()],
         }
     }
 
@@ -146,7 +157,7 @@ mod tests {
         assert_eq!(
             texts(&check_service(&config(), &service("LoadBalancer"), None)),
             [
-                "spec.ports[1].port: Forbidden: port 6443 of this box is the API's: a Service of type LoadBalancer cannot have it"
+                "spec.ports[1].port: Forbidden: port 6443 of this box is for the API: a Service of type LoadBalancer cannot have it"
             ]
         );
         assert!(check_service(&config(), &service("ClusterIP"), None).is_empty());
@@ -155,7 +166,7 @@ mod tests {
         let pod = json!({"spec": {"containers": [{"ports": [{"containerPort": 80, "hostPort": 22}]}]}});
         assert_eq!(
             texts(&check_host_ports(&config(), &pod, None)),
-            ["spec.containers[0].ports[0].hostPort: Forbidden: port 22 of this box is SSH's: choose another"]
+            ["spec.containers[0].ports[0].hostPort: Forbidden: port 22 of this box is for SSH: choose another"]
         );
         let pod = json!({"spec": {"hostNetwork": true, "containers": [{"ports": [{"containerPort": 22}]}]}});
         assert_eq!(check_host_ports(&config(), &pod, None).len(), 1);

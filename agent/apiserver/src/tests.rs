@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use skiff_store::Embedded;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Api, Config, Names, OwnPort, Pki, ServiceNetwork, User, body};
+use crate::{Api, Config, Names, Pki, ServiceNetwork, User, body};
 
 mod doors;
 mod writes;
@@ -41,7 +41,7 @@ impl Server {
             address: SocketAddr::from(([192, 168, 0, 1], 6443)),
             service_network: network,
             pod_network: ([10, 42, 0, 0].into(), 24),
-            own_ports: vec![OwnPort { port: 6443, of: "the API's" }],
+            own_ports: vec![("TCP", 6443, "the API").into()],
         };
         let start = |store| Api::start(config.clone(), store, &pki, CancellationToken::new());
         let api = start(store.clone()).await.expect("api");

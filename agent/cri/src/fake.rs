@@ -4,11 +4,12 @@
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
 use tokio::sync::broadcast;
+use tokio::time::Instant;
 
 use crate::pb;
 use crate::runtime::{Error, Event, EventStream, Result, Runtime};
@@ -16,6 +17,8 @@ use crate::runtime::{Error, Event, EventStream, Result, Runtime};
 /// Events a slow reader may lag behind before it is told `Event::Lost`.
 const EVENTS_MAX: usize = 256;
 const SIGTERM_EXIT: i32 = 143;
+/// containerd's for a container whose program never ran.
+const START_ERROR_EXIT: i32 = 128;
 /// Makes an image's identifier of its name.
 const ID_SUFFIX: &str = "@fake";
 
@@ -39,21 +42,25 @@ type Exec = Arc<dyn Fn(&str, &[String]) -> pb::ExecSyncResponse + Send + Sync>;
 #[derive(Default)]
 struct State {
     next: u64,
+    /// The last time that was given out.
     clock: i64,
     sandboxes: HashMap<String, FakeSandbox>,
     containers: HashMap<String, FakeContainer>,
     images: HashSet<String>,
     unpullable: HashMap<String, String>,
     failing_sandboxes: Option<String>,
+    failing_creates: HashMap<String, String>,
+    failing_starts: HashMap<String, String>,
     exit_at_start: HashMap<String, i32>,
     exec: Option<Exec>,
     calls: Vec<String>,
 }
 
-/// Clones share the same state.
+/// Clones share the same state. Its time is tokio's, so that a test that pauses that one has it in its hand.
 #[derive(Clone)]
 pub struct FakeRuntime {
     state: Arc<Mutex<State>>,
+    born: (SystemTime, Instant),
     events: broadcast::Sender<Event>,
 }
 
@@ -65,7 +72,8 @@ impl std::fmt::Debug for FakeRuntime {
 
 impl Default for FakeRuntime {
     fn default() -> Self {
-        Self { state: Arc::default(), events: broadcast::Sender::new(EVENTS_MAX) }
+        let born = (SystemTime::now(), Instant::now());
+        Self { state: Arc::default(), born, events: broadcast::Sender::new(EVENTS_MAX) }
     }
 }
 
@@ -88,9 +96,28 @@ impl FakeRuntime {
         self.lock().unpullable.insert(name.to_owned(), message.to_owned());
     }
 
-    /// Makes every new sandbox fail with this message; `None` heals.
+    /// Lets pulls of the image succeed again.
+    pub fn heal_pull(&self, name: &str) {
+        self.lock().unpullable.remove(name);
+    }
+
+    /// Makes every new sandbox fail with this message, and stay behind as containerd's do; `None` heals.
     pub fn fail_sandboxes(&self, message: Option<&str>) {
         self.lock().failing_sandboxes = message.map(str::to_owned);
+    }
+
+    /// Makes containers of this name impossible to make.
+    pub fn fail_create(&self, container: &str, message: &str) {
+        self.lock().failing_creates.insert(container.to_owned(), message.to_owned());
+    }
+
+    /// Makes containers of this name end without having run, as containerd tells of a program that is not there.
+    pub fn fail_start(&self, container: &str, message: &str) {
+        self.lock().failing_starts.insert(container.to_owned(), message.to_owned());
+    }
+
+    pub fn sandboxes(&self) -> usize {
+        self.lock().sandboxes.len()
     }
 
     /// Makes containers of this name end as soon as they start.
@@ -133,6 +160,15 @@ impl FakeRuntime {
         self.tell(Event::Exited { id: id.to_owned(), exit_code: 137 });
     }
 
+    /// As `kill_sandbox`, for all that run.
+    pub fn kill_sandboxes(&self) {
+        let ready = |sandbox: &&FakeSandbox| sandbox.item.state == pb::PodSandboxState::Ready as i32;
+        let ids: Vec<String> = self.lock().sandboxes.values().filter(ready).map(|s| s.item.id.clone()).collect();
+        for id in ids {
+            self.kill_sandbox(&id);
+        }
+    }
+
     pub fn containers(&self) -> Vec<FakeContainer> {
         let mut all: Vec<_> = self.lock().containers.values().cloned().collect();
         all.sort_by_key(|c| c.status.created_at);
@@ -147,7 +183,7 @@ impl FakeRuntime {
     fn end(&self, id: &str, code: i32, reason: &str) {
         {
             let mut state = self.lock();
-            let now = state.tick();
+            let now = self.tick(&mut state);
             let Some(container) = state.containers.get_mut(id).filter(|c| is(c, pb::ContainerState::Running)) else {
                 return;
             };
@@ -166,15 +202,25 @@ impl FakeRuntime {
     fn start(&self, id: &str) -> Result<()> {
         let at_once = {
             let mut state = self.lock();
-            let now = state.tick();
-            let container = state.containers.get_mut(id).ok_or_else(|| missing("container", id))?;
+            let now = self.tick(&mut state);
+            let container = state.containers.get(id).ok_or_else(|| missing("container", id))?;
             if !is(container, pb::ContainerState::Created) {
                 return Err(failed("container is not in created state"));
             }
-            container.status.state = pb::ContainerState::Running as i32;
-            container.status.started_at = now;
             let name = name_of(container);
             state.calls.push(format!("start {name}"));
+            let failure = state.failing_starts.get(&name).cloned();
+            let container = state.containers.get_mut(id).ok_or_else(|| missing("container", id))?;
+            if let Some(message) = failure {
+                container.status.state = pb::ContainerState::Exited as i32;
+                container.status.exit_code = START_ERROR_EXIT;
+                container.status.reason = "StartError".to_owned();
+                container.status.message = message.clone();
+                container.status.finished_at = now;
+                return Err(failed(&message));
+            }
+            container.status.state = pb::ContainerState::Running as i32;
+            container.status.started_at = now;
             state.exit_at_start.get(&name).copied()
         };
         self.tell(Event::Started { id: id.to_owned() });
@@ -198,40 +244,46 @@ impl FakeRuntime {
     }
 }
 
-impl State {
+impl FakeRuntime {
     /// Strictly increasing nanoseconds since the epoch.
-    fn tick(&mut self) -> i64 {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    fn tick(&self, state: &mut State) -> i64 {
+        let (time, instant) = self.born;
+        let now = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default() + instant.elapsed();
         let nanos = i64::try_from(now.as_nanos()).unwrap_or(i64::MAX);
-        self.clock = nanos.max(self.clock + 1);
-        self.clock
+        state.clock = nanos.max(state.clock + 1);
+        state.clock
     }
+}
 
+impl State {
     fn id(&mut self, kind: &str) -> String {
         self.next += 1;
         format!("{kind}{:04}", self.next)
     }
 
-    fn run_sandbox(&mut self, config: pb::PodSandboxConfig) -> Result<String> {
-        if let Some(message) = &self.failing_sandboxes {
-            return Err(failed(message));
-        }
-        let (id, created_at) = (self.id("sandbox"), self.tick());
+    fn run_sandbox(&mut self, config: pb::PodSandboxConfig, created_at: i64) -> Result<String> {
+        self.calls.push("run sandbox".to_owned());
+        let (id, failure) = (self.id("sandbox"), self.failing_sandboxes.clone());
+        let state = if failure.is_some() { pb::PodSandboxState::NotReady } else { pb::PodSandboxState::Ready };
         let item = pb::PodSandbox {
             id: id.clone(),
             metadata: config.metadata,
-            state: pb::PodSandboxState::Ready as i32,
+            state: state as i32,
             created_at,
             labels: config.labels,
             annotations: config.annotations,
         };
         let ip = format!("10.0.0.{}", self.next);
         self.sandboxes.insert(id.clone(), FakeSandbox { item, ip });
-        self.calls.push("run sandbox".to_owned());
-        Ok(id)
+        failure.map_or(Ok(id), |message| Err(failed(&message)))
     }
 
-    fn create(&mut self, sandbox: &str, config: pb::ContainerConfig) -> Result<String> {
+    fn create(&mut self, sandbox: &str, config: pb::ContainerConfig, created_at: i64) -> Result<String> {
+        let name = config.metadata.as_ref().map(|metadata| metadata.name.clone()).unwrap_or_default();
+        self.calls.push(format!("create {name}"));
+        if let Some(message) = self.failing_creates.get(&name) {
+            return Err(failed(message));
+        }
         if !self.sandboxes.contains_key(sandbox) {
             return Err(missing("sandbox", sandbox));
         }
@@ -240,7 +292,7 @@ impl State {
         if !self.images.contains(&image) {
             return Err(missing("image", &image));
         }
-        let (id, created_at) = (self.id("container"), self.tick());
+        let id = self.id("container");
         let status = pb::ContainerStatus {
             id: id.clone(),
             metadata: config.metadata.clone(),
@@ -305,7 +357,11 @@ impl Runtime for FakeRuntime {
     }
 
     fn run_pod_sandbox(&self, config: pb::PodSandboxConfig) -> BoxFuture<'_, Result<String>> {
-        let made = self.lock().run_sandbox(config);
+        let made = {
+            let mut state = self.lock();
+            let now = self.tick(&mut state);
+            state.run_sandbox(config, now)
+        };
         if let Ok(id) = &made {
             self.tell(Event::Started { id: id.clone() });
         }
@@ -355,7 +411,9 @@ impl Runtime for FakeRuntime {
         config: pb::ContainerConfig,
         _sandbox_config: pb::PodSandboxConfig,
     ) -> BoxFuture<'a, Result<String>> {
-        ready(self.lock().create(sandbox, config))
+        let mut state = self.lock();
+        let now = self.tick(&mut state);
+        ready(state.create(sandbox, config, now))
     }
 
     fn start_container<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<()>> {

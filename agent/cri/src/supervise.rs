@@ -14,6 +14,7 @@ use crate::pause::{PAUSE_IMAGE, pause_archive};
 use crate::runtime::Runtime;
 
 mod child;
+mod plugins;
 mod process;
 mod render;
 mod unit;
@@ -203,7 +204,9 @@ enum Change {
     None,
 }
 
+/// What containerd needs to be there besides its settings.
 fn make_directories(config: &Config) -> Result<(), SuperviseError> {
+    plugins::ensure(config)?;
     for dir in [&config.root, &config.cni_conf_dir] {
         std::fs::create_dir_all(dir).map_err(|source| SuperviseError::Write { path: dir.clone(), source })?;
     }

@@ -67,25 +67,13 @@ impl Plan {
 
     pub fn api(&self) -> skiff_apiserver::Config {
         let pods = &self.settings.network.pod_cidr;
+        let own_ports = skiff_network::OWN_ALWAYS.into_iter().chain(self.own_ports());
         skiff_apiserver::Config {
             address: self.api_address(),
             service_network: self.service_network(),
             pod_network: (pods.base, pods.prefix_len),
-            own_ports: self.own_ports(),
+            own_ports: own_ports.map(|own| (own.protocol, own.number, own.of)).map(Into::into).collect(),
         }
-    }
-
-    /// What the box itself listens on, on its address.
-    fn own_ports(&self) -> Vec<skiff_apiserver::OwnPort> {
-        const SSH: u16 = 22;
-        const DNS: u16 = 53;
-        let own = |port, of| skiff_apiserver::OwnPort { port, of };
-        let mut ports = vec![own(self.settings.api.listen.port(), "the API's"), own(SSH, "SSH's"), own(DNS, "DNS's")];
-        let ingress = &self.settings.ingress;
-        if ingress.enabled {
-            ports.extend(ingress.http.iter().chain(&ingress.https).map(|address| own(address.port(), "the ingress's")));
-        }
-        ports
     }
 
     pub fn names(&self) -> skiff_apiserver::Names {
@@ -187,8 +175,15 @@ impl Plan {
         let role = ("node-role.kubernetes.io/control-plane".to_owned(), "true".to_owned());
         let text = |(key, value): (&LabelKey, &LabelValue)| (key.to_string(), value.to_string());
         let labels = self.settings.node.labels.iter().map(text).chain([role]).collect();
+        let runtime = self.runtime();
         skiff_node::Config {
             labels,
+            requirements: skiff_node::Requirements::of_box(
+                &runtime.binary,
+                &runtime.runtime,
+                &runtime.cni_bin_dir,
+                &runtime.cni_conf_dir,
+            ),
             cluster_dns: vec![self.settings.network.service_cidr.nth(10).into()],
             cluster_domain: self.settings.network.cluster_domain.to_string(),
             cgroup_parent: format!("/{}", self.settings.runtime.cgroup_parent),

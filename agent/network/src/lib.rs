@@ -20,7 +20,7 @@ use skiff_reconcile::{Informer, Wake, drive};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use reserved::OwnPort;
+pub use reserved::{ALWAYS as OWN_ALWAYS, OwnPort};
 
 #[derive(Clone, Debug)]
 pub struct Config {

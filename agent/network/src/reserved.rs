@@ -26,7 +26,7 @@ impl OwnPort {
 }
 
 /// The same on every box: how its owner gets in when all else fails, and what every pod asks for names.
-const ALWAYS: [OwnPort; 3] =
+pub const ALWAYS: [OwnPort; 3] =
     [OwnPort::tcp(22, "SSH"), OwnPort::tcp(53, "DNS"), OwnPort { protocol: "UDP", number: 53, of: "DNS" }];
 
 /// What is not programmed, and why.

@@ -5,6 +5,8 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::requirements::Requirements;
+
 /// When images are removed: above `high` per cent of the file system, least recently used first, down to `low`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ImageGc {
@@ -54,6 +56,8 @@ pub struct Config {
     pub parallel_starts_max: usize,
     /// The port of the node's API in the node object (Node.status.daemonEndpoints).
     pub api_port: u16,
+    /// What is looked for on the machine; without it the node is not ready.
+    pub requirements: Requirements,
     /// The host's resolver configuration, for pods with the Default DNS policy.
     pub resolv_conf: PathBuf,
 }
@@ -85,6 +89,7 @@ impl Config {
             sandbox_image: "localhost/skiff/pause:1".to_owned(),
             parallel_starts_max: 6,
             api_port: 10250,
+            requirements: Requirements::default(),
             resolv_conf: "/etc/resolv.conf".into(),
         }
     }

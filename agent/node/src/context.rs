@@ -8,10 +8,11 @@ use kube::Api;
 use kube::api::ListParams;
 use skiff_cri::Runtime;
 use skiff_reconcile::{EventKind, Recorder};
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::{Mutex, Notify, Semaphore, watch};
 use tokio::time::Instant;
 
 use crate::cgroups::Cgroups;
+use crate::clock::Clock;
 use crate::config::Config;
 use crate::env::service_vars;
 use crate::machine::Machine;
@@ -28,20 +29,31 @@ pub struct Context {
     pub objects: Objects,
     pub cgroups: Cgroups,
     pub machine: Machine,
+    pub clock: Clock,
+    /// What the machine lacks, as it was last said.
+    pub lacks: watch::Sender<Option<String>>,
+    /// Why pods cannot have a network, if so.
+    pub network_trouble: watch::Sender<Option<String>>,
+    /// Something failed that may be for want of what the machine should have.
+    pub doubt: Notify,
     /// Bounds how many pods start at the same time.
     pub starts: Semaphore,
     services: Mutex<Option<(Instant, Arc<[Service]>)>>,
 }
 
 impl Context {
-    pub fn new(config: Config, client: kube::Client, runtime: Arc<dyn Runtime>, machine: Machine) -> Self {
+    pub fn new(config: Config, client: kube::Client, runtime: Arc<dyn Runtime>, clock: Clock) -> Self {
         Self {
             recorder: Recorder::new(client.clone(), "kubelet", &config.node_name),
             objects: Objects::new(client.clone()),
             cgroups: Cgroups::new(&config.cgroup_parent),
+            lacks: watch::Sender::new(None),
+            network_trouble: watch::Sender::new(None),
+            doubt: Notify::new(),
             starts: Semaphore::new(config.parallel_starts_max.max(1)),
             services: Mutex::new(None),
-            machine,
+            machine: Machine::observe(),
+            clock,
             config,
             client,
             runtime,

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{
     Container, EnvFromSource, EnvVar, EnvVarSource, ObjectFieldSelector, Pod, ResourceFieldSelector, Service,
 };
 
-use crate::objects::{ObjectError, ObjectKind, Objects};
+use crate::objects::{Lack, Missing, ObjectError, ObjectKind, Objects};
 use crate::resources::{Amounts, parse_milli};
 
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +21,18 @@ pub enum EnvError {
     FieldPath { path: String },
     #[error("unsupported container resource \"{resource}\"")]
     Resource { resource: String },
+}
+
+impl EnvError {
+    pub fn missing(&self) -> Option<Missing> {
+        match self {
+            EnvError::Object(error) => error.missing(),
+            EnvError::MissingKey { kind, name, .. } => {
+                Some(Missing { kind: *kind, name: name.clone(), what: Lack::Key })
+            }
+            EnvError::FieldPath { .. } | EnvError::Resource { .. } => None,
+        }
+    }
 }
 
 fn kind_name(kind: ObjectKind) -> &'static str {
@@ -220,7 +232,7 @@ pub fn resource(
         other => return Err(EnvError::Resource { resource: other.to_owned() }),
     };
     let divisor = selector.divisor.as_ref().and_then(|divisor| parse_milli(&divisor.0)).filter(|d| *d > 0);
-    let divisor = divisor.unwrap_or(1000);
+    let divisor = i128::from(divisor.unwrap_or(1000));
     let milli = milli.unwrap_or(0);
     Ok((milli / divisor + i128::from(milli % divisor != 0)).to_string())
 }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Container, Pod};
 use skiff_cri::pb;
@@ -10,24 +9,23 @@ use skiff_reconcile::EventKind;
 use tokio::time::Instant;
 
 use crate::context::Context;
+use crate::pods::plan::Failure;
+use crate::pods::start::Unstarted;
 use crate::status::Waiting;
 
 mod credentials;
 pub mod gc;
+mod reference;
 
-const BACKOFF_MIN: Duration = Duration::from_secs(10);
-const BACKOFF_MAX: Duration = Duration::from_secs(300);
-
-/// Failed pulls of one pod, by image.
+/// Failed pulls of one pod, by image: containers with the same image wait together.
 #[derive(Debug, Default)]
 pub struct Pulls {
     failed: BTreeMap<String, Failed>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Failed {
-    delay: Duration,
-    until: Instant,
+    failure: Failure,
     message: String,
 }
 
@@ -56,38 +54,42 @@ fn tag_part(image: &str) -> &str {
 }
 
 impl Pulls {
-    /// When the next pull may be tried.
-    pub fn next(&self) -> Option<Instant> {
-        self.failed.values().map(|failed| failed.until).min()
-    }
-
     /// The image on this machine, pulled if the policy wants it.
     pub async fn ensure(
         &mut self,
         context: &Arc<Context>,
         pod: &Pod,
         container: &Container,
-    ) -> Result<pb::Image, Waiting> {
+    ) -> Result<pb::Image, Unstarted> {
         let image = container.image.clone().unwrap_or_default();
-        let name = Some(container.name.as_str());
-        if image.is_empty() || image.contains(char::is_whitespace) || image.chars().any(char::is_control) {
-            let message = format!("Failed to apply default image tag \"{image}\": couldn't parse image name");
-            context.event(pod, name, EventKind::Warning, "InspectFailed", message.clone());
-            return Err(Waiting { reason: "InvalidImageName", message });
+        let event = |kind, reason, message: String| context.event(pod, Some(&container.name), kind, reason, message);
+        let refuse = |reason: &'static str, message: String| {
+            event(EventKind::Warning, "Failed", format!("Error: {reason}"));
+            Unstarted::of(reason, message)
+        };
+        if !reference::is_valid(&image) {
+            let message = format!(
+                "Failed to apply default image tag \"{image}\": couldn't parse image name \"{image}\": invalid reference format"
+            );
+            event(EventKind::Warning, "InspectFailed", message.clone());
+            return Err(refuse("InvalidImageName", message));
         }
-        let policy = Policy::of(container, &image);
-        let present = context.runtime.image_status(&image).await.map_err(|error| failed_pull(&image, &error))?;
-        match (policy, present) {
+        let present = context.runtime.image_status(&image).await.map_err(|error| {
+            let message = format!("Failed to inspect image \"{image}\": {error}");
+            event(EventKind::Warning, "InspectFailed", message.clone());
+            refuse("ImageInspectError", message)
+        })?;
+        match (Policy::of(container, &image), present) {
             (Policy::IfNotPresent | Policy::Never, Some(found)) => {
                 let message = format!("Container image \"{image}\" already present on machine");
-                context.event(pod, name, EventKind::Normal, "Pulled", message);
+                event(EventKind::Normal, "Pulled", message);
                 self.failed.remove(&image);
                 Ok(found)
             }
             (Policy::Never, None) => {
                 let message = format!("Container image \"{image}\" is not present with pull policy of Never");
-                context.event(pod, name, EventKind::Warning, "ErrImageNeverPull", message.clone());
-                Err(Waiting { reason: "ErrImageNeverPull", message })
+                event(EventKind::Warning, "ErrImageNeverPull", message.clone());
+                Err(refuse("ErrImageNeverPull", message))
             }
             (Policy::Always, _) | (Policy::IfNotPresent, None) => self.pull(context, pod, container, &image).await,
         }
@@ -99,21 +101,18 @@ impl Pulls {
         pod: &Pod,
         container: &Container,
         image: &str,
-    ) -> Result<pb::Image, Waiting> {
+    ) -> Result<pb::Image, Unstarted> {
         let name = Some(container.name.as_str());
-        let now = Instant::now();
-        if let Some(failed) = self.failed.get(image).filter(|failed| failed.until > now) {
-            let message = format!("Back-off pulling image \"{image}\"");
-            context.event(pod, name, EventKind::Normal, "BackOff", message.clone());
-            context.event(pod, name, EventKind::Warning, "Failed", "Error: ImagePullBackOff".to_owned());
-            let message = format!("{message}: ErrImagePull: {}", failed.message);
-            return Err(Waiting { reason: "ImagePullBackOff", message });
+        let failed = self.failed.get(image);
+        if let Some(failed) = failed.filter(|failed| failed.failure.until(context.clock.now_ns()).is_some()) {
+            return Err(back_off(context, pod, name, image, failed));
         }
         context.event(pod, name, EventKind::Normal, "Pulling", format!("Pulling image \"{image}\""));
+        let started = Instant::now();
         match pull_with_credentials(context, pod, image).await {
             Ok(found) => {
                 self.failed.remove(image);
-                let took = now.elapsed().as_millis();
+                let took = started.elapsed().as_millis();
                 let message = format!(
                     "Successfully pulled image \"{image}\" in {took}ms ({took}ms including waiting). Image size: {} bytes.",
                     found.size
@@ -121,26 +120,45 @@ impl Pulls {
                 context.event(pod, name, EventKind::Normal, "Pulled", message);
                 Ok(found)
             }
-            Err(error) => {
-                let waiting = failed_pull(image, &error);
-                context.event(pod, name, EventKind::Warning, "Failed", waiting.message.clone());
-                context.event(pod, name, EventKind::Warning, "Failed", "Error: ErrImagePull".to_owned());
-                self.remember(image, &error.to_string());
-                Err(waiting)
-            }
+            Err(error) => Err(self.failed_pull(context, pod, name, image, &error)),
         }
     }
 
-    fn remember(&mut self, image: &str, message: &str) {
-        let before = self.failed.get(image).map(|failed| failed.delay);
-        let delay = before.map_or(BACKOFF_MIN, |delay| (delay * 2).min(BACKOFF_MAX));
-        let failed = Failed { delay, until: Instant::now() + delay, message: message.to_owned() };
-        self.failed.insert(image.to_owned(), failed);
+    fn failed_pull(
+        &mut self,
+        context: &Arc<Context>,
+        pod: &Pod,
+        name: Option<&str>,
+        image: &str,
+        error: &skiff_cri::Error,
+    ) -> Unstarted {
+        let message = format!("Failed to pull image \"{image}\": {error}");
+        context.event(pod, name, EventKind::Warning, "Failed", message.clone());
+        context.event(pod, name, EventKind::Warning, "Failed", "Error: ErrImagePull".to_owned());
+        let before = self.failed.get(image);
+        let failure = Failure::after(before.map(|failed| &failed.failure), image, context.clock.now_ns());
+        let is_first = before.is_none();
+        let failed = Failed { failure, message: error.to_string() };
+        self.failed.insert(image.to_owned(), failed.clone());
+        match is_first {
+            true => Unstarted {
+                waiting: Waiting { reason: "ErrImagePull", message },
+                missing: None,
+                hold: Some(failed.failure),
+            },
+            // From now on it says the same after each try, so that a pod that waits for its image writes nothing.
+            false => back_off(context, pod, name, image, &failed),
+        }
     }
 }
 
-fn failed_pull(image: &str, error: &skiff_cri::Error) -> Waiting {
-    Waiting { reason: "ErrImagePull", message: format!("Failed to pull image \"{image}\": {error}") }
+fn back_off(context: &Context, pod: &Pod, name: Option<&str>, image: &str, failed: &Failed) -> Unstarted {
+    let message = format!("Back-off pulling image \"{image}\"");
+    context.event(pod, name, EventKind::Normal, "BackOff", message.clone());
+    context.event(pod, name, EventKind::Warning, "Failed", "Error: ImagePullBackOff".to_owned());
+    let message = format!("{message}: ErrImagePull: {}", failed.message);
+    let waiting = Waiting { reason: "ImagePullBackOff", message };
+    Unstarted { waiting, missing: None, hold: Some(failed.failure.clone()) }
 }
 
 /// Tries each credential that fits, the anonymous one last; the first error counts.

@@ -2,10 +2,12 @@
 //! through a client and knows no other part of the agent.
 
 mod cgroups;
+mod clock;
 mod config;
 mod context;
 mod dns;
 mod env;
+mod files;
 mod images;
 mod logs;
 mod machine;
@@ -16,6 +18,7 @@ mod pods;
 mod pressure;
 mod probes;
 mod registration;
+pub mod requirements;
 mod resources;
 mod server;
 mod spec;
@@ -31,4 +34,5 @@ mod testing;
 
 pub use config::{Config, Eviction, ImageGc};
 pub use node::{Node, NodeApi};
+pub use requirements::{Missing, Requirements, missing};
 pub use server::{Body, Server};

@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::Pod;
 use crate::context::Context;
 use crate::pods::observe::Container;
 use crate::pods::start::Identity;
+use crate::volumes::beneath;
 
 pub mod line;
 pub mod rotate;
@@ -75,7 +76,7 @@ pub fn last_words(context: &Context, pod: &Pod, container: &Container) -> String
 /// At most `bytes_max` from the end of a file.
 fn tail(path: &Path, bytes_max: u64) -> String {
     let read = || -> std::io::Result<Vec<u8>> {
-        let mut file = fs::File::open(path)?;
+        let mut file = beneath::open_ours(path)?;
         let size = file.metadata()?.len();
         file.seek(SeekFrom::Start(size.saturating_sub(bytes_max)))?;
         let mut data = Vec::new();

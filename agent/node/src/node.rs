@@ -12,13 +12,13 @@ use skiff_cri::Runtime;
 use skiff_reconcile::Informer;
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::Clock;
 use crate::config::Config;
 use crate::context::{Context, chain};
-use crate::machine::Machine;
 use crate::pods::{Evictor, Pods};
 use crate::server::{Body, Server};
 use crate::stats::Statistics;
-use crate::{logs, pressure, registration};
+use crate::{files, logs, pressure, registration};
 
 /// The node agent, built but not running.
 pub struct Node {
@@ -61,7 +61,11 @@ impl Node {
         runtime: Arc<dyn Runtime>,
         shutdown: &CancellationToken,
     ) -> Self {
-        let context = Arc::new(Context::new(config, client, runtime, Machine::observe()));
+        Self::build_with(Context::new(config, client, runtime, Clock::Wall), shutdown)
+    }
+
+    pub(crate) fn build_with(context: Context, shutdown: &CancellationToken) -> Self {
+        let context = Arc::new(context);
         let api: Api<Pod> = Api::all(context.client.clone());
         let selector = watcher::Config::default().fields(&format!("spec.nodeName={}", context.config.node_name));
         let informer = Informer::spawn(api, selector, shutdown.clone());
@@ -89,8 +93,10 @@ impl Node {
     pub async fn run(self, shutdown: CancellationToken) {
         // Its disk is looked at before there is a pod.
         let data_dir = &self.context.config.data_dir;
-        if let Err(error) = std::fs::create_dir_all(data_dir) {
-            tracing::error!(%error, path = %data_dir.display(), "cannot be made");
+        for dir in [data_dir.clone(), data_dir.join("pods"), data_dir.join("logs"), data_dir.join("logs/pods")] {
+            if let Err(error) = files::ensure_private(&dir) {
+                tracing::error!(%error, path = %dir.display(), "cannot be made");
+            }
         }
         let (sender, watch) = pressure::channel();
         let evictor = Evictor::default();

@@ -5,11 +5,16 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
-use kube::Api;
+use kube::api::{ListParams, WatchEvent, WatchParams};
+use kube::{Api, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
 
 /// How old a copy may be for a pod that starts.
 const FRESH: Duration = Duration::from_secs(2);
+/// Before a watch that failed is tried again.
+const WATCH_RETRY: Duration = Duration::from_secs(5);
 /// Copies kept at most; the oldest go first.
 const KEPT_MAX: usize = 64;
 
@@ -41,6 +46,31 @@ pub enum ObjectError {
     Missing { kind: ObjectKind, name: String },
     #[error("cannot read {kind} \"{name}\"", kind = kind.resource())]
     Read { kind: ObjectKind, name: String, source: Box<kube::Error> },
+}
+
+/// An object that a pod needs and that does not exist, or lacks a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Missing {
+    pub kind: ObjectKind,
+    pub name: String,
+    pub what: Lack,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lack {
+    Object,
+    Key,
+}
+
+impl ObjectError {
+    pub fn missing(&self) -> Option<Missing> {
+        match self {
+            ObjectError::Missing { kind, name } => {
+                Some(Missing { kind: *kind, name: name.clone(), what: Lack::Object })
+            }
+            ObjectError::Read { .. } => None,
+        }
+    }
 }
 
 type Key = (ObjectKind, String, String);
@@ -78,6 +108,19 @@ impl Objects {
         Ok(data)
     }
 
+    /// Returns when what is missing may have come.
+    pub async fn came(&self, namespace: &str, missing: &Missing) {
+        let Missing { kind, name, what } = missing;
+        match kind {
+            ObjectKind::ConfigMap => {
+                changed::<ConfigMap>(Api::namespaced(self.client.clone(), namespace), name, *what).await
+            }
+            ObjectKind::Secret => changed::<Secret>(Api::namespaced(self.client.clone(), namespace), name, *what).await,
+        }
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.remove(&(*kind, namespace.to_owned(), name.clone()));
+    }
+
     fn kept(&self, key: &Key) -> Option<Arc<Data>> {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.get(key).filter(|(when, _)| when.elapsed() < FRESH).map(|(_, data)| Arc::clone(data))
@@ -107,4 +150,43 @@ impl Objects {
             secret_type: object.type_,
         }))
     }
+}
+
+async fn changed<K>(api: Api<K>, name: &str, lack: Lack)
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
+{
+    loop {
+        match next_change(&api, name, lack).await {
+            Ok(true) => return,
+            // The server ends watches from time to time.
+            Ok(false) => {}
+            Err(error) => {
+                tracing::debug!(%error, name, "object not watched, will retry");
+                tokio::time::sleep(WATCH_RETRY).await;
+            }
+        }
+    }
+}
+
+/// One watch. `false`: it has ended and nothing came.
+async fn next_change<K>(api: &Api<K>, name: &str, lack: Lack) -> kube::Result<bool>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
+{
+    let selector = format!("metadata.name={name}");
+    let list = api.list(&ListParams::default().fields(&selector)).await?;
+    if lack == Lack::Object && list.items.iter().any(|object| object.name_any() == name) {
+        return Ok(true);
+    }
+    let version = list.metadata.resource_version.unwrap_or_default();
+    let mut events = api.watch(&WatchParams::default().fields(&selector), &version).await?.boxed();
+    while let Some(event) = events.try_next().await? {
+        match event {
+            WatchEvent::Added(object) | WatchEvent::Modified(object) if object.name_any() == name => return Ok(true),
+            WatchEvent::Added(_) | WatchEvent::Modified(_) | WatchEvent::Deleted(_) | WatchEvent::Bookmark(_) => {}
+            WatchEvent::Error(status) => return Err(kube::Error::Api(status)),
+        }
+    }
+    Ok(false)
 }

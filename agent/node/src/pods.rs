@@ -8,13 +8,13 @@ use std::time::Duration;
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
 use skiff_cri::{Event, EventStream};
-use skiff_reconcile::Informer;
+use skiff_reconcile::{EventKind, Informer};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, interval_at};
 use tokio_util::sync::CancellationToken;
 
-use crate::context::Context;
+use crate::context::{Context, chain};
 use crate::names;
 use crate::status::{Ended, OUR_CONDITIONS};
 
@@ -126,6 +126,10 @@ impl Pods {
         }
         for pod in &ours {
             let Some(uid) = pod.metadata.uid.clone() else { continue };
+            if let Err(message) = names::check(pod) {
+                self.refuse(pod, message);
+                continue;
+            }
             match self.workers.get(&uid) {
                 Some(handle) => update(handle, pod),
                 None => self.add(&uid, pod, &ours),
@@ -148,6 +152,7 @@ impl Pods {
             let active: Vec<_> = active.filter(|other| !is_terminal(other)).cloned().collect();
             if let Err(ended) = admission::admit(&self.context, pod, &active) {
                 tracing::info!(uid, reason = ended.reason, "pod refused");
+                self.context.event(pod, None, EventKind::Warning, ended.reason, ended.message.clone());
                 *signals.evicted.lock().unwrap_or_else(PoisonError::into_inner) = Some(ended);
             }
         }
@@ -155,6 +160,19 @@ impl Pods {
         let worker = Worker::new(Arc::clone(&self.context), self.exits.clone(), receiver, signals.clone());
         let task = tokio::spawn(worker.run());
         self.workers.insert(uid.to_owned(), Handle { desired, signals, task });
+    }
+
+    /// Nothing on the machine is touched for such a pod, not even to end it.
+    fn refuse(&self, pod: &Arc<Pod>, message: String) {
+        self.context.event(pod, None, EventKind::Warning, "FailedValidation", message);
+        if pod.metadata.deletion_timestamp.is_some() {
+            let (context, pod) = (Arc::clone(&self.context), Arc::clone(pod));
+            tokio::spawn(async move {
+                if let Err(error) = publish::delete(&context, &pod).await {
+                    tracing::warn!(error = chain(&error), "refused pod not deleted, will retry with its next change");
+                }
+            });
+        }
     }
 
     fn happened(&mut self, event: Event) {
@@ -212,7 +230,11 @@ impl Pods {
         let known = self.informer.list();
         let in_api = |uid: &str| known.iter().any(|pod| pod.metadata.uid.as_deref() == Some(uid));
         for uid in suspects {
-            if self.workers.contains_key(&uid) || self.orphans.contains_key(&uid) || in_api(&uid) {
+            if !names::is_component(&uid)
+                || self.workers.contains_key(&uid)
+                || self.orphans.contains_key(&uid)
+                || in_api(&uid)
+            {
                 continue;
             }
             tracing::info!(uid, "removing a pod that the API does not know");

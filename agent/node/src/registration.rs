@@ -11,10 +11,12 @@ use k8s_openapi::api::core::v1::{Node, NodeCondition};
 use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::context::{Context, chain};
 use crate::pressure::{Pressure, PressureWatch};
+use crate::requirements;
 use crate::status::patch;
 
 const LEASE_SECONDS: u64 = 40;
@@ -31,7 +33,8 @@ pub async fn run(context: Arc<Context>, mut pressure: PressureWatch, shutdown: C
     let lease = tokio::spawn(renew_lease(Arc::clone(&context), shutdown.clone()));
     let mut delay = RETRY_MIN;
     loop {
-        let wait = match ensure(&context, pressure.now()).await {
+        let lacks = lacking(&context).await;
+        let wait = match ensure(&context, pressure.now(), lacks.as_deref()).await {
             Ok(true) => {
                 delay = RETRY_MIN;
                 CHECK
@@ -50,14 +53,42 @@ pub async fn run(context: Arc<Context>, mut pressure: PressureWatch, shutdown: C
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
             () = pressure.changed() => {}
+            () = context.doubt.notified() => {}
             () = shutdown.cancelled() => break,
         }
     }
     lease.abort();
 }
 
+/// What the machine lacks: said when it changes, and to the pods' workers as far as it concerns them.
+async fn lacking(context: &Context) -> Option<String> {
+    let requirements = context.config.requirements.clone();
+    // Plugins are programs that are started.
+    let missing = tokio::task::spawn_blocking(move || requirements::missing(&requirements)).await.unwrap_or_default();
+    replace(&context.network_trouble, requirements::network_trouble(&missing));
+    let lacks = requirements::trouble(&missing);
+    if replace(&context.lacks, lacks.clone()) {
+        match &lacks {
+            Some(trouble) => tracing::error!(trouble, "this machine lacks what pods need"),
+            None => tracing::info!("this machine has what pods need"),
+        }
+    }
+    lacks
+}
+
+/// Answers whether it is another.
+fn replace(told: &watch::Sender<Option<String>>, new: Option<String>) -> bool {
+    told.send_if_modified(|now| {
+        let is_new = *now != new;
+        *now = new;
+        is_new
+    })
+}
+
 /// After a boot nothing runs yet, whatever the node's object said before: until the runtime is there, it is not ready.
+/// What is missing is said first, as the runtime may be among it.
 pub async fn begin_boot(context: &Context) -> kube::Result<()> {
+    let lacks = lacking(context).await;
     let api: Api<Node> = Api::all(context.client.clone());
     let name = &context.config.node_name;
     let Some(status) = api.get_opt(name).await?.and_then(|node| node.status) else { return Ok(()) };
@@ -68,7 +99,7 @@ pub async fn begin_boot(context: &Context) -> kube::Result<()> {
         type_: "Ready".to_owned(),
         status: "False".to_owned(),
         reason: Some("KubeletNotReady".to_owned()),
-        message: Some("the container runtime is starting".to_owned()),
+        message: lacks.or(Some("the container runtime is starting".to_owned())),
         ..NodeCondition::default()
     };
     let conditions = merge_conditions(status.conditions.unwrap_or_default(), vec![starting], Timestamp::now());
@@ -77,10 +108,10 @@ pub async fn begin_boot(context: &Context) -> kube::Result<()> {
 }
 
 /// Makes the node's object say what is true now. Answers whether the node is ready.
-async fn ensure(context: &Context, pressure: Pressure) -> kube::Result<bool> {
+async fn ensure(context: &Context, pressure: Pressure, lacks: Option<&str>) -> kube::Result<bool> {
     let api: Api<Node> = Api::all(context.client.clone());
     let name = &context.config.node_name;
-    let runtime = render::RuntimeFacts::observe(&*context.runtime).await;
+    let runtime = render::RuntimeFacts::observe(&*context.runtime).await.lacking(lacks);
     let node = match api.get_opt(name).await? {
         Some(node) => node,
         None => match api.create(&PostParams::default(), &render::node(context)).await {

@@ -1,10 +1,12 @@
-//! Amounts of CPU and memory: quantities, what a pod asks for in total, its quality of service, and the numbers the
-//! kernel wants for them. All of it is pure.
+//! Amounts of CPU and memory: what a pod asks for in total, its quality of service, and the numbers the kernel wants for
+//! them. All of it is pure.
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Container, PodSpec};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use skiff_object::quantity::Quantity as Exact;
+use skiff_object::requests::{self, Role};
 
 pub type ResourceList = BTreeMap<String, Quantity>;
 
@@ -18,42 +20,8 @@ pub const CPU_PERIOD_US: i64 = 100_000;
 const CPU_QUOTA_US_MIN: i64 = 1000;
 
 /// The value of a quantity in thousandths, rounded up; `None` when it is not a quantity.
-pub fn parse_milli(text: &str) -> Option<i128> {
-    let end = text.find(|c: char| !(c.is_ascii_digit() || matches!(c, '.' | '+' | '-'))).unwrap_or(text.len());
-    let (number, suffix) = text.split_at(end);
-    let (numerator, denominator) = match suffix {
-        "n" => (1, 1_000_000),
-        "u" => (1, 1000),
-        "m" => (1, 1),
-        "" => (1000, 1),
-        "k" => (1000 * 1000, 1),
-        "M" => (1000 * 1000_i128.pow(2), 1),
-        "G" => (1000 * 1000_i128.pow(3), 1),
-        "T" => (1000 * 1000_i128.pow(4), 1),
-        "P" => (1000 * 1000_i128.pow(5), 1),
-        "E" => (1000 * 1000_i128.pow(6), 1),
-        "Ki" => (1000 << 10, 1),
-        "Mi" => (1000 << 20, 1),
-        "Gi" => (1000 << 30, 1),
-        "Ti" => (1000_i128 << 40, 1),
-        "Pi" => (1000_i128 << 50, 1),
-        "Ei" => (1000_i128 << 60, 1),
-        exponent => {
-            let power: u32 = exponent.strip_prefix(['e', 'E'])?.parse().ok().filter(|power| *power <= 18)?;
-            (1000 * 10_i128.pow(power), 1)
-        }
-    };
-    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-    let scale = 10_i128.checked_pow(u32::try_from(fraction.len()).ok()?)?;
-    let digits: i128 = format!("{whole}{fraction}").parse().ok()?;
-    let scaled = digits.checked_mul(numerator)?;
-    let divisor = scale.checked_mul(denominator)?;
-    Some(scaled.div_euclid(divisor) + i128::from(scaled.rem_euclid(divisor) != 0))
-}
-
-fn milli(list: Option<&ResourceList>, name: &str) -> Option<u64> {
-    let quantity = list?.get(name)?;
-    u64::try_from(parse_milli(&quantity.0)?).ok()
+pub fn parse_milli(text: &str) -> Option<i64> {
+    text.parse::<Exact>().ok().map(|quantity| quantity.milli_value())
 }
 
 /// Thousandths of a CPU, and bytes.
@@ -64,8 +32,19 @@ pub struct Amounts {
 }
 
 impl Amounts {
-    pub fn of(list: Option<&ResourceList>) -> Self {
-        Self { cpu_milli: milli(list, "cpu"), memory_bytes: milli(list, "memory").map(|m| m.div_ceil(1000)) }
+    fn of(list: Option<&ResourceList>) -> Self {
+        Self::from_exact(&exact(list))
+    }
+
+    fn from_exact(amounts: &requests::Amounts) -> Self {
+        let get = |name: &str, value: fn(&Exact) -> i64| u64::try_from(value(amounts.get(name)?)).ok();
+        Self { cpu_milli: get("cpu", Exact::milli_value), memory_bytes: get("memory", Exact::value) }
+    }
+
+    /// Resources of which nothing is asked for are as if they were not named.
+    fn without_zero(self) -> Self {
+        let some = |value: Option<u64>| value.filter(|value| *value > 0);
+        Self { cpu_milli: some(self.cpu_milli), memory_bytes: some(self.memory_bytes) }
     }
 
     pub fn requests(container: &Container) -> Self {
@@ -96,14 +75,20 @@ pub fn is_restartable_init(container: &Container) -> bool {
     container.restart_policy.as_deref() == Some("Always")
 }
 
-/// What the pod asks for: the sum over what runs together, or the largest init container if that is more.
+/// What the pod asks for.
 pub fn pod_requests(spec: &PodSpec) -> Amounts {
-    total(spec, Amounts::requests)
+    sum(spec, |container| {
+        let resources = container.resources.as_ref();
+        // A limit without a request is one; the API has written it down, except in what is older.
+        let mut own = exact(resources.and_then(|resources| resources.limits.as_ref()));
+        own.extend(exact(resources.and_then(|resources| resources.requests.as_ref())));
+        own
+    })
 }
 
 /// The pod's limit; `None` for a resource when any container has no limit for it.
 pub fn pod_limits(spec: &PodSpec) -> Amounts {
-    let limits = total(spec, Amounts::limits);
+    let limits = sum(spec, |container| exact(container.resources.as_ref().and_then(|r| r.limits.as_ref())));
     let all = |get: fn(&Amounts) -> Option<u64>| {
         let main = containers(spec).all(|c| get(&Amounts::limits(c)).is_some_and(|v| v > 0));
         main && init_containers(spec).all(|c| get(&Amounts::limits(c)).is_some_and(|v| v > 0))
@@ -114,25 +99,14 @@ pub fn pod_limits(spec: &PodSpec) -> Amounts {
     }
 }
 
-fn total(spec: &PodSpec, amounts: fn(&Container) -> Amounts) -> Amounts {
-    let one = |get: fn(&Amounts) -> Option<u64>| {
-        let value = |container: &Container| get(&amounts(container)).unwrap_or(0);
-        let main: u64 = containers(spec).map(value).sum();
-        let mut sidecars = 0;
-        let mut init_max = 0;
-        for container in init_containers(spec) {
-            let mine = value(container);
-            if is_restartable_init(container) {
-                sidecars += mine;
-                init_max = init_max.max(sidecars);
-            } else {
-                init_max = init_max.max(sidecars + mine);
-            }
-        }
-        let sum = (main + sidecars).max(init_max);
-        (sum > 0).then_some(sum)
-    };
-    Amounts { cpu_milli: one(|a| a.cpu_milli), memory_bytes: one(|a| a.memory_bytes) }
+fn sum(spec: &PodSpec, own: impl Fn(&Container) -> requests::Amounts) -> Amounts {
+    let init = init_containers(spec).map(|c| (Role::of_init(c.restart_policy.as_deref()), own(c)));
+    let main = containers(spec).map(|c| (Role::Main, own(c)));
+    Amounts::from_exact(&requests::sum(init.chain(main), &exact(spec.overhead.as_ref()))).without_zero()
+}
+
+fn exact(list: Option<&ResourceList>) -> requests::Amounts {
+    requests::amounts(list.into_iter().flatten().map(|(name, quantity)| (name.as_str(), quantity.0.as_str())))
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -196,25 +170,6 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    #[test]
-    fn quantities_are_read_exactly() {
-        for (text, value) in [
-            ("1", 1000),
-            ("100m", 100),
-            ("0.5", 500),
-            ("1Ki", 1_024_000),
-            ("1.5Gi", 1_610_612_736_000),
-            ("1e3", 1_000_000),
-            ("1n", 1),
-            ("2E", 2_000_000_000_000_000_000_000),
-        ] {
-            assert_eq!(parse_milli(text), Some(value), "{text}");
-        }
-        for text in ["", "x", "1Q", "1.2.3", "--1"] {
-            assert_eq!(parse_milli(text), None, "{text}");
-        }
-    }
-
     fn spec(value: serde_json::Value) -> PodSpec {
         serde_json::from_value(value).unwrap()
     }
@@ -240,6 +195,12 @@ mod tests {
             ],
             "containers": [{"name": "a", "resources": with("200m")}, {"name": "b", "resources": with("300m")}],
         }));
-        assert_eq!(pod_requests(&pod).cpu_milli, Some(1000));
+        assert_eq!(pod_requests(&pod), Amounts { cpu_milli: Some(1000), memory_bytes: None });
+        let limited = spec(json!({
+            "overhead": {"memory": "1Mi"},
+            "containers": [{"name": "a", "resources": {"limits": {"memory": "1.5Gi", "cpu": "0.1"}}}],
+        }));
+        let expected = Amounts { cpu_milli: Some(100), memory_bytes: Some((1536 + 1) << 20) };
+        assert_eq!((pod_requests(&limited), pod_limits(&limited)), (expected, expected));
     }
 }

@@ -67,7 +67,7 @@ impl Server {
         let route = Route::parse(&path)?;
         let runtime = &self.runtime;
         let answer = match route {
-            Route::Logs(target) => logs::serve::answer(runtime, &self.logs_dir, target, &Query::of(&request)).await,
+            Route::Logs(target) => logs::serve::answer(runtime, &self.logs_dir, target, request).await,
             Route::Exec(target) => streaming::exec(runtime, target, request).await,
             Route::Attach(target) => streaming::attach(runtime, target, request).await,
             Route::PortForward { namespace, pod } => streaming::port_forward(runtime, namespace, pod, request).await,

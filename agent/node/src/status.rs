@@ -12,7 +12,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::pods::observe::{Container, Observed, State};
-use crate::pods::plan::Restart;
+use crate::pods::plan::{Restart, comes_back};
 use crate::resources::{Qos, containers, init_containers, is_restartable_init};
 
 mod conditions;
@@ -26,6 +26,12 @@ pub struct Waiting {
     pub reason: &'static str,
     pub message: String,
 }
+
+/// Of a container that the runtime lost track of; upstream's.
+const LOST_EXIT: i32 = 137;
+
+/// activeDeadlineSeconds are over.
+pub const DEADLINE_EXCEEDED: &str = "DeadlineExceeded";
 
 /// Why the pod as a whole has ended, when its containers do not tell.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,6 +66,8 @@ pub fn compute(pod: &Pod, observed: &Observed, known: &Known, now: Timestamp) ->
     let init: Vec<_> =
         init_containers(spec).map(|c| view.container(c, find(&old.init_container_statuses, &c.name))).collect();
     let phase = view.phase(&init, &main, old.phase.as_deref());
+    // A pod that was refused has no containers to tell of.
+    let refused = known.ended.is_some() && observed.containers.is_empty() && old.container_statuses.is_none();
     let ips = view.ips(&old);
     let mut status = PodStatus {
         phase: Some(phase.to_owned()),
@@ -72,8 +80,8 @@ pub fn compute(pod: &Pod, observed: &Observed, known: &Known, now: Timestamp) ->
         observed_generation: pod.metadata.generation,
         reason: known.ended.as_ref().map(|ended| ended.reason.to_owned()).or(old.reason.clone()),
         message: known.ended.as_ref().map(|ended| ended.message.clone()).or(old.message.clone()),
-        container_statuses: Some(main),
-        init_container_statuses: some(init),
+        container_statuses: (!refused).then_some(main),
+        init_container_statuses: some(init).filter(|_| !refused),
         ..PodStatus::default()
     };
     status.conditions = Some(conditions::compute(pod, &status, observed.sandbox().is_some(), now));
@@ -129,7 +137,9 @@ impl View<'_> {
                 status.state = Some(self.waiting(&spec.name));
                 status.last_state = previous;
             }
-            (State::Exited | State::Unknown, Some(_)) if !self.known.terminating => {
+            (State::Exited | State::Unknown, Some(_))
+                if !self.known.terminating && comes_back(self.spec, spec, container) =>
+            {
                 status.state = Some(self.waiting(&spec.name));
                 status.last_state = Some(self.terminated(container));
             }
@@ -157,9 +167,9 @@ impl View<'_> {
 
     fn waiting(&self, name: &str) -> ContainerState {
         let waiting = self.known.waiting.get(name).cloned().unwrap_or_else(|| {
-            let is_init = init_containers(self.spec).any(|c| c.name == name);
-            let initializing = !self.initialized() && (!is_init || self.observed.sandbox().is_some());
-            let reason = if initializing { "PodInitializing" } else { "ContainerCreating" };
+            // Upstream does not tell which of its containers such a pod is at; kubectl does, by their ends.
+            let has_init = init_containers(self.spec).next().is_some();
+            let reason = if has_init { "PodInitializing" } else { "ContainerCreating" };
             Waiting { reason, message: String::new() }
         });
         let message = Some(waiting.message).filter(|message| !message.is_empty());
@@ -167,18 +177,10 @@ impl View<'_> {
         ContainerState { waiting: Some(waiting), ..ContainerState::default() }
     }
 
-    fn initialized(&self) -> bool {
-        let main_ran = containers(self.spec).any(|c| self.observed.container(&c.name).is_some());
-        main_ran
-            || init_containers(self.spec).all(|c| {
-                self.observed.container(&c.name).is_some_and(|container| {
-                    container.succeeded() || is_restartable_init(c) && self.known.started.contains(&container.id)
-                })
-            })
-    }
-
     fn terminated(&self, container: &Container) -> ContainerState {
+        let lost = container.state == State::Unknown;
         let reason = match (container.reason.as_str(), container.exit_code) {
+            _ if lost => "ContainerStatusUnknown",
             ("", 0) => "Completed",
             ("", _) => "Error",
             (reason, _) => reason,
@@ -186,7 +188,7 @@ impl View<'_> {
         let words = self.known.messages.get(&container.id).cloned().filter(|words| !words.is_empty());
         let terminated = ContainerStateTerminated {
             container_id: Some(format!("containerd://{}", container.id)),
-            exit_code: container.exit_code,
+            exit_code: if lost { LOST_EXIT } else { container.exit_code },
             reason: Some(reason.to_owned()),
             message: words.or_else(|| Some(container.message.clone()).filter(|message| !message.is_empty())),
             started_at: nanos(container.started_at),
@@ -215,6 +217,10 @@ impl View<'_> {
             Some(_) | None => {}
         }
         let still_runs = main.iter().chain(init).any(is_running);
+        if self.known.ended.as_ref().is_some_and(|ended| ended.reason == DEADLINE_EXCEEDED) {
+            // It is marked failed when its time is over; its containers end within their grace period.
+            return "Failed";
+        }
         if self.known.ended.is_some() {
             return if still_runs { self.phase_alive(init, main) } else { "Failed" };
         }
@@ -237,16 +243,17 @@ impl View<'_> {
 
     fn phase_alive(&self, init: &[ContainerStatus], main: &[ContainerStatus]) -> &'static str {
         let restart = Restart::of(self.spec);
-        let waits = |status: &&ContainerStatus| exit_code(status).is_none() && !is_running(status);
+        let waits = |status: &ContainerStatus| exit_code(status).is_none() && !is_running(status);
         let codes: Vec<i32> = main.iter().filter_map(exit_code).collect();
-        let (running, waiting) = (main.iter().any(is_running), main.iter().any(|status| waits(&status)));
+        let (running, waiting) = (main.iter().any(is_running), main.iter().any(waits));
         if waiting && !running && codes.is_empty() {
             let plain = init_containers(self.spec).zip(init).filter(|(spec, _)| !is_restartable_init(spec));
             let failed = plain.filter_map(|(_, status)| exit_code(status)).any(|code| code != 0);
             return if failed && restart == Restart::Never { "Failed" } else { "Pending" };
         }
         if waiting {
-            return if main.iter().any(is_running) { "Running" } else { "Pending" };
+            // One that has never run holds back the phase of all.
+            return "Pending";
         }
         match restart {
             _ if running => "Running",

@@ -12,9 +12,9 @@ mod client;
 mod port_forward;
 mod relay;
 mod spdy;
-mod upgrade;
+pub(crate) mod upgrade;
 mod upstream;
-mod websocket;
+pub(crate) mod websocket;
 
 use client::{Client, PROTOCOLS};
 pub(crate) use port_forward::port_forward;
@@ -105,4 +105,4 @@ async fn connect(
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -90,6 +90,14 @@ impl TestApi {
         events.map(|(_, e)| format!("{}: {}", e["reason"].as_str().unwrap(), e["message"].as_str().unwrap())).collect()
     }
 
+    /// How often events of this reason happened.
+    pub fn event_counts(&self, reason: &str) -> usize {
+        let state = self.state.lock().unwrap();
+        let events =
+            state.objects.iter().filter(|(path, event)| path.contains("/events/") && event["reason"] == reason);
+        events.map(|(_, event)| usize::try_from(event["count"].as_u64().unwrap()).unwrap()).sum()
+    }
+
     pub fn put(&self, path: &str, mut object: Value) {
         let mut state = self.state.lock().unwrap();
         let kind = if state.objects.contains_key(path) { "MODIFIED" } else { "ADDED" };

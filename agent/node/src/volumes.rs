@@ -5,18 +5,21 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt, chown};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, HostPathVolumeSource, Pod, Volume};
 
 use crate::env::EnvError;
-use crate::objects::{ObjectError, ObjectKind};
+use crate::files;
+use crate::objects::{Lack, Missing, ObjectError, ObjectKind};
 use crate::resources::parse_milli;
 
 pub mod atomic;
+pub mod beneath;
 pub mod mounts;
 pub mod payload;
+pub mod subpaths;
 
 pub use payload::{Sources, Tokens};
 
@@ -42,8 +45,25 @@ pub enum VolumeError {
     Unsupported,
     #[error("cannot prepare {}", path.display())]
     Io { path: PathBuf, source: io::Error },
-    #[error("subPath \"{path}\" leaves its volume")]
-    SubPath { path: String },
+}
+
+impl VolumeError {
+    pub fn missing(&self) -> Option<Missing> {
+        match self {
+            VolumeError::Object(error) => error.missing(),
+            VolumeError::Field(error) => error.missing(),
+            VolumeError::MissingKey { kind, name, .. } => {
+                Some(Missing { kind: *kind, name: name.clone(), what: Lack::Key })
+            }
+            VolumeError::Path { .. }
+            | VolumeError::TooLarge { .. }
+            | VolumeError::Token { .. }
+            | VolumeError::HostPath { .. }
+            | VolumeError::Claim { .. }
+            | VolumeError::Unsupported
+            | VolumeError::Io { .. } => None,
+        }
+    }
 }
 
 /// The volumes that could not be made, with the first reason.
@@ -55,10 +75,25 @@ pub struct SetUpError {
     pub source: VolumeError,
 }
 
-/// Where each volume of a pod is on this machine.
+/// Where a volume is on this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ready {
+    pub path: PathBuf,
+    pub writer: Writer,
+}
+
+/// Who writes to a volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Writer {
+    /// We alone: containers get it read-only, and the links in it are ours.
+    Node,
+    Containers,
+}
+
+/// The volumes of a pod.
 #[derive(Clone, Debug, Default)]
 pub struct Volumes {
-    pub paths: BTreeMap<String, PathBuf>,
+    pub ready: BTreeMap<String, Ready>,
     /// Whether some content comes from objects that may change.
     pub from_objects: bool,
     /// When a token must be renewed.
@@ -71,10 +106,10 @@ pub async fn ensure(sources: &Sources<'_>, pod_dir: &Path, tokens: &mut Tokens) 
     let spec = sources.pod.spec.as_ref();
     for volume in spec.iter().flat_map(|spec| spec.volumes.iter().flatten()) {
         let wrap = |source| SetUpError { volume: volume.name.clone(), source };
-        let path = ensure_one(sources, pod_dir, volume, tokens).await.map_err(wrap)?;
+        let ready = ensure_one(sources, pod_dir, volume, tokens).await.map_err(wrap)?;
         volumes.from_objects |= volume.config_map.is_some() || volume.secret.is_some() || volume.projected.is_some();
         volumes.from_objects |= volume.downward_api.is_some();
-        volumes.paths.insert(volume.name.clone(), path);
+        volumes.ready.insert(volume.name.clone(), ready);
     }
     volumes.refresh_at = payload::refresh_at(tokens);
     Ok(volumes)
@@ -85,16 +120,16 @@ async fn ensure_one(
     pod_dir: &Path,
     volume: &Volume,
     tokens: &mut Tokens,
-) -> Result<PathBuf, VolumeError> {
+) -> Result<Ready, VolumeError> {
     let dir = |kind: &str| pod_dir.join("volumes").join(format!("kubernetes.io~{kind}")).join(&volume.name);
     let group = fs_group(sources.pod);
     if let Some(source) = &volume.host_path {
-        return host_path(source);
+        return Ok(Ready { path: host_path(source)?, writer: Writer::Containers });
     }
     if let Some(source) = &volume.empty_dir {
         let dir = dir("empty-dir");
         empty_dir(&dir, source, group).map_err(|source| VolumeError::Io { path: dir.clone(), source })?;
-        return Ok(dir);
+        return Ok(Ready { path: dir, writer: Writer::Containers });
     }
     if let Some(claim) = &volume.persistent_volume_claim {
         return Err(VolumeError::Claim { claim: claim.claim_name.clone() });
@@ -114,7 +149,7 @@ async fn ensure_one(
         atomic::write(&dir, &files, group)
     };
     write().map_err(|source| VolumeError::Io { path: dir.clone(), source })?;
-    Ok(dir)
+    Ok(Ready { path: dir, writer: Writer::Node })
 }
 
 fn fs_group(pod: &Pod) -> Option<u32> {
@@ -123,16 +158,24 @@ fn fs_group(pod: &Pod) -> Option<u32> {
 }
 
 fn empty_dir(dir: &Path, source: &EmptyDirVolumeSource, group: Option<u32>) -> io::Result<()> {
-    let existed = dir.exists();
-    if source.medium.as_deref() == Some("Memory") {
-        let limit = source.size_limit.as_ref().and_then(|limit| parse_milli(&limit.0));
-        mounts::ensure_tmpfs(dir, limit.and_then(|milli| u64::try_from(milli / 1000).ok()))?;
-    } else {
-        fs::create_dir_all(dir)?;
-    }
-    if existed {
+    let in_memory = source.medium.as_deref() == Some("Memory");
+    if dir.exists() && (!in_memory || mounts::is_mounted(dir)?) {
+        // What the pod has made of it since is its own.
         return Ok(());
     }
+    if in_memory {
+        let limit = source.size_limit.as_ref().and_then(|limit| parse_milli(&limit.0));
+        mounts::ensure_tmpfs(dir, limit.and_then(|milli| u64::try_from(milli / 1000).ok()))?;
+        return open_to_all(dir, group);
+    }
+    // It has its name when it has its mode, so that a crash in between leaves none without.
+    let new = dir.with_extension("new");
+    files::make_private(&new)?;
+    open_to_all(&new, group)?;
+    fs::rename(&new, dir)
+}
+
+fn open_to_all(dir: &Path, group: Option<u32>) -> io::Result<()> {
     let mode = if group.is_some() { 0o2777 } else { 0o777 };
     chown(dir, None, group)?;
     fs::set_permissions(dir, fs::Permissions::from_mode(mode))
@@ -163,48 +206,4 @@ fn host_path(source: &HostPathVolumeSource) -> Result<PathBuf, VolumeError> {
         _ => {}
     }
     Ok(path)
-}
-
-/// The path of a part of a volume, made as a directory if it does not exist. Links are followed, but not out of the
-/// volume.
-pub fn sub_path(volume: &Path, path: &str) -> Result<PathBuf, VolumeError> {
-    let leaves = || VolumeError::SubPath { path: path.to_owned() };
-    if !Path::new(path).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir)) {
-        return Err(leaves());
-    }
-    let wrap = |source| VolumeError::Io { path: volume.join(path), source };
-    let root = volume.canonicalize().map_err(wrap)?;
-    let mut current = root.clone();
-    for part in Path::new(path).components() {
-        let next = current.join(part);
-        if fs::symlink_metadata(&next).is_err() {
-            fs::create_dir(&next).map_err(wrap)?;
-            let mode = fs::metadata(&current).map_err(wrap)?.permissions();
-            fs::set_permissions(&next, mode).map_err(wrap)?;
-        }
-        current = next.canonicalize().map_err(wrap)?;
-        if !current.starts_with(&root) {
-            return Err(leaves());
-        }
-    }
-    Ok(current)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sub_paths_stay_in_the_volume() {
-        let dir = tempfile::tempdir().unwrap();
-        let volume = dir.path().join("v");
-        fs::create_dir(&volume).unwrap();
-        assert!(sub_path(&volume, "a/b").unwrap().ends_with("v/a/b"));
-        std::os::unix::fs::symlink("/etc", volume.join("out")).unwrap();
-        std::os::unix::fs::symlink("a", volume.join("in")).unwrap();
-        assert!(sub_path(&volume, "in/b").unwrap().ends_with("v/a/b"));
-        for bad in ["../x", "/etc", "out", "out/passwd"] {
-            assert!(matches!(sub_path(&volume, bad), Err(VolumeError::SubPath { .. })), "{bad}");
-        }
-    }
 }

@@ -17,6 +17,7 @@ pub mod patch;
 pub mod protobuf;
 pub mod qos;
 pub mod quantity;
+pub mod requests;
 pub mod scale;
 pub mod schema;
 pub mod table;

@@ -287,7 +287,7 @@ async fn the_boxs_own_ports_and_addresses_are_not_given_away() {
     check_error(
         &server.post(services, service).await,
         expect![[
-            r#"422 "Invalid": "Service \"s\" is invalid: spec.ports[0].port: Forbidden: port 6443 of this box is the API's: a Service of type LoadBalancer cannot have it""#
+            r#"422 "Invalid": "Service \"s\" is invalid: spec.ports[0].port: Forbidden: port 6443 of this box is for the API: a Service of type LoadBalancer cannot have it""#
         ]],
     );
     let service = json!({"metadata": {"name": "s"}, "spec": {"externalIPs": ["127.0.0.1"], "ports": [{"port": 80}]}});

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Node, NodeSelectorTerm, Pod, PodSpec, Taint, Toleration};
+use k8s_openapi::api::core::v1::{Container, Node, NodeSelectorTerm, Pod, PodSpec, Taint, Toleration};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::ResourceExt;
-use skiff_object::quantity::Quantity as Exact;
+use skiff_object::requests::{self, Role};
 
 use crate::objects;
 
@@ -29,7 +29,7 @@ struct OnNode {
 impl Placed {
     pub fn new(nodes: &[Arc<Node>], pods: &[Arc<Pod>], assumed: &HashMap<String, String>) -> Self {
         let on_node = |node: &Arc<Node>| OnNode {
-            allocatable: amounts(node.status.as_ref().and_then(|s| s.allocatable.as_ref())),
+            allocatable: milli(exact(node.status.as_ref().and_then(|s| s.allocatable.as_ref()))),
             used: Amounts::new(),
             host_ports: HashSet::new(),
             node: Arc::clone(node),
@@ -198,51 +198,24 @@ fn host_ports(pod: &Pod) -> Vec<(String, i32)> {
         .collect()
 }
 
-fn amounts(quantities: Option<&BTreeMap<String, Quantity>>) -> Amounts {
-    let parse = |(name, quantity): (&String, &Quantity)| {
-        Exact::parse(&quantity.0).ok().map(|exact| (name.clone(), i128::from(exact.milli_value())))
-    };
-    quantities.into_iter().flatten().filter_map(parse).collect()
+fn exact(quantities: Option<&BTreeMap<String, Quantity>>) -> requests::Amounts {
+    requests::amounts(quantities.into_iter().flatten().map(|(name, quantity)| (name.as_str(), quantity.0.as_str())))
 }
 
-/// What a pod asks for: the sum of its containers, or the largest step of its initialization, plus its overhead.
+fn milli(amounts: requests::Amounts) -> Amounts {
+    amounts.into_iter().map(|(name, quantity)| (name, i128::from(quantity.milli_value()))).collect()
+}
+
+/// What a pod asks for, and one of the node's places for pods.
 pub fn requests(pod: &Pod) -> Amounts {
     let default = PodSpec::default();
     let spec = pod.spec.as_ref().unwrap_or(&default);
-    let of =
-        |c: &k8s_openapi::api::core::v1::Container| amounts(c.resources.as_ref().and_then(|r| r.requests.as_ref()));
-    let mut running = Amounts::new();
-    let mut largest = Amounts::new();
-    for container in spec.init_containers.iter().flatten() {
-        if container.restart_policy.as_deref() == Some("Always") {
-            add(&mut running, &of(container));
-            raise(&mut largest, &running);
-        } else {
-            let mut step = of(container);
-            add(&mut step, &running);
-            raise(&mut largest, &step);
-        }
-    }
-    for container in &spec.containers {
-        add(&mut running, &of(container));
-    }
-    raise(&mut running, &largest);
-    add(&mut running, &amounts(spec.overhead.as_ref()));
-    running.insert("pods".to_owned(), 1000);
-    running
-}
-
-fn add(to: &mut Amounts, more: &Amounts) {
-    for (resource, amount) in more {
-        *to.entry(resource.clone()).or_default() += amount;
-    }
-}
-
-fn raise(to: &mut Amounts, least: &Amounts) {
-    for (resource, amount) in least {
-        let current = to.entry(resource.clone()).or_default();
-        *current = (*current).max(*amount);
-    }
+    let own = |c: &Container| exact(c.resources.as_ref().and_then(|r| r.requests.as_ref()));
+    let init = spec.init_containers.iter().flatten().map(|c| (Role::of_init(c.restart_policy.as_deref()), own(c)));
+    let main = spec.containers.iter().map(|c| (Role::Main, own(c)));
+    let mut all = milli(requests::sum(init.chain(main), &exact(spec.overhead.as_ref())));
+    all.insert("pods".to_owned(), 1000);
+    all
 }
 
 /// The share of CPU and memory that stays free, in thousandths; pods that ask for nothing spread by their number.

@@ -22,6 +22,7 @@ const RESTART_RESET: Duration = Duration::from_secs(60);
 const LOG_CHECK: Duration = Duration::from_secs(600);
 
 pub(super) async fn ensure_running(config: &Config) -> Result<Running, SuperviseError> {
+    make_directories(config)?;
     let (rendered, change) = configuration(config);
     if let Some(running) = process::adopt(config)? {
         if change == Change::None && wait_ready(config, &running).await.is_ok() {

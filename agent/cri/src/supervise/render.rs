@@ -93,7 +93,7 @@ pub fn render(config: &Config, oom: OomScores) -> String {
         socket = path(&config.socket),
         sandbox = quote(&config.sandbox_image),
         downloads = config.concurrent_downloads_max,
-        bin = path(&config.cni_bin_dir),
+        bin = path(&super::plugins::dir(config)),
         conf = path(&config.cni_conf_dir),
         snapshotter = quote(&config.snapshotter),
         runtime = path(&config.runtime),
@@ -153,7 +153,7 @@ mod tests {
             stream_server_port = "0"
 
             [plugins."io.containerd.grpc.v1.cri".cni]
-            bin_dir = "/usr/lib/cni"
+            bin_dir = "/var/lib/box/containerd/skiff-cni"
             conf_dir = "/run/box/cni/net.d"
 
             [plugins."io.containerd.grpc.v1.cri".containerd]

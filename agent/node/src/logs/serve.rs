@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::StreamExt;
-use http::{HeaderValue, Response, header};
+use http::{HeaderValue, Request, Response, header};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use jiff::{SignedDuration, Timestamp};
@@ -14,10 +14,12 @@ use skiff_cri::{Runtime, pb};
 use tokio::sync::mpsc;
 
 use crate::server::{Body, Found, Query, Refusal, Target};
+use crate::streaming::upgrade::Offer;
 
 mod files;
 mod lines;
 mod pump;
+mod socket;
 mod tail;
 
 use files::LogFiles;
@@ -78,14 +80,19 @@ pub(crate) async fn answer(
     runtime: &Arc<dyn Runtime>,
     logs_dir: &Path,
     target: Target<'_>,
-    query: &Query,
+    request: Request<Body>,
 ) -> Result<Response<Body>, Refusal> {
-    let options = Options::parse(query, Timestamp::now())?;
+    let options = Options::parse(&Query::of(&request), Timestamp::now())?;
     let found = Found::find(runtime.as_ref(), target).await?;
     let container = select(&found, target, &options)?;
     let files = LogFiles::new(log_path(runtime.as_ref(), logs_dir, target, container).await);
     let (sender, receiver) = mpsc::channel(CHUNKS_MAX);
     let pump = Pump { runtime: Arc::clone(runtime), container: container.id.clone(), files, options, client: sender };
+    if Offer::is_websocket(request.headers()) {
+        let response = socket::answer(request, receiver)?;
+        tokio::spawn(pump.run());
+        return Ok(response);
+    }
     tokio::spawn(pump.run());
     let mut response = Response::new(body(receiver));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));

@@ -7,6 +7,11 @@ use k8s_openapi::api::core::v1::{Container as Spec, PodSpec};
 
 use super::observe::{Container, Observed, State};
 use crate::resources::is_restartable_init;
+use backoff::wait;
+
+mod backoff;
+
+pub use backoff::{BACKOFF_MIN_S, Backoff, Failure, Part};
 
 /// What the worker remembers between two plans. Lost with the agent; then back-off starts anew.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -17,6 +22,10 @@ pub struct Memory {
     pub unhealthy: BTreeMap<String, Unhealthy>,
     /// Back-off by container name.
     pub backoff: BTreeMap<String, Backoff>,
+    /// Of the sandbox, when it was made anew.
+    pub sandbox: Option<Backoff>,
+    /// What could not be brought up at the last try.
+    pub failures: BTreeMap<Part, Failure>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,36 +34,6 @@ pub enum Unhealthy {
     Startup,
     /// The postStart hook failed.
     PostStart,
-}
-
-/// How long the container's next start waits after its end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Backoff {
-    pub delay_s: i64,
-    /// When the container was last started again, in nanoseconds since the epoch.
-    pub since_ns: i64,
-}
-
-pub const BACKOFF_MIN_S: i64 = 10;
-pub const BACKOFF_MAX_S: i64 = 300;
-/// A container that ran this long starts again at once.
-pub const BACKOFF_RESET_S: i64 = 600;
-
-const NANOS: i64 = 1_000_000_000;
-
-impl Backoff {
-    fn applies(self, finished_ns: i64) -> bool {
-        finished_ns - self.since_ns <= BACKOFF_RESET_S * NANOS
-    }
-
-    /// What a start at `now_ns`, after an end at `finished_ns`, leaves behind.
-    pub fn after_start(previous: Option<Backoff>, finished_ns: i64, now_ns: i64) -> Backoff {
-        let delay_s = match previous.filter(|previous| previous.applies(finished_ns)) {
-            Some(previous) => (previous.delay_s * 2).min(BACKOFF_MAX_S),
-            None => BACKOFF_MIN_S,
-        };
-        Backoff { delay_s, since_ns: now_ns }
-    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,6 +45,8 @@ pub enum SandboxPlan {
     },
     /// None is needed: the pod has done its work.
     Unneeded,
+    /// One is needed, but what it takes has failed and waits for its next try.
+    Held,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,17 +78,24 @@ pub struct Plan {
     pub sandbox: SandboxPlan,
     pub stop: Vec<Stop>,
     pub start: Vec<Start>,
-    /// Containers that wait for their back-off, with the time it ends.
+    /// Containers that ended and wait for their back-off, with the time it ends.
     pub backing_off: BTreeMap<String, i64>,
+    /// What failed to come up, with the time of its next try.
+    pub held: BTreeMap<Part, i64>,
 }
 
 impl Plan {
     pub fn is_empty(&self) -> bool {
         let settled = match &self.sandbox {
-            SandboxPlan::Keep(_) | SandboxPlan::Unneeded => true,
+            SandboxPlan::Keep(_) | SandboxPlan::Unneeded | SandboxPlan::Held => true,
             SandboxPlan::Create { .. } => false,
         };
         settled && self.stop.is_empty() && self.start.is_empty()
+    }
+
+    /// When something is due that waits now.
+    pub fn next_ns(&self) -> Option<i64> {
+        self.backing_off.values().chain(self.held.values()).min().copied()
     }
 }
 
@@ -155,7 +143,19 @@ pub fn plan(spec: &PodSpec, host_network: HostNetwork, observed: &Observed, memo
         }
         None => planner.new_sandbox(spec),
     }
+    planner.hold();
     planner.out
+}
+
+/// Whether a container that has ended is started again, now or later.
+pub fn comes_back(pod: &PodSpec, spec: &Spec, container: &Container) -> bool {
+    let restart = Restart::of(pod);
+    let is_init = pod.init_containers.iter().flatten().any(|init| init.name == spec.name);
+    match (is_init, is_restartable_init(spec)) {
+        (true, true) => true,
+        (true, false) => container.failed() && restart != Restart::Never,
+        (false, _) => restart.again(container),
+    }
 }
 
 /// Pods in the host's network have no address of their own.
@@ -167,7 +167,7 @@ pub enum HostNetwork {
 
 fn empty(sandbox: Option<String>) -> Plan {
     let sandbox = sandbox.map_or(SandboxPlan::Unneeded, SandboxPlan::Keep);
-    Plan { sandbox, stop: Vec::new(), start: Vec::new(), backing_off: BTreeMap::new() }
+    Plan { sandbox, stop: Vec::new(), start: Vec::new(), backing_off: BTreeMap::new(), held: BTreeMap::new() }
 }
 
 struct Planner<'a> {
@@ -207,6 +207,32 @@ impl Planner<'_> {
         }
         // The first init container, or all main ones: the rest follows when these have come far enough.
         self.containers(spec, "");
+    }
+
+    /// Without volumes nothing is started, and without a sandbox no container.
+    fn hold(&mut self) {
+        let creates = match self.out.sandbox {
+            SandboxPlan::Create { attempt } => Some(attempt),
+            SandboxPlan::Keep(_) | SandboxPlan::Unneeded | SandboxPlan::Held => None,
+        };
+        if creates.is_none() && self.out.start.is_empty() {
+            return;
+        }
+        let failed = |part: &Part| self.memory.failures.get(part).and_then(|failure| failure.until(self.now_ns));
+        let volumes = failed(&Part::Volumes);
+        let again = self.memory.sandbox.filter(|backoff| backoff.applies(self.now_ns));
+        let again = again.and_then(|backoff| wait(backoff.since_ns, backoff.delay_s, self.now_ns));
+        let sandbox = failed(&Part::Sandbox).max(again.filter(|_| creates.is_some_and(|attempt| attempt > 0)));
+        let held = [(Part::Volumes, volumes), (Part::Sandbox, sandbox.filter(|_| creates.is_some()))];
+        let held: Vec<_> = held.into_iter().filter_map(|(part, until)| Some((part, until?))).collect();
+        if held.is_empty() {
+            return;
+        }
+        self.out.held.extend(held);
+        self.out.start.clear();
+        if creates.is_some() {
+            self.out.sandbox = SandboxPlan::Held;
+        }
     }
 
     fn init_can_go_on(&self, spec: &PodSpec) -> bool {
@@ -333,6 +359,12 @@ impl Planner<'_> {
     }
 
     fn start(&mut self, spec: &Spec, kind: Kind) {
+        let part = Part::Container(spec.name.clone());
+        let failure = self.memory.failures.get(&part).filter(|failure| failure.of == hash(spec));
+        if let Some(until) = failure.and_then(|failure| failure.until(self.now_ns)) {
+            self.out.held.insert(part, until);
+            return;
+        }
         let last = self.observed.container(&spec.name);
         let unstarted = last.filter(|container| container.state == State::Created);
         let attempt = match (last, unstarted) {
@@ -346,12 +378,12 @@ impl Planner<'_> {
 
     fn start_unless_backing_off(&mut self, spec: &Spec, kind: Kind, last: &Container) {
         let backoff = self.memory.backoff.get(&spec.name).filter(|backoff| backoff.applies(last.finished_at));
-        let until = backoff.map(|backoff| last.finished_at + backoff.delay_s * NANOS);
-        match until {
-            Some(until) if until > self.now_ns => {
+        let backoff = backoff.filter(|_| last.hash == hash(spec));
+        match backoff.and_then(|backoff| wait(last.finished_at, backoff.delay_s, self.now_ns)) {
+            Some(until) => {
                 self.out.backing_off.insert(spec.name.clone(), until);
             }
-            Some(_) | None => self.start(spec, kind),
+            None => self.start(spec, kind),
         }
     }
 }

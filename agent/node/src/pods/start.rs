@@ -12,15 +12,18 @@ use skiff_reconcile::EventKind;
 
 use super::hooks;
 use super::observe::Sandbox;
-use super::plan::Start;
+use super::plan::{Failure, Start};
 use crate::context::{Context, chain};
 use crate::env::{self, Facts};
+use crate::files;
 use crate::images::Pulls;
+use crate::objects::Missing;
 use crate::resources::{Amounts, Qos, pod_limits, pod_requests};
 use crate::spec::container::{ReadyMount, propagation};
 use crate::spec::{ContainerInputs, container, sandbox};
 use crate::status::Waiting;
-use crate::volumes::{self, Volumes};
+use crate::volumes::beneath::Links;
+use crate::volumes::{Volumes, Writer, subpaths};
 use crate::{dns, spec};
 
 /// The parts of a pod's identity that paths and calls need.
@@ -38,6 +41,34 @@ impl<'a> Identity<'a> {
             namespace: meta.namespace.as_deref().unwrap_or_default(),
             name: meta.name.as_deref().unwrap_or_default(),
         }
+    }
+}
+
+/// Why a container was not started, and when it is tried again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unstarted {
+    pub waiting: Waiting,
+    /// What its coming would mend.
+    pub missing: Option<Missing>,
+    /// Where it is not the container's own failures that count.
+    pub hold: Option<Failure>,
+}
+
+impl Unstarted {
+    pub fn of(reason: &'static str, message: String) -> Self {
+        Self { waiting: Waiting { reason, message }, missing: None, hold: None }
+    }
+}
+
+/// A configuration that could not be made.
+struct Unconfigured {
+    message: String,
+    missing: Option<Missing>,
+}
+
+impl From<String> for Unconfigured {
+    fn from(message: String) -> Self {
+        Self { message, missing: None }
     }
 }
 
@@ -92,27 +123,45 @@ impl Starter<'_> {
         made.map_err(|error| format!("cannot set up the pod's cgroup: {error}"))
     }
 
-    pub async fn sandbox(&self, attempt: u32) -> Result<String, String> {
-        self.prepare()?;
-        let made = self.context.runtime.run_pod_sandbox(self.sandbox_config(attempt)).await;
-        made.map_err(|error| {
-            let message = format!("Failed to create pod sandbox: {error}");
-            self.context.event(self.pod, None, EventKind::Warning, "FailedCreatePodSandBox", message.clone());
-            message
-        })
+    /// Makes the sandbox. What a failure leaves in the runtime is removed.
+    pub async fn sandbox(&self, attempt: u32) -> Result<(), String> {
+        let made = match self.prepare() {
+            Ok(()) => self.context.runtime.run_pod_sandbox(self.sandbox_config(attempt)).await,
+            Err(message) => return Err(self.failed_sandbox(&message)),
+        };
+        match made {
+            Ok(id) if self.has_address(&id).await => Ok(()),
+            Ok(_) => Err(self.failed_sandbox("the network plugins gave it no address")),
+            Err(error) => Err(self.failed_sandbox(&error.to_string())),
+        }
     }
 
-    /// Makes and starts one container; answers its identifier. The error is what the container waits for.
+    async fn has_address(&self, id: &str) -> bool {
+        if self.spec.host_network == Some(true) {
+            return true;
+        }
+        let status = self.context.runtime.pod_sandbox_status(id).await;
+        // Whoever cannot be asked is looked at again.
+        status.map_or(true, |status| status.network.is_some_and(|network| !network.ip.is_empty()))
+    }
+
+    fn failed_sandbox(&self, error: &str) -> String {
+        let message = format!("Failed to create pod sandbox: {error}");
+        self.context.event(self.pod, None, EventKind::Warning, "FailedCreatePodSandBox", message.clone());
+        message
+    }
+
+    /// Makes and starts one container; answers its identifier.
     pub async fn container(
         &self,
         start: &Start,
         sandbox: &Sandbox,
         volumes: &Volumes,
         pulls: &mut Pulls,
-    ) -> Result<String, Waiting> {
+    ) -> Result<String, Unstarted> {
         let Some(spec) = find(self.spec, &start.name) else {
             let message = format!("container {} is not in the pod's spec", start.name);
-            return Err(Waiting { reason: "CreateContainerConfigError", message });
+            return Err(Unstarted::of("CreateContainerConfigError", message));
         };
         let image = pulls.ensure(self.context, self.pod, spec).await?;
         if let Some(id) = &start.replace {
@@ -120,7 +169,10 @@ impl Starter<'_> {
             removed.map_err(|error| self.failed(spec, "CreateContainerError", error.to_string()))?;
         }
         let config = self.container_config(spec, start, sandbox, volumes, &image).await;
-        let config = config.map_err(|message| self.failed(spec, "CreateContainerConfigError", message))?;
+        let config = config.map_err(|error| {
+            let unstarted = self.failed(spec, "CreateContainerConfigError", error.message);
+            Unstarted { missing: error.missing, ..unstarted }
+        })?;
         let made =
             self.context.runtime.create_container(&sandbox.id, config, self.sandbox_config(sandbox.attempt)).await;
         let id = made.map_err(|error| self.failed(spec, "CreateContainerError", error.to_string()))?;
@@ -147,10 +199,10 @@ impl Starter<'_> {
         }
     }
 
-    fn failed(&self, spec: &Spec, reason: &'static str, message: String) -> Waiting {
+    fn failed(&self, spec: &Spec, reason: &'static str, message: String) -> Unstarted {
         let name = Some(spec.name.as_str());
         self.context.event(self.pod, name, EventKind::Warning, "Failed", format!("Error: {message}"));
-        Waiting { reason, message }
+        Unstarted::of(reason, message)
     }
 
     async fn container_config(
@@ -160,13 +212,13 @@ impl Starter<'_> {
         sandbox: &Sandbox,
         volumes: &Volumes,
         image: &pb::Image,
-    ) -> Result<pb::ContainerConfig, String> {
+    ) -> Result<pb::ContainerConfig, Unconfigured> {
         let id = Identity::of(self.pod);
         let pod_dir = self.context.config.pod_dir(id.uid);
         let facts = self.facts(Some(sandbox));
         let services = self.context.service_vars(self.pod).await.map_err(|error| chain(&error))?;
         let env = env::render(&self.context.objects, self.pod, spec, &facts, &services).await;
-        let env = env.map_err(|error| chain(&error))?;
+        let env = env.map_err(|error| Unconfigured { message: chain(&error), missing: error.missing() })?;
         let message_file = message_file(&pod_dir, &spec.name, start.attempt)?;
         make_dir(&self.context.config.pod_log_dir(id.namespace, id.name, id.uid).join(&spec.name))?;
         let mut mounts = self.volume_mounts(spec, volumes, &env)?;
@@ -194,9 +246,10 @@ impl Starter<'_> {
         env: &[(String, String)],
     ) -> Result<Vec<ReadyMount>, String> {
         let lookup = |name: &str| env.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
+        let pod_dir = self.context.config.pod_dir(Identity::of(self.pod).uid);
         let mut mounts = Vec::new();
-        for mount in spec.volume_mounts.iter().flatten() {
-            let Some(volume) = volumes.paths.get(&mount.name) else {
+        for (index, mount) in spec.volume_mounts.iter().flatten().enumerate() {
+            let Some(volume) = volumes.ready.get(&mount.name) else {
                 return Err(format!("volume \"{}\" is not in the pod's spec", mount.name));
             };
             let part = match (&mount.sub_path_expr, &mount.sub_path) {
@@ -204,13 +257,27 @@ impl Starter<'_> {
                 (None, path) => path.clone(),
             };
             let host_path = match part.filter(|part| !part.is_empty()) {
-                Some(part) => volumes::sub_path(volume, &part).map_err(|error| chain(&error))?,
-                None => volume.clone(),
+                Some(part) => {
+                    let place = subpaths::place(&pod_dir, &mount.name, &spec.name, index);
+                    let links = match volume.writer {
+                        Writer::Node => Links::Followed,
+                        Writer::Containers => Links::Refused,
+                    };
+                    subpaths::ensure(&volume.path, &part, links, &place).map_err(|error| {
+                        let (mount, error) = (&mount.name, chain(&error));
+                        format!(
+                            "failed to prepare subPath for volumeMount \"{mount}\" of container \"{}\": {error}",
+                            spec.name
+                        )
+                    })?;
+                    place
+                }
+                None => volume.path.clone(),
             };
             mounts.push(ReadyMount {
                 container_path: mount.mount_path.clone(),
                 host_path,
-                read_only: mount.read_only == Some(true),
+                read_only: mount.read_only == Some(true) || volume.writer == Writer::Node,
                 propagation: propagation(mount),
             });
         }
@@ -237,7 +304,10 @@ impl Starter<'_> {
             }
         };
         let path = pod_dir.join("etc-hosts");
-        if fs::read_to_string(&path).map_or(true, |now| now != text) {
+        // Containers write to it: it may have become anything, of any size.
+        let is_same = fs::metadata(&path).is_ok_and(|meta| meta.len() == text.len() as u64)
+            && fs::read_to_string(&path).is_ok_and(|now| now == text);
+        if !is_same {
             fs::write(&path, text).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
             let _ = fs::set_permissions(&path, fs::Permissions::from_mode(0o644));
         }
@@ -256,7 +326,7 @@ pub fn find<'a>(spec: &'a PodSpec, name: &str) -> Option<&'a Spec> {
 }
 
 fn make_dir(dir: &Path) -> Result<(), String> {
-    fs::create_dir_all(dir).map_err(|error| format!("cannot make {}: {error}", dir.display()))
+    files::make_private(dir).map_err(|error| format!("cannot make {}: {error}", dir.display()))
 }
 
 /// An empty file that any user in the container may write.

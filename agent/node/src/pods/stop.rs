@@ -15,7 +15,7 @@ use super::start::find;
 use crate::context::Context;
 use crate::names;
 use crate::resources::{init_containers, is_restartable_init};
-use crate::volumes::mounts;
+use crate::volumes::{mounts, subpaths};
 
 /// After a hook used up the grace period the program still gets this long.
 const GRACE_MIN: Duration = Duration::from_secs(2);
@@ -97,7 +97,7 @@ pub async fn remove(context: &Context, uid: &str, observed: &Observed) -> skiff_
 
 /// The pod's directory, logs and cgroup.
 pub fn remove_files(context: &Context, uid: &str) {
-    if uid.is_empty() {
+    if !names::is_component(uid) {
         return;
     }
     let dir = context.config.pod_dir(uid);
@@ -144,20 +144,42 @@ pub async fn leftovers(context: &Context, observed: &Observed) {
             crate::logs::remove_attempt(context, container);
         }
     }
-    let is_empty = |id: &str| observed.containers.iter().all(|container| container.sandbox != id);
-    for sandbox in observed.sandboxes.iter().skip(1).filter(|sandbox| !sandbox.ready && is_empty(&sandbox.id)) {
-        if let Err(error) = context.runtime.remove_pod_sandbox(&sandbox.id).await {
-            tracing::debug!(%error, sandbox = sandbox.id, "old sandbox not removed, will retry");
-        }
+    let dead = observed.sandboxes.iter().skip(1).filter(|sandbox| !sandbox.ready && is_empty(observed, &sandbox.id));
+    for sandbox in dead {
+        remove_sandbox(context, &sandbox.id).await;
+    }
+}
+
+/// Removes what sandboxes that could not be made left in the runtime: the newest ones, without containers.
+pub async fn failed_sandboxes(context: &Context, observed: &Observed) {
+    for sandbox in observed.sandboxes.iter().take_while(|sandbox| is_empty(observed, &sandbox.id)) {
+        remove_sandbox(context, &sandbox.id).await;
+    }
+}
+
+fn is_empty(observed: &Observed, sandbox: &str) -> bool {
+    observed.containers.iter().all(|container| container.sandbox != sandbox)
+}
+
+async fn remove_sandbox(context: &Context, id: &str) {
+    let removed = async {
+        context.runtime.stop_pod_sandbox(id).await?;
+        context.runtime.remove_pod_sandbox(id).await
+    };
+    if let Err(error) = removed.await {
+        tracing::debug!(%error, sandbox = id, "dead sandbox not removed, will retry");
     }
 }
 
 /// Unmounts what holds memory for a pod that has ended; its files stay until the pod is deleted.
 pub fn release_volumes(context: &Context, uid: &str) {
-    let volumes = context.config.pod_dir(uid).join("volumes");
-    if !uid.is_empty()
-        && let Err(error) = mounts::remove_all(&volumes)
-    {
-        tracing::debug!(%error, uid, "volumes not removed, will retry");
+    if !names::is_component(uid) {
+        return;
+    }
+    let dir = context.config.pod_dir(uid);
+    for part in [subpaths::root(&dir), dir.join("volumes")] {
+        if let Err(error) = mounts::remove_all(&part) {
+            tracing::debug!(%error, uid, "volumes not removed, will retry");
+        }
     }
 }

@@ -7,18 +7,27 @@ use skiff_cri::{FakeRuntime, Runtime};
 use skiff_object::quantity::Quantity;
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::Clock;
+use crate::context::Context;
 use crate::testing::{TestApi, condition};
-use crate::{Config, Node};
+use crate::{Config, Node, Requirements};
+
+mod failures;
 
 struct Box {
     api: TestApi,
     runtime: FakeRuntime,
     dir: tempfile::TempDir,
     shutdown: CancellationToken,
+    requirements: Requirements,
 }
 
 impl Box {
     fn new() -> Self {
+        Self::with(Requirements::default())
+    }
+
+    fn with(requirements: Requirements) -> Self {
         let runtime = FakeRuntime::default();
         runtime.add_image("img:1");
         let test = Self {
@@ -26,6 +35,7 @@ impl Box {
             runtime,
             dir: tempfile::tempdir().unwrap(),
             shutdown: CancellationToken::new(),
+            requirements,
         };
         test.start();
         test
@@ -38,9 +48,10 @@ impl Box {
     fn node(&self) -> Node {
         let mut config = Config::new("box", self.dir.path());
         config.cgroup_parent = cgroup(&self.dir);
+        config.requirements = self.requirements.clone();
         config.node_ips = vec!["192.0.2.1".parse().unwrap()];
         let runtime: Arc<dyn Runtime> = Arc::new(self.runtime.clone());
-        Node::build(config, self.api.client(), runtime, &self.shutdown)
+        Node::build_with(Context::new(config, self.api.client(), runtime, Clock::tokio()), &self.shutdown)
     }
 
     fn calls(&self, call: &str) -> usize {
@@ -144,6 +155,8 @@ async fn after_a_boot_the_node_is_not_ready_before_its_runtime() {
 #[tokio::test]
 async fn a_restarted_agent_leaves_containers_alone() {
     let mut test = Box::new();
+    let ready = |node: Option<&Value>| condition(node, "Ready") == Some("True");
+    test.api.wait("/api/v1/nodes/box", "node not ready", ready).await;
     let path = test.api.pod("web", one());
     test.api.wait_ready(&path).await;
     test.shutdown.cancel();
@@ -267,12 +280,65 @@ async fn missing_configuration_is_told_and_heals() {
 }
 
 #[tokio::test]
+async fn a_pod_whose_names_leave_their_directory_is_refused() {
+    let test = Box::new();
+    let mut spec = one();
+    spec["volumes"] = json!([{"name": "../../escape", "emptyDir": {}}]);
+    let path = test.api.pod("web", spec);
+    let told =
+        |events: &[String]| events.iter().any(|event| event.starts_with("FailedValidation: the pod's volume name"));
+    while !told(&test.api.events()) {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    assert!(test.runtime.calls().is_empty() && !test.dir.path().join("escape").exists());
+    test.api.delete(&path, 1);
+    test.api.wait(&path, "never deleted", |pod| pod.is_none()).await;
+}
+
+/// Everything below a directory, with its mode, except what is in volumes.
+fn modes(dir: &std::path::Path, found: &mut Vec<(String, u32)>) {
+    use std::os::unix::fs::PermissionsExt;
+    for entry in std::fs::read_dir(dir).unwrap().flatten() {
+        let meta = std::fs::symlink_metadata(entry.path()).unwrap();
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if meta.is_dir() && !dir.ends_with("kubernetes.io~empty-dir") && !dir.ends_with("kubernetes.io~configmap") {
+            found.push((name, meta.permissions().mode() & 0o777));
+            modes(&entry.path(), found);
+        } else if meta.is_file() {
+            found.push((name, meta.permissions().mode() & 0o777));
+        }
+    }
+}
+
+#[tokio::test]
+async fn nobody_else_may_look_into_what_is_written() {
+    let test = Box::new();
+    let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}, "data": {"k": "v"}});
+    test.api.put("/api/v1/namespaces/default/configmaps/c", map);
+    let mut spec = one();
+    spec["volumes"] = json!([{"name": "empty", "emptyDir": {}}, {"name": "map", "configMap": {"name": "c"}}]);
+    spec["containers"][0]["volumeMounts"] = json!([
+        {"name": "empty", "mountPath": "/e"}, {"name": "map", "mountPath": "/m"},
+    ]);
+    let path = test.api.pod("web", spec);
+    test.api.wait_ready(&path).await;
+    let mut found = Vec::new();
+    modes(test.dir.path(), &mut found);
+    // What is mounted into containers is open there, below directories that are not.
+    let mounted = |name: &str| name == "etc-hosts" || name.starts_with("termination-log");
+    let open: Vec<_> = found.iter().filter(|(name, mode)| mode & 0o077 != 0 && !mounted(name)).collect();
+    assert!(found.len() > 10 && open.is_empty(), "{open:?}");
+    let mounts = &test.runtime.containers()[0].config.mounts;
+    let readonly = |path: &str| mounts.iter().find(|mount| mount.container_path == path).unwrap().readonly;
+    assert!(readonly("/m") && !readonly("/e"), "what the node writes is not the container's to change");
+}
+
+#[tokio::test]
 async fn a_pod_costs_little_memory() {
     let test = Box::new();
     let config = Config::new("box", test.dir.path());
     let runtime: Arc<dyn Runtime> = Arc::new(test.runtime.clone());
-    let machine = crate::machine::Machine::default();
-    let context = Arc::new(crate::context::Context::new(config, test.api.client(), runtime, machine));
+    let context = Arc::new(Context::new(config, test.api.client(), runtime, Clock::Wall));
     let pod = super::worker::Desired::Pod(Arc::default());
     let (_sender, desired) = tokio::sync::watch::channel(pod);
     let worker = super::worker::Worker::new(context, Default::default(), desired, Default::default());

@@ -29,6 +29,12 @@ impl RuntimeFacts {
         self.trouble.is_none()
     }
 
+    /// What the machine lacks says more than what the runtime makes of it.
+    pub(super) fn lacking(mut self, lacks: Option<&str>) -> Self {
+        self.trouble = lacks.map(str::to_owned).or(self.trouble);
+        self
+    }
+
     pub(super) async fn observe(runtime: &dyn Runtime) -> Self {
         let mut facts = Self::default();
         match futures::try_join!(runtime.version(), runtime.status(), runtime.list_images()) {

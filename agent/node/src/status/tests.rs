@@ -109,6 +109,43 @@ fn a_crash_loop_waits_and_keeps_the_last_end() {
 }
 
 #[test]
+fn a_container_that_never_ran_holds_the_pod_pending() {
+    let pod = pod(json!({"containers": [{"name": "app"}, {"name": "other"}]}));
+    let now = observed(vec![container("app", State::Running, 0)]);
+    let known = Known {
+        waiting: BTreeMap::from([("other".into(), Waiting { reason: "ImagePullBackOff", message: String::new() })]),
+        ..Known::default()
+    };
+    check(
+        &pod,
+        &now,
+        &known,
+        expect![
+            "Pending; app running; other ImagePullBackOff; PodReadyToStartContainers=True; Initialized=True; ContainersReady=False(ContainersNotReady); Ready=False(ContainersNotReady)"
+        ],
+    );
+}
+
+#[test]
+fn a_container_that_was_lost_is_said_to_be() {
+    let pod = pod(json!({"restartPolicy": "Never", "containers": [{"name": "app"}]}));
+    let status =
+        compute(&pod, &observed(vec![container("app", State::Unknown, 0)]), &Known::default(), Timestamp::UNIX_EPOCH);
+    let ended = status.container_statuses.unwrap()[0].state.clone().unwrap().terminated.unwrap();
+    assert_eq!((ended.reason.as_deref(), ended.exit_code), (Some("ContainerStatusUnknown"), 137));
+    assert_eq!(status.phase.as_deref(), Some("Failed"));
+}
+
+#[test]
+fn a_pod_that_is_refused_has_no_containers() {
+    let pod = pod(json!({"containers": [{"name": "app"}]}));
+    let ended = Some(Ended { reason: "OutOfcpu", message: "m".into() });
+    let status = compute(&pod, &Observed::default(), &Known { ended, ..Known::default() }, Timestamp::UNIX_EPOCH);
+    assert_eq!((status.phase.as_deref(), status.reason.as_deref()), (Some("Failed"), Some("OutOfcpu")));
+    assert_eq!(status.container_statuses, None);
+}
+
+#[test]
 fn init_containers_come_first() {
     let pod = pod(json!({"initContainers": [{"name": "i"}], "containers": [{"name": "app"}]}));
     let now = observed(vec![container("i", State::Running, 0)]);
@@ -120,4 +157,17 @@ fn init_containers_come_first() {
             "Pending; i running; app PodInitializing; PodReadyToStartContainers=True; Initialized=False(ContainersNotInitialized); ContainersReady=False(ContainersNotReady); Ready=False(ContainersNotReady)"
         ],
     );
+}
+
+#[test]
+fn all_of_a_pod_with_init_containers_initialize() {
+    let pod = pod(json!({"initContainers": [{"name": "i"}, {"name": "j"}], "containers": [{"name": "app"}]}));
+    let reasons = |observed: &Observed| {
+        let status = compute(&pod, observed, &Known::default(), Timestamp::UNIX_EPOCH);
+        let all = [status.init_container_statuses, status.container_statuses].into_iter().flatten().flatten();
+        let waiting = all.filter_map(|status| status.state?.waiting?.reason);
+        waiting.collect::<Vec<_>>()
+    };
+    assert_eq!(reasons(&Observed::default()), ["PodInitializing"; 3]);
+    assert_eq!(reasons(&observed(vec![container("i", State::Running, 0)])), ["PodInitializing"; 2]);
 }

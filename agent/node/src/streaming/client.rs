@@ -10,12 +10,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::Wanted;
 use super::spdy::{self, Connection, StreamWriter};
-use super::upgrade::{Supported, Transport};
+use super::upgrade::{NONE, Supported, Transport};
 use super::websocket::{WebSocket, WebSocketLink};
 
-pub(super) const PROTOCOLS: [Supported<Protocol>; 3] = [
+pub(super) const PROTOCOLS: [Supported<Protocol>; 5] = [
     Supported { transport: Transport::WebSocket, name: "v5.channel.k8s.io", protocol: Protocol::WebSocketV5 },
     Supported { transport: Transport::WebSocket, name: "v4.channel.k8s.io", protocol: Protocol::WebSocketV4 },
+    Supported { transport: Transport::WebSocket, name: "channel.k8s.io", protocol: Protocol::WebSocketV1 },
+    // A client that names none means the first there was.
+    Supported { transport: Transport::WebSocket, name: NONE, protocol: Protocol::WebSocketV1 },
     Supported { transport: Transport::Spdy, name: "v4.channel.k8s.io", protocol: Protocol::SpdyV4 },
 ];
 
@@ -25,7 +28,18 @@ pub(super) enum Protocol {
     /// Like v4, and either side may end one channel.
     WebSocketV5,
     WebSocketV4,
+    /// As v4, but tells a failure in words and success not at all.
+    WebSocketV1,
     SpdyV4,
+}
+
+/// What a client reads at the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// A `Status` as JSON.
+    Status,
+    /// The message of a failure.
+    Words,
 }
 
 /// Upstream waits this long for a client to open its streams.
@@ -64,6 +78,7 @@ pub(super) struct Client {
     pub stdout: Option<Sink>,
     pub stderr: Option<Sink>,
     pub error: Sink,
+    pub outcome: Outcome,
     pub link: Link,
 }
 
@@ -82,7 +97,7 @@ pub(super) enum Link {
 impl Client {
     pub async fn accept(upgraded: Upgraded, protocol: Protocol, wanted: Wanted) -> Result<Self, Error> {
         match protocol {
-            Protocol::WebSocketV5 | Protocol::WebSocketV4 => {
+            Protocol::WebSocketV5 | Protocol::WebSocketV4 | Protocol::WebSocketV1 => {
                 Ok(Self::websocket(WebSocket::accept(upgraded).await, protocol, wanted).await)
             }
             Protocol::SpdyV4 => {
@@ -111,6 +126,10 @@ impl Client {
             stdout: wanted.stdout.then(|| sink(STDOUT)),
             stderr: wanted.stderr.then(|| sink(STDERR)),
             error: sink(ERROR),
+            outcome: match protocol {
+                Protocol::WebSocketV1 => Outcome::Words,
+                Protocol::WebSocketV5 | Protocol::WebSocketV4 | Protocol::SpdyV4 => Outcome::Status,
+            },
             link: Link::WebSocket(link),
         };
         // Clients may wait for an empty message as a sign that the streams are there.
@@ -134,7 +153,7 @@ impl Client {
             }
         }
         let error = error.ok_or(Error::Gone)?;
-        Ok(Self { stdin, resize, stdout, stderr, error, link: Link::Spdy(connection) })
+        Ok(Self { stdin, resize, stdout, stderr, error, outcome: Outcome::Status, link: Link::Spdy(connection) })
     }
 }
 

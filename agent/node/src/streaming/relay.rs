@@ -1,11 +1,11 @@
 //! Moves bytes between a client and a process in a container, until the process ends or the client goes away.
 
 use bytes::{Bytes, BytesMut};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use super::Wanted;
-use super::client::{Client, Sink};
+use super::client::{Client, Outcome, Sink};
 use super::spdy::StreamWriter;
 use super::upgrade::chain;
 use super::upstream::Upstream;
@@ -14,7 +14,7 @@ use super::upstream::Upstream;
 const STATUS_BYTES_MAX: usize = 64 << 10;
 
 pub(super) async fn run(client: Client, upstream: Upstream, wanted: Wanted) {
-    let Client { stdin, resize, stdout, stderr, error, link } = client;
+    let Client { stdin, resize, stdout, stderr, error, outcome, link } = client;
     let ended = link.ended();
     let exchange = async {
         let process = match upstream.open(wanted).await {
@@ -38,7 +38,9 @@ pub(super) async fn run(client: Client, upstream: Upstream, wanted: Wanted) {
     };
     // When the client is gone, dropping the exchange closes the runtime's side.
     if let Some(status) = ended.run_until_cancelled(exchange).await {
-        let _ = ended.run_until_cancelled(error.send(status)).await;
+        if let Some(told) = tell(status, outcome) {
+            let _ = ended.run_until_cancelled(error.send(told)).await;
+        }
         error.close().await;
         link.finish().await;
     }
@@ -78,6 +80,17 @@ async fn collect(mut from: mpsc::Receiver<Bytes>) -> Bytes {
         all.extend_from_slice(&data[..data.len().min(room)]);
     }
     all.freeze()
+}
+
+pub(super) fn tell(status: Bytes, outcome: Outcome) -> Option<Bytes> {
+    match outcome {
+        Outcome::Status => Some(status),
+        Outcome::Words => {
+            let parsed: Value = serde_json::from_slice(&status).unwrap_or_default();
+            let words = parsed["message"].as_str().unwrap_or("the command failed").to_owned();
+            (parsed["status"] != "Success").then(|| words.into())
+        }
+    }
 }
 
 fn failure(message: &str) -> Bytes {

@@ -31,7 +31,7 @@ const ALL: Wanted = Wanted { stdin: true, stdout: true, stderr: true, tty: false
 const TERMINAL: Wanted = Wanted { stdin: true, stdout: true, stderr: false, tty: true };
 
 /// An HTTP server on this machine; answers its address.
-pub(super) async fn serve<F, A>(answer: F) -> String
+pub(crate) async fn serve<F, A>(answer: F) -> String
 where
     F: Fn(Request<Body>) -> A + Clone + Send + 'static,
     A: Future<Output = Response<Body>> + Send + 'static,
@@ -154,6 +154,32 @@ async fn a_websocket_ends_its_input_and_gets_the_exit_code() {
     let [_, stdout, stderr, error, _] = channels(&mut socket).await;
     assert_eq!((stdout, stderr), (b"hello world".to_vec(), b"end of input".to_vec()));
     assert_eq!(String::from_utf8(error).unwrap(), EXIT_3);
+}
+
+#[tokio::test]
+async fn the_first_protocol_tells_a_failure_in_words() {
+    let address = server(ALL).await;
+    for protocols in [Some("channel.k8s.io"), None] {
+        let mut request = format!("ws://{address}/exec").into_client_request().unwrap();
+        if let Some(protocols) = protocols {
+            request.headers_mut().insert("sec-websocket-protocol", protocols.parse().unwrap());
+        }
+        let stream = TcpStream::connect(&address).await.unwrap();
+        let (mut socket, response) = tokio_tungstenite::client_async(request, stream).await.unwrap();
+        let chosen = response.headers().get("sec-websocket-protocol").map(|name| name.to_str().unwrap());
+        assert_eq!(chosen, protocols);
+        socket.send(Message::Binary(Bytes::from_static(b"\0hello"))).await.unwrap();
+        let mut got: [Vec<u8>; 4] = Default::default();
+        while got[1].is_empty() {
+            let Some(Ok(Message::Binary(data))) = in_time(socket.next()).await else { panic!("no output") };
+            got[usize::from(data[0])].extend_from_slice(&data[1..]);
+        }
+        assert_eq!(got[1], b"hello");
+    }
+    let told = |status: &str| super::relay::tell(Bytes::from(status.to_owned()), super::client::Outcome::Words);
+    assert_eq!(told(r#"{"status": "Success"}"#), None);
+    let failed = told(r#"{"status": "Failure", "message": "exit status 3"}"#);
+    assert_eq!(failed, Some(Bytes::from_static(b"exit status 3")));
 }
 
 #[tokio::test]

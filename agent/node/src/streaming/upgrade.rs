@@ -5,19 +5,22 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::server::{Body, Refusal, full};
 
-pub(super) const SPDY: &str = "SPDY/3.1";
-pub(super) const STREAM_PROTOCOL: HeaderName = HeaderName::from_static("x-stream-protocol-version");
+pub(crate) const SPDY: &str = "SPDY/3.1";
+pub(crate) const STREAM_PROTOCOL: HeaderName = HeaderName::from_static("x-stream-protocol-version");
+
+/// Stands for no protocol at all: WebSocket clients need not name one.
+pub(crate) const NONE: &str = "";
 
 /// The kind of connection asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Transport {
+pub(crate) enum Transport {
     WebSocket,
     Spdy,
 }
 
 /// One protocol that we speak, over one kind of connection.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Supported<P> {
+pub(crate) struct Supported<P> {
     pub transport: Transport,
     pub name: &'static str,
     pub protocol: P,
@@ -25,7 +28,7 @@ pub(super) struct Supported<P> {
 
 /// The client's side of the negotiation.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Offer {
+pub(crate) struct Offer {
     transport: Transport,
     /// In the client's order of preference.
     protocols: Vec<String>,
@@ -34,9 +37,13 @@ pub(super) struct Offer {
 }
 
 impl Offer {
+    pub fn is_websocket(headers: &HeaderMap) -> bool {
+        list(headers, &header::UPGRADE).iter().any(|name| name.eq_ignore_ascii_case("websocket"))
+    }
+
     pub fn parse(headers: &HeaderMap) -> Result<Self, Refusal> {
         let upgrade = list(headers, &header::UPGRADE);
-        if upgrade.iter().any(|name| name.eq_ignore_ascii_case("websocket")) {
+        if Self::is_websocket(headers) {
             let key = headers.get(header::SEC_WEBSOCKET_KEY);
             let key = key.ok_or_else(|| Refusal::bad_request("Sec-WebSocket-Key is missing"))?;
             return Ok(Self {
@@ -55,7 +62,11 @@ impl Offer {
     /// Chooses the client's favourite among what we speak, and says so.
     pub fn accept<P: Copy>(&self, supported: &[Supported<P>]) -> Result<(P, Response<Body>), Refusal> {
         let speaks = |name: &String| supported.iter().find(|s| s.transport == self.transport && s.name == name);
-        let chosen = self.protocols.iter().find_map(speaks);
+        let none = NONE.to_owned();
+        let chosen = match self.protocols.is_empty() {
+            true => speaks(&none),
+            false => self.protocols.iter().find_map(speaks),
+        };
         let chosen = chosen.ok_or_else(|| {
             let names: Vec<&str> = supported.iter().map(|s| s.name).collect();
             Refusal::forbidden(format!("unable to upgrade: offered {:?}, supported {names:?}", self.protocols))
@@ -71,7 +82,9 @@ impl Offer {
         match self.transport {
             Transport::WebSocket => {
                 headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-                headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(protocol));
+                if protocol != NONE {
+                    headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(protocol));
+                }
                 if let Some(Ok(key)) = self.accept_key.as_deref().map(HeaderValue::from_str) {
                     headers.insert(header::SEC_WEBSOCKET_ACCEPT, key);
                 }
@@ -93,7 +106,7 @@ fn list(headers: &HeaderMap, name: &HeaderName) -> Vec<String> {
 }
 
 /// An error with its causes, on one line.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

@@ -22,7 +22,7 @@ const MESSAGES_MAX: usize = 4;
 const LINGER: Duration = Duration::from_secs(2);
 
 /// The connection; ends when dropped.
-pub(super) struct WebSocket {
+pub(crate) struct WebSocket {
     /// Messages for the peer.
     pub sender: mpsc::Sender<Bytes>,
     /// Messages of the peer, text or binary. Ends with the connection.
@@ -31,15 +31,36 @@ pub(super) struct WebSocket {
 }
 
 /// Keeps the connection while its queues are elsewhere.
-pub(super) struct WebSocketLink {
+pub(crate) struct WebSocketLink {
     close: CancellationToken,
     ended: CancellationToken,
     reader: JoinHandle<()>,
     _guard: DropGuard,
 }
 
+/// What kind of messages the server sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Frames {
+    Binary,
+    /// For clients that take no bytes; the messages are in base64 already.
+    Text,
+}
+
+impl Frames {
+    fn message(self, data: Bytes) -> Message {
+        match self {
+            Frames::Binary => Message::Binary(data),
+            Frames::Text => Message::Text(String::from_utf8_lossy(&data).into_owned().into()),
+        }
+    }
+}
+
 impl WebSocket {
     pub async fn accept(upgraded: Upgraded) -> Self {
+        Self::accept_with(upgraded, Frames::Binary).await
+    }
+
+    pub async fn accept_with(upgraded: Upgraded, frames: Frames) -> Self {
         let config = WebSocketConfig::default()
             .max_message_size(Some(MESSAGE_BYTES_MAX))
             .max_frame_size(Some(MESSAGE_BYTES_MAX))
@@ -49,7 +70,7 @@ impl WebSocket {
         let (sender, outgoing) = mpsc::channel(MESSAGES_MAX);
         let (incoming, receiver) = mpsc::channel(MESSAGES_MAX);
         let (close, ended) = (CancellationToken::new(), CancellationToken::new());
-        tokio::spawn(write(sink, outgoing, close.clone(), ended.clone()));
+        tokio::spawn(write(sink, outgoing, frames, close.clone(), ended.clone()));
         let reader = tokio::spawn(read(stream, incoming, ended.clone()));
         let guard = ended.clone().drop_guard();
         Self { sender, receiver, link: WebSocketLink { close, ended, reader, _guard: guard } }
@@ -100,12 +121,13 @@ async fn read(
 async fn write(
     mut sink: impl SinkExt<Message, Error = tokio_tungstenite::tungstenite::Error> + Unpin,
     mut outgoing: mpsc::Receiver<Bytes>,
+    frames: Frames,
     close: CancellationToken,
     ended: CancellationToken,
 ) {
     let all = async {
         while let Some(Some(data)) = next(&mut outgoing, &close).await {
-            sink.send(Message::Binary(data)).await?;
+            sink.send(frames.message(data)).await?;
         }
         // A close without a code reads as a broken connection to kubectl.
         let done = CloseFrame { code: CloseCode::Normal, reason: String::new().into() };

@@ -3,9 +3,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io;
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::{Component, Path, PathBuf};
+
+use nix::unistd::{Gid, Uid, fchown};
+
+use super::beneath::{self, Links};
+use crate::files;
 
 /// One file of a volume. The content may be secret.
 #[derive(Clone, PartialEq, Eq)]
@@ -30,7 +35,7 @@ pub fn is_valid_path(path: &str) -> bool {
 
 /// Makes the directory hold exactly these files. Answers whether something changed.
 pub fn write(dir: &Path, files: &Files, fs_group: Option<u32>) -> io::Result<bool> {
-    fs::create_dir_all(dir)?;
+    files::make_volume(dir)?;
     let old = fs::read_link(dir.join(DATA)).ok();
     if let Some(old) = &old
         && same(&dir.join(old), files)
@@ -48,7 +53,7 @@ pub fn write(dir: &Path, files: &Files, fs_group: Option<u32>) -> io::Result<boo
         let entry_name = entry.file_name().to_string_lossy().into_owned();
         let stale = entry_name.starts_with("..") && entry_name != DATA && entry_name != name;
         if stale {
-            fs::remove_dir_all(entry.path())?;
+            beneath::remove_tree(&entry.path())?;
         }
     }
     Ok(true)
@@ -61,23 +66,20 @@ fn version_name(dir: &Path) -> String {
     (now.subsec_nanosecond()..).map(|n| format!("{stamp}.{n}")).find(|name| !dir.join(name).exists()).unwrap_or(stamp)
 }
 
+/// Makes each file anew: nothing that somebody else put there is written to.
 fn write_version(dir: &Path, files: &Files, fs_group: Option<u32>) -> io::Result<()> {
     fs::create_dir(dir)?;
+    let root = beneath::open_root(dir)?;
     set_dir_mode(dir, fs_group)?;
     for (path, file) in files {
-        let target = dir.join(path);
-        let mut parent = dir.to_owned();
-        for part in Path::new(path).parent().into_iter().flat_map(Path::components) {
-            parent.push(part);
-            if !parent.exists() {
-                fs::create_dir(&parent)?;
-                set_dir_mode(&parent, fs_group)?;
-            }
-        }
-        fs::write(&target, &file.data)?;
-        chown(&target, file.owner, fs_group)?;
+        let path = Path::new(path);
+        let parent = beneath::make_dirs(&root, path.parent().unwrap_or(Path::new("")))?;
+        fchown(&parent, None, fs_group.map(Gid::from_raw))?;
+        let mut target = beneath::create(&parent, Path::new(path.file_name().unwrap_or_default()))?;
+        target.write_all(&file.data)?;
+        fchown(&target, file.owner.map(Uid::from_raw), fs_group.map(Gid::from_raw))?;
         let group_read = if fs_group.is_some() { 0o040 } else { 0 };
-        fs::set_permissions(&target, fs::Permissions::from_mode(file.mode & 0o777 | group_read))?;
+        target.set_permissions(fs::Permissions::from_mode(file.mode & 0o777 | group_read))?;
     }
     Ok(())
 }
@@ -87,12 +89,19 @@ fn set_dir_mode(dir: &Path, fs_group: Option<u32>) -> io::Result<()> {
     fs::set_permissions(dir, fs::Permissions::from_mode(0o755))
 }
 
-/// Compares content and mode; owners never change during a pod's life.
+/// Compares content; modes and owners never change during a pod's life.
 fn same(dir: &Path, files: &Files) -> bool {
+    let Ok(root) = beneath::open_root(dir) else { return false };
     let mut present = BTreeSet::new();
     collect(dir, dir, &mut present);
     let wanted: BTreeSet<PathBuf> = files.keys().map(PathBuf::from).collect();
-    present == wanted && files.iter().all(|(path, file)| fs::read(dir.join(path)).is_ok_and(|data| data == file.data))
+    let is_same = |(path, file): (&String, &File)| {
+        let mut now = Vec::new();
+        let opened = beneath::open_file(&root, Path::new(path), Links::Refused);
+        let read = opened.and_then(|found| found.take(file.data.len() as u64 + 1).read_to_end(&mut now));
+        read.is_ok() && now == file.data
+    };
+    present == wanted && files.iter().all(is_same)
 }
 
 fn collect(root: &Path, dir: &Path, found: &mut BTreeSet<PathBuf>) {

@@ -7,6 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::tail;
+use crate::volumes::beneath::open_ours;
 
 /// What tells a file from one that took its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,16 +57,16 @@ impl LogFiles {
     pub fn open(&self, lines: Option<u64>) -> io::Result<Option<File>> {
         let paths = self.list();
         let Some(lines) = lines else {
-            return paths.first().map(File::open).transpose();
+            return paths.first().map(|path| open_ours(path)).transpose();
         };
         let mut counter = tail::Counter::new(lines);
         for path in paths.iter().rev() {
-            let mut file = File::open(path)?;
+            let mut file = open_ours(path)?;
             if tail::seek(&mut file, &mut counter)? {
                 return Ok(Some(file));
             }
         }
-        paths.first().map(File::open).transpose()
+        paths.first().map(|path| open_ours(path)).transpose()
     }
 
     /// The file that goes on where the read one ends.
@@ -80,7 +81,7 @@ impl LogFiles {
             // What was read has been removed meanwhile, or nothing was there to read.
             _ => paths.last().filter(|last| **last == self.current),
         };
-        next.map(File::open).transpose()
+        next.map(|path| open_ours(path)).transpose()
     }
 }
 

@@ -5,19 +5,25 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::BytesMut;
+use futures::StreamExt;
 use http::Request;
 use http_body_util::BodyExt;
 use jiff::Timestamp;
 use proptest::prelude::{any, prop};
 use proptest::{prop_assert, prop_assert_eq, proptest};
 use skiff_cri::{FakeRuntime, Runtime, pb};
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
 use super::files::LogFiles;
 use super::lines::{ENTRY_BYTES_MAX, Entry, Renderer, Splitter};
 use super::{Options, Query, pump, tail};
 use crate::Server;
 use crate::server::full;
+use crate::streaming::tests::serve;
 
 const IMAGE: &str = "localhost/app:1";
 const WAIT: Duration = Duration::from_secs(20);
@@ -201,6 +207,39 @@ async fn following_crosses_rotation_and_ends_with_the_container() {
     pod.runtime.exit("app", 0);
     while more(&mut got, &mut body).await {}
     assert_eq!(got, "line 1\nline 2\nline 3\nline 4\n");
+}
+
+#[tokio::test]
+async fn a_websocket_gets_the_log_in_messages() {
+    let pod = Box::started(&lines(0..3)).await;
+    let server = Server { runtime: Arc::new(pod.runtime.clone()), logs_dir: pod.dir.path().to_owned() };
+    let address = serve(move |request| {
+        let server = server.clone();
+        async move { server.handle(request).await.unwrap() }
+    })
+    .await;
+    for protocol in [None, Some("binary.k8s.io"), Some("base64.binary.k8s.io")] {
+        let mut request =
+            format!("ws://{address}/containerLogs/default/web/app?tailLines=2").into_client_request().unwrap();
+        if let Some(protocol) = protocol {
+            request.headers_mut().insert("sec-websocket-protocol", protocol.parse().unwrap());
+        }
+        let stream = tokio::net::TcpStream::connect(&address).await.unwrap();
+        let (mut socket, response) = tokio_tungstenite::client_async(request, stream).await.unwrap();
+        let chosen = response.headers().get("sec-websocket-protocol").map(|name| name.to_str().unwrap());
+        assert_eq!(chosen, protocol);
+        let mut text = Vec::new();
+        let close = loop {
+            match tokio::time::timeout(WAIT, socket.next()).await.unwrap().unwrap().unwrap() {
+                Message::Binary(data) if protocol != Some("base64.binary.k8s.io") => text.extend_from_slice(&data),
+                Message::Text(data) => text.extend(STANDARD.decode(data.as_str()).unwrap()),
+                Message::Close(frame) => break frame.unwrap(),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(String::from_utf8(text).unwrap(), "line 1\nline 2\n", "{protocol:?}");
+        assert_eq!(u16::from(close.code), 1000);
+    }
 }
 
 #[tokio::test]

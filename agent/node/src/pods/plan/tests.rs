@@ -3,6 +3,7 @@
 use expect_test::{Expect, expect};
 use serde_json::json;
 
+use super::backoff::NANOS;
 use super::*;
 use crate::pods::observe::Sandbox;
 
@@ -58,6 +59,7 @@ fn check(spec: &PodSpec, observed: &Observed, memory: &Memory, expected: Expect)
         SandboxPlan::Keep(id) => format!("keep {id}"),
         SandboxPlan::Create { attempt } => format!("create sandbox {attempt}"),
         SandboxPlan::Unneeded => "no sandbox".to_owned(),
+        SandboxPlan::Held => "sandbox held".to_owned(),
     };
     for stop in &plan.stop {
         text += &format!("; stop {} ({})", stop.id, stop.message);
@@ -68,6 +70,9 @@ fn check(spec: &PodSpec, observed: &Observed, memory: &Memory, expected: Expect)
     }
     for (name, until) in &plan.backing_off {
         text += &format!("; {name} waits {} s", (until - NOW) / NANOS);
+    }
+    for (part, until) in &plan.held {
+        text += &format!("; {part:?} held for {} s", (until - NOW) / NANOS);
     }
     expected.assert_eq(&text);
 }
@@ -179,4 +184,88 @@ fn a_new_image_restarts_the_container() {
 fn what_was_made_but_not_started_is_replaced() {
     let now = observed(vec![container("app", "s0", 2, State::Created, 0)]);
     check(&one("Never"), &now, &nothing(), expect!["keep s0; start Main app 2 for app-2"]);
+}
+
+fn failure(delay_s: i64, ago_s: i64) -> Failure {
+    Failure { delay_s, since_ns: NOW - ago_s * NANOS, of: String::new() }
+}
+
+#[test]
+fn what_failed_is_held_until_its_time() {
+    let mut memory = nothing();
+    memory.failures.insert(Part::Sandbox, failure(10, 4));
+    check(&one("Always"), &Observed::default(), &memory, expect!["sandbox held; Sandbox held for 6 s"]);
+    let running = observed(vec![container("app", "s0", 0, State::Running, 0)]);
+    check(&one("Always"), &running, &memory, expect!["keep s0"]);
+    memory.failures.insert(Part::Volumes, failure(20, 1));
+    let ended = observed(vec![container("app", "s0", 0, State::Exited, 1)]);
+    check(&one("Always"), &ended, &memory, expect!["keep s0; Volumes held for 19 s"]);
+    memory.failures = [(Part::Sandbox, failure(10, 10)), (Part::Volumes, failure(20, 21))].into();
+    check(&one("Always"), &Observed::default(), &memory, expect!["create sandbox 0; start Main app 0"]);
+}
+
+#[test]
+fn a_container_that_cannot_be_made_holds_what_comes_after_it() {
+    let pod = spec(json!({
+        "initContainers": [{"name": "a", "image": "i"}], "containers": [{"name": "app", "image": "i"}],
+    }));
+    let mut memory = nothing();
+    let of = hash(&pod.init_containers.as_ref().unwrap()[0]);
+    memory.failures.insert(Part::Container("a".into()), Failure { of, ..failure(40, 1) });
+    check(&pod, &observed(vec![]), &memory, expect![[r#"keep s0; Container("a") held for 39 s"#]]);
+    // Another image is tried at once.
+    memory.failures.insert(Part::Container("a".into()), failure(40, 1));
+    check(&pod, &observed(vec![]), &memory, expect!["keep s0; start Init a 0"]);
+}
+
+#[test]
+fn a_sandbox_that_dies_again_and_again_waits() {
+    let dead = Observed { sandboxes: vec![sandbox("s1", 1, false)], containers: vec![] };
+    let memory = Memory { sandbox: Some(Backoff { delay_s: 10, since_ns: NOW - 3 * NANOS }), ..nothing() };
+    check(&one("Always"), &dead, &memory, expect!["sandbox held; Sandbox held for 7 s"]);
+    let later = Memory { sandbox: Some(Backoff { delay_s: 10, since_ns: NOW - 11 * NANOS }), ..nothing() };
+    check(&one("Always"), &dead, &later, expect!["create sandbox 2; start Main app 0"]);
+}
+
+#[test]
+fn the_delay_doubles_up_to_its_bound_and_starts_anew_for_something_else() {
+    let mut last = None;
+    let delays: Vec<i64> = (0..7)
+        .map(|_| {
+            let next = Failure::after(last.as_ref(), "x", NOW);
+            last = Some(next.clone());
+            next.delay_s
+        })
+        .collect();
+    assert_eq!(delays, [10, 20, 40, 80, 160, 300, 300]);
+    assert_eq!(Failure::after(last.as_ref(), "y", NOW).delay_s, 10);
+}
+
+proptest::proptest! {
+    /// Whatever the clock does, nobody waits longer than the delay.
+    #[test]
+    fn a_wait_is_never_longer_than_its_delay(ago_s in -100_000_i64..100_000, times in 0_usize..10) {
+        let grown = (0..times).fold(failure(10, ago_s), |last, _| {
+            Failure { since_ns: last.since_ns, ..Failure::after(Some(&last), "", NOW) }
+        });
+        if let Some(until) = grown.until(NOW) {
+            proptest::prop_assert!(until > NOW && until - NOW <= grown.delay_s * NANOS);
+        }
+    }
+
+    /// A container is either started or waits, never both, and never forgotten.
+    #[test]
+    fn an_ended_container_starts_or_waits(ago_s in 0_i64..700, delay_s in 10_i64..300, held_s in 0_i64..700) {
+        let mut ended = container("app", "s0", 1, State::Exited, 1);
+        ended.finished_at = NOW - ago_s * NANOS;
+        let mut memory = nothing();
+        memory.backoff.insert("app".into(), Backoff { delay_s, since_ns: ended.finished_at - NANOS });
+        let of = hash(&one("Always").containers[0]);
+        memory.failures.insert(Part::Container("app".into()), Failure { of, ..failure(delay_s, held_s) });
+        let plan = run(&one("Always"), &observed(vec![ended]), &memory);
+        let ways = plan.start.len() + plan.backing_off.len() + plan.held.len();
+        proptest::prop_assert_eq!(ways, 1);
+        proptest::prop_assert!(plan.next_ns().is_none_or(|next| next > NOW));
+        proptest::prop_assert_eq!(plan.is_empty(), plan.start.is_empty());
+    }
 }
