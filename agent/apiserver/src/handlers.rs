@@ -20,7 +20,7 @@ use crate::status::ApiError;
 use crate::strategy::{Part, Strategy};
 use crate::users::User;
 use crate::write::{Author, Effect, Operation, Write};
-use crate::{Api, answer, discovery, feed, reviews, subresources};
+use crate::{Api, answer, discovery, feed, report, reviews, subresources};
 
 const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 const OBJECT_TYPES: &str = "application/json, application/vnd.kubernetes.protobuf";
@@ -112,9 +112,11 @@ impl<S: Store> Api<S> {
         }
         match path.trim_end_matches('/') {
             "/healthz" | "/livez" => return Ok(body::text(StatusCode::OK, "ok")),
-            "/readyz" => return Ok(self.readiness()),
+            "/readyz" => return Ok(self.readiness(&Query::parse(request.uri().query()))),
             "/metrics" => return Ok(self.metrics()),
             feed::PATH => return self.feed().await,
+            report::PROBLEMS => return Ok(self.problems().await),
+            report::PARTS => return Ok(self.parts()),
             "" => {
                 return Ok(body::json(
                     StatusCode::OK,
@@ -127,13 +129,6 @@ impl<S: Store> Api<S> {
         discovery::answer(&self.catalogue(), path, request.headers(), &self.server_address())
             .or_else(|| discovery::openapi(path, request.uri().query()))
             .ok_or_else(ApiError::path_not_found)
-    }
-
-    fn readiness(&self) -> Response<Body> {
-        if self.is_ready() {
-            return body::text(StatusCode::OK, "ok");
-        }
-        body::text(StatusCode::SERVICE_UNAVAILABLE, "[-]bootstrap not finished\nreadyz check failed\n")
     }
 
     async fn get(&self, call: &Call) -> Result<Response<Body>, ApiError> {

@@ -21,6 +21,7 @@ mod present;
 mod random;
 mod rbac;
 mod registry;
+mod report;
 mod request;
 mod reserve;
 mod reviews;
@@ -55,6 +56,7 @@ pub use discovery::git_version;
 pub use forward::NodeService;
 pub use own_ports::OwnPort;
 pub use pki::{Names, Pki, PkiError, write_private};
+pub use report::AgentReport;
 pub use reserve::ServiceNetwork;
 pub use status::ApiError;
 pub use users::User;
@@ -107,6 +109,7 @@ struct Inner<S> {
     /// The kinds that are served now.
     catalogue: ArcSwap<Catalogue>,
     nodes: RwLock<HashMap<String, Arc<dyn NodeService>>>,
+    agent: RwLock<Option<Arc<dyn AgentReport>>>,
     slots: Semaphore,
     /// For bodies that are being received, in KiB.
     bodies: Arc<Semaphore>,
@@ -134,6 +137,7 @@ impl<S: Store + Clone> Api<S> {
             authorizer: Arc::clone(&authorizer),
             catalogue: ArcSwap::from(Arc::clone(kinds::built_in())),
             nodes: RwLock::default(),
+            agent: RwLock::default(),
             slots: Semaphore::new(REQUESTS_MAX),
             bodies: Arc::new(Semaphore::new(serve::BODIES_BYTES_MAX / 1024)),
             ready: AtomicBool::new(false),
@@ -161,6 +165,15 @@ impl<S: Store> Api<S> {
     /// Makes a node reachable for requests about its pods.
     pub fn connect_node(&self, name: &str, service: Arc<dyn NodeService>) {
         self.inner.nodes.write().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), service);
+    }
+
+    /// Lets the agent around this service say how it is.
+    pub fn report_with(&self, agent: Arc<dyn AgentReport>) {
+        *self.inner.agent.write().unwrap_or_else(PoisonError::into_inner) = Some(agent);
+    }
+
+    fn agent(&self) -> Option<Arc<dyn AgentReport>> {
+        self.inner.agent.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn node(&self, name: &str) -> Option<Arc<dyn NodeService>> {

@@ -1,6 +1,6 @@
 //! How the box is doing and what is wrong with it, from the API's objects. Pure; `skiff status` says the same.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,7 +23,8 @@ pub struct Pods {
 }
 
 /// A sentence. What names an application is not for strangers.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "about", content = "text", rename_all = "lowercase")]
 pub enum Problem {
     Box(String),
     Application(String),

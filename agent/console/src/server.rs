@@ -151,7 +151,9 @@ impl Server {
         }
         let read = async {
             let (nodes, pods) = futures::try_join!(self.list("/api/v1/nodes"), self.list("/api/v1/pods"))?;
-            Ok::<_, kube::Error>(Health::read(&nodes, &pods))
+            let problems = serde_json::from_value(self.list("/skiff/v1/problems").await?);
+            let problems = problems.map_err(kube::Error::SerdeError)?;
+            Ok::<_, kube::Error>(Health { problems, ..Health::read(&nodes, &pods) })
         };
         let health = tokio::time::timeout(HEALTH_TIME_MAX, read).await.ok()?.ok()?;
         *known = Some((Instant::now(), health.clone()));

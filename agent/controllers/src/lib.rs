@@ -17,9 +17,9 @@ use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
 use kube::Api;
 use kube::runtime::watcher;
-use skiff_reconcile::{Informer, Recorder, Wake, drive};
+use skiff_reconcile::{Informer, Parts, Recorder, Wake, drive, together};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 /// The caches that controllers share.
 #[derive(Clone)]
@@ -56,49 +56,44 @@ impl Informers {
 }
 
 /// Runs every controller until `shutdown`. `client_for` gives each its own identity; `ca_pem` is what pods trust.
-pub async fn run(
-    client_for: impl Fn(&str) -> kube::Client,
-    informers: Informers,
-    ca_pem: String,
-    shutdown: CancellationToken,
-) {
+pub async fn run(client_for: impl Fn(&str) -> kube::Client, informers: Informers, ca_pem: String, parts: Parts) {
+    let shutdown = parts.shutdown();
     informers.synced().await;
-    let tasks = TaskTracker::new();
+    let mut tasks = JoinSet::new();
     let recorder = |component: &str| Recorder::new(client_for(component), component, "");
-    let token = || shutdown.clone();
+    let parts = || parts.clone();
     let i = &informers;
 
     let controller =
         deployments::Controller::new(client_for("deployment-controller"), recorder("deployment-controller"), i);
     let wake = Wake::on([i.deployments.changes(), i.replica_sets.changes(), i.pods.changes()]);
-    tasks.spawn(drive(controller, wake, token()));
+    tasks.spawn(drive(controller, wake, parts()));
 
     let controller =
         replica_sets::Controller::new(client_for("replicaset-controller"), recorder("replicaset-controller"), i);
-    tasks.spawn(drive(controller, Wake::on([i.replica_sets.changes(), i.pods.changes()]), token()));
+    tasks.spawn(drive(controller, Wake::on([i.replica_sets.changes(), i.pods.changes()]), parts()));
 
-    let controller = endpoints::Controller::spawn(client_for("endpoint-controller"), i, &shutdown);
+    let controller = endpoints::Controller::spawn(client_for("endpoint-controller"), i, shutdown);
     let wake = Wake::on(controller.wakes());
-    tasks.spawn(drive(controller, wake, token()));
+    tasks.spawn(drive(controller, wake, parts()));
 
-    let controller = service_accounts::Controller::spawn(client_for("serviceaccount-controller"), i, ca_pem, &shutdown);
+    let controller = service_accounts::Controller::spawn(client_for("serviceaccount-controller"), i, ca_pem, shutdown);
     let wake = Wake::on(controller.wakes());
-    tasks.spawn(drive(controller, wake, token()));
+    tasks.spawn(drive(controller, wake, parts()));
 
     let controller = namespaces::Controller::new(client_for("namespace-controller"), i);
-    tasks.spawn(drive(controller, Wake::on([i.namespaces.changes()]), token()));
+    tasks.spawn(drive(controller, Wake::on([i.namespaces.changes()]), parts()));
 
-    let controller = nodes::Controller::spawn(client_for("node-controller"), recorder("node-controller"), i, &shutdown);
+    let controller = nodes::Controller::spawn(client_for("node-controller"), recorder("node-controller"), i, shutdown);
     let wake = Wake::on([i.nodes.changes()]);
-    tasks.spawn(drive(controller, wake, token()));
+    tasks.spawn(drive(controller, wake, parts()));
 
-    let controller = garbage::Controller::spawn(client_for("generic-garbage-collector"), &shutdown);
+    let controller = garbage::Controller::spawn(client_for("generic-garbage-collector"), shutdown);
     let wake = Wake::on(controller.wakes());
-    tasks.spawn(drive(controller, wake, token()));
+    tasks.spawn(drive(controller, wake, parts()));
 
     let scheduler = scheduler::Scheduler::new(client_for("default-scheduler"), recorder("default-scheduler"), i);
-    tasks.spawn(drive(scheduler, Wake::on([i.pods.changes(), i.nodes.changes()]), token()));
+    tasks.spawn(drive(scheduler, Wake::on([i.pods.changes(), i.nodes.changes()]), parts()));
 
-    tasks.close();
-    tasks.wait().await;
+    together(tasks, shutdown).await;
 }

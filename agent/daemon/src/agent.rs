@@ -12,15 +12,19 @@ use k8s_openapi::api::core::v1::Node;
 use kube::Api as KubeApi;
 use nix::fcntl::{Flock, FlockArg};
 use skiff_apiserver::{Api, Pki};
-use skiff_cri::{Runtime, Supervisor};
+use skiff_reconcile::Parts;
 use skiff_store::Embedded;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::circumstances::{Changed, Circumstances};
+use crate::notify;
 use crate::paths::Paths;
+use crate::problems::Problems;
 use crate::supervision::Plan;
-use crate::{containerd_unit, notify};
+
+mod node;
+
+pub use node::stop_proxy;
 
 /// How long running requests and pods' workers get to finish what they are at.
 const STOP_TIME_MAX: Duration = Duration::from_secs(5);
@@ -43,15 +47,18 @@ pub async fn run(plan: Plan) -> anyhow::Result<Ended> {
     let _lock = lock(&plan.paths)?;
     plan.paths.prepare_run_dir()?;
     write_settings(&plan)?;
-    let started = std::time::Instant::now();
+    let started = Instant::now();
     let shutdown = CancellationToken::new();
-    let tasks = TaskTracker::new();
     stop_on_signal(shutdown.clone())?;
+    let parts = Parts::new(shutdown.clone());
 
-    let (api, pki, store) = start_api(&plan, &tasks, &shutdown).await?;
+    let (api, pki, store) = start_api(&plan, &parts).await?;
     tracing::info!(address = %plan.api_address(), after_ms = started.elapsed().as_millis(), "api ready");
     notify::status("The API answers on this machine; waiting for a network address");
-    tasks.spawn(notify::feed_watchdog(api.client("system:skiff"), store.clone(), shutdown.clone()));
+    parts.run("watchdog", {
+        let (client, store, shutdown) = (api.client("system:skiff"), store.clone(), shutdown.clone());
+        move || notify::feed_watchdog(client.clone(), store.clone(), shutdown.clone())
+    });
 
     let circumstances = Circumstances::new(plan.address, plan.settings.network.bridge.as_str());
     let mut changed = tokio::select! {
@@ -61,17 +68,16 @@ pub async fn run(plan: Plan) -> anyhow::Result<Ended> {
     if changed.is_none() && !shutdown.is_cancelled() {
         notify::status("The API answers; starting the node");
         let starting = tokio::select! {
-            starting = start_node(&plan, &api, &pki, &tasks, &shutdown) => starting,
+            starting = node::start(&plan, &api, &pki, &parts) => starting,
             () = shutdown.cancelled() => Ok(()),
         };
         if let Err(error) = starting {
             shutdown.cancel();
-            tasks.close();
-            let _ = tokio::time::timeout(STOP_TIME_MAX, tasks.wait()).await;
+            let _ = tokio::time::timeout(STOP_TIME_MAX, parts.ended()).await;
             return Err(error);
         }
-        keep_up(&store, &pki, &tasks, &shutdown);
-        tasks.spawn(announce(plan.node_name.clone(), api.client("system:skiff"), started, shutdown.clone()));
+        keep_up(&store, &pki, &parts);
+        tokio::spawn(announce(plan.node_name.clone(), api.client("system:skiff"), started, shutdown.clone()));
         changed = tokio::select! {
             changed = circumstances.changed() => Some(changed),
             () = shutdown.cancelled() => None,
@@ -85,8 +91,7 @@ pub async fn run(plan: Plan) -> anyhow::Result<Ended> {
         }
     }
     shutdown.cancel();
-    tasks.close();
-    if tokio::time::timeout(STOP_TIME_MAX, tasks.wait()).await.is_err() {
+    if tokio::time::timeout(STOP_TIME_MAX, parts.ended()).await.is_err() {
         tracing::warn!("some tasks did not end in time");
     }
     store.close().await;
@@ -94,27 +99,33 @@ pub async fn run(plan: Plan) -> anyhow::Result<Ended> {
 }
 
 /// What is done again and again: snapshots, renewals.
-fn keep_up(store: &Embedded, pki: &Arc<Pki>, tasks: &TaskTracker, shutdown: &CancellationToken) {
-    let copied = store.clone();
-    tasks.spawn(keep(shutdown.clone(), SNAPSHOT_INTERVAL, move || {
-        let store = copied.clone();
-        async move {
-            match store.snapshot().await {
-                Ok(Some(path)) => tracing::info!(path = %path.display(), "snapshot taken"),
-                Ok(None) => {}
-                Err(error) => tracing::warn!(%error, "no snapshot was taken, will retry"),
+fn keep_up(store: &Embedded, pki: &Arc<Pki>, parts: &Parts) {
+    let (store, shutdown) = (store.clone(), parts.shutdown().clone());
+    parts.run("snapshots", move || {
+        let store = store.clone();
+        keep(shutdown.clone(), SNAPSHOT_INTERVAL, move || {
+            let store = store.clone();
+            async move {
+                match store.snapshot().await {
+                    Ok(Some(path)) => tracing::info!(path = %path.display(), "snapshot taken"),
+                    Ok(None) => {}
+                    Err(error) => tracing::warn!(%error, "no snapshot was taken, will retry"),
+                }
             }
-        }
-    }));
-    let pki = Arc::clone(pki);
-    tasks.spawn(keep(shutdown.clone(), RENEWAL_INTERVAL, move || {
+        })
+    });
+    let (pki, shutdown) = (Arc::clone(pki), parts.shutdown().clone());
+    parts.run("certificates of the API", move || {
         let pki = Arc::clone(&pki);
-        async move {
-            if let Err(error) = pki.renew_and_reload() {
-                tracing::error!(%error, "certificates were not renewed");
+        keep(shutdown.clone(), RENEWAL_INTERVAL, move || {
+            let pki = Arc::clone(&pki);
+            async move {
+                if let Err(error) = pki.renew_and_reload() {
+                    tracing::error!(%error, "certificates were not renewed");
+                }
             }
-        }
-    }));
+        })
+    });
 }
 
 /// One agent on one data directory.
@@ -182,11 +193,7 @@ fn stop_on_signal(shutdown: CancellationToken) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn start_api(
-    plan: &Plan,
-    tasks: &TaskTracker,
-    shutdown: &CancellationToken,
-) -> anyhow::Result<(Api<Embedded>, Arc<Pki>, Embedded)> {
+async fn start_api(plan: &Plan, parts: &Parts) -> anyhow::Result<(Api<Embedded>, Arc<Pki>, Embedded)> {
     let listen = plan.settings.api.listen;
     let listener = TcpListener::bind(listen)
         .with_context(|| format!("the API cannot listen on {listen}: does another program use the port?"))?;
@@ -194,96 +201,27 @@ async fn start_api(
     let pki = Arc::new(Pki::open(&plan.paths.pki(), plan.names())?);
     let (store_config, key_file) = (plan.store(), plan.paths.sealing_key());
     let store = tokio::task::spawn_blocking(move || crate::sealing::open(store_config, &key_file)).await??;
-    let api = Api::start(plan.api(), store.clone(), &pki, shutdown.clone()).await?;
-    let serving = api.clone().serve(tokio::net::TcpListener::from_std(listener)?, Arc::clone(&pki), shutdown.clone());
-    tasks.spawn(async move {
-        if let Err(error) = serving.await {
-            tracing::error!(%error, "the API is no longer served");
+    let api = Api::start(plan.api(), store.clone(), &pki, parts.shutdown().clone()).await?;
+    api.report_with(Arc::new(Problems::new(plan, parts.clone(), api.client("system:skiff"))));
+    parts.run("API server", {
+        let (api, pki, shutdown) = (api.clone(), Arc::clone(&pki), parts.shutdown().clone());
+        move || {
+            // The listener is kept, so that clients only wait while this begins anew.
+            let listener = listener.try_clone().and_then(tokio::net::TcpListener::from_std);
+            let (api, pki, shutdown) = (api.clone(), Arc::clone(&pki), shutdown.clone());
+            async move {
+                match listener {
+                    Ok(listener) => {
+                        if let Err(error) = api.serve(listener, pki, shutdown).await {
+                            tracing::error!(%error, "the API is no longer served");
+                        }
+                    }
+                    Err(error) => tracing::error!(%error, "the API cannot listen"),
+                }
+            }
         }
     });
     Ok((api, pki, store))
-}
-
-async fn start_node(
-    plan: &Plan,
-    api: &Api<Embedded>,
-    pki: &Arc<Pki>,
-    tasks: &TaskTracker,
-    shutdown: &CancellationToken,
-) -> anyhow::Result<()> {
-    let client = api.client("system:kube-controller-manager");
-    let informers = skiff_controllers::Informers::spawn(&client, shutdown);
-    let api_for_controllers = api.clone();
-    tasks.spawn(skiff_controllers::run(
-        move |name| api_for_controllers.client(&format!("system:serviceaccount:kube-system:{name}")),
-        informers.clone(),
-        pki.ca_pem().to_owned(),
-        shutdown.clone(),
-    ));
-    let runtime: Arc<dyn Runtime> = Arc::new(plan.containerd());
-    let node_client = api.client(&format!("system:node:{}", plan.node_name));
-    let node = skiff_node::Node::build(plan.node(), node_client, runtime, shutdown);
-    node.begin_boot().await;
-    skiff_network::prepare(&plan.network()).await?;
-    let supervisor = Supervisor::start(plan.runtime(), containerd_unit::find(plan).await)
-        .await
-        .context("the container runtime did not start")?;
-    tasks.spawn({
-        let shutdown = shutdown.clone();
-        // Dropped only at the end: as long as it lives, containerd is started again when it dies.
-        async move {
-            shutdown.cancelled().await;
-            drop(supervisor);
-        }
-    });
-    let client = api.client("system:serviceaccount:kube-system:network");
-    let all = kube::runtime::watcher::Config::default();
-    let slices = skiff_reconcile::Informer::spawn(KubeApi::all(client.clone()), all, shutdown.clone());
-    tasks.spawn(skiff_network::run(
-        plan.network(),
-        client,
-        informers.services.clone(),
-        informers.pods.clone(),
-        slices.clone(),
-        shutdown.clone(),
-    ));
-    let pages = tokio::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).await?;
-    if let Some(config) = plan.ingress(Some(pages.local_addr()?))? {
-        tasks.spawn(skiff_console::run(plan.console(), api.client("system:skiff:console"), pages, shutdown.clone()));
-        let client = api.client("system:serviceaccount:kube-system:ingress");
-        tasks.spawn(skiff_ingress::run(config, client, informers.services.clone(), slices, shutdown.clone()));
-    } else {
-        stop_proxy(&plan.paths).await;
-    }
-    api.connect_node(&plan.node_name, Arc::new(InProcessNode(node.server())));
-    tasks.spawn(node.run(shutdown.clone()));
-    Ok(())
-}
-
-/// Ends the ingress's proxy, if there is one.
-pub async fn stop_proxy(paths: &Paths) {
-    if let Ok(mut proxy) = skiff_ingress::Connection::open(&paths.ingress_control()).await
-        && let Err(error) = proxy.stop().await
-    {
-        tracing::warn!(%error, "the proxy was not stopped");
-    }
-}
-
-/// The node of this process, as the API calls it.
-struct InProcessNode(skiff_node::NodeApi);
-
-impl skiff_apiserver::NodeService for InProcessNode {
-    fn call(
-        &self,
-        request: http::Request<skiff_apiserver::Body>,
-    ) -> futures::future::BoxFuture<'static, Result<http::Response<skiff_apiserver::Body>, std::convert::Infallible>>
-    {
-        let node = self.0.clone();
-        Box::pin(async move {
-            let answer = node.handle(request).await;
-            Ok(answer.unwrap_or_else(|| skiff_apiserver::ApiError::path_not_found().into_response()))
-        })
-    }
 }
 
 /// Tells the service manager when the node is Ready.

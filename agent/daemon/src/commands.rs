@@ -12,7 +12,7 @@ mod down;
 mod factory_reset;
 mod host;
 mod images;
-mod ingress;
+pub mod ingress;
 mod ingress_proxy;
 mod kubeconfig;
 mod man;

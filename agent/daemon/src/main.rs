@@ -6,6 +6,7 @@ mod commands;
 mod containerd_unit;
 mod notify;
 mod paths;
+mod problems;
 mod sealing;
 mod supervision;
 

@@ -32,9 +32,9 @@ use kube::api::PostParams;
 use kube::runtime::watcher;
 use kube::{Api, Client};
 use serde_json::json;
-use skiff_reconcile::{Chain, Informer, Recorder, Wake, drive};
+use skiff_reconcile::{Chain, Informer, Parts, Recorder, Wake, drive, together};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use certificates::box_ca::BoxCa;
 use challenges::Challenges;
@@ -54,9 +54,10 @@ pub async fn run(
     client: Client,
     services: Informer<Service>,
     slices: Informer<EndpointSlice>,
-    shutdown: CancellationToken,
+    parts: Parts,
 ) {
-    let Some(box_ca) = prepare(&config, &client, &shutdown).await else { return };
+    let shutdown = parts.shutdown();
+    let Some(box_ca) = prepare(&config, &client, shutdown).await else { return };
     let all = watcher::Config::default;
     let inputs = Inputs {
         ingresses: Informer::spawn(Api::all(client.clone()), all(), shutdown.clone()),
@@ -82,7 +83,7 @@ pub async fn run(
         inputs.slices.changes(),
     ];
     changes.extend([challenges.changes().into(), front.losses().into()]);
-    let tasks = TaskTracker::new();
+    let mut tasks = JoinSet::new();
     changes.push(inputs.host_name.changes().into());
     let announcer = Announcer {
         address: config.node_address,
@@ -93,7 +94,7 @@ pub async fn run(
         classes: inputs.classes.clone(),
         announced: None,
     };
-    tasks.spawn(drive(announcer, Wake::on([inputs.ingresses.changes(), inputs.classes.changes()]), shutdown.clone()));
+    tasks.spawn(drive(announcer, Wake::on([inputs.ingresses.changes(), inputs.classes.changes()]), parts.clone()));
     if let Some(acme) = config.acme.clone() {
         let classes = inputs.classes.clone();
         let certificates = certificates::Controller::new(certificates::Inputs {
@@ -107,12 +108,11 @@ pub async fn run(
             challenges: challenges.clone(),
         });
         let wake = Wake::on([inputs.ingresses.changes(), inputs.classes.changes(), inputs.secrets.changes()]);
-        tasks.spawn(drive(certificates, wake, shutdown.clone()));
+        tasks.spawn(drive(certificates, wake, parts.clone()));
     }
     let controller = Controller::new(config, client, recorder, inputs, challenges, box_ca, front);
-    tasks.spawn(drive(controller, Wake::on(changes), shutdown));
-    tasks.close();
-    tasks.wait().await;
+    tasks.spawn(drive(controller, Wake::on(changes), parts.clone()));
+    together(tasks, shutdown).await;
 }
 
 /// Makes what has to be there first. `None` at the shutdown.

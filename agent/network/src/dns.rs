@@ -8,7 +8,7 @@ use std::time::Duration;
 use hickory_proto::op::Message;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use skiff_reconcile::{BoxError, Informer, Next, Reconciler, Wake, drive};
+use skiff_reconcile::{BoxError, Informer, Next, Parts, Reconciler, Wake, drive};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::Semaphore;
@@ -63,16 +63,17 @@ impl Reconciler for Publisher {
     }
 }
 
-pub(crate) async fn run(config: Config, sources: Sources, wake: Wake, shutdown: CancellationToken) {
+pub(crate) async fn run(config: Config, sources: Sources, wake: Wake, parts: Parts) {
+    let shutdown = parts.shutdown();
     let records = Arc::new(RwLock::new(Arc::new(Records::empty(&config.cluster_domain))));
     let answerer = Arc::new(Answerer::new(Arc::clone(&records), Upstream::new(config.upstream_dns.clone())));
     let address = SocketAddr::from((config.dns_address, PORT));
     let publisher = Publisher { sources, domain: config.cluster_domain, records };
     let slots = Arc::new(Semaphore::new(QUERIES_MAX));
     tokio::join!(
-        drive(publisher, wake, shutdown.clone()),
-        until(&shutdown, serve_udp(address, Arc::clone(&answerer), Arc::clone(&slots))),
-        until(&shutdown, serve_tcp(address, answerer, slots)),
+        drive(publisher, wake, parts.clone()),
+        until(shutdown, serve_udp(address, Arc::clone(&answerer), Arc::clone(&slots))),
+        until(shutdown, serve_tcp(address, answerer, slots)),
     );
 }
 

@@ -16,9 +16,8 @@ use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::Client;
 use skiff_host::{command::CommandError, links, nft, sysctl};
-use skiff_reconcile::{Informer, Wake, drive};
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use skiff_reconcile::{Informer, Parts, Wake, drive, together};
+use tokio::task::JoinSet;
 
 pub use reserved::{ALWAYS as OWN_ALWAYS, OwnPort};
 
@@ -107,7 +106,7 @@ pub async fn run(
     services: Informer<Service>,
     pods: Informer<Pod>,
     slices: Informer<EndpointSlice>,
-    shutdown: CancellationToken,
+    parts: Parts,
 ) {
     if let Err(error) = dns::publish(&config, &client).await {
         tracing::warn!(%error, "the Service of cluster DNS was not made");
@@ -115,14 +114,13 @@ pub async fn run(
     services.synced().await;
     pods.synced().await;
     slices.synced().await;
-    let tasks = TaskTracker::new();
+    let mut tasks = JoinSet::new();
     let proxy = services::Proxy::new(config.clone(), client.clone(), services.clone(), slices.clone(), pods.clone());
     let wake = Wake::on([services.changes(), slices.changes(), pods.changes(), proxy.notices()]);
-    tasks.spawn(drive(proxy, wake, shutdown.clone()));
+    tasks.spawn(drive(proxy, wake, parts.clone()));
     let balancers = load_balancers::Controller::new(config.clone(), client, services.clone(), pods.clone());
-    tasks.spawn(drive(balancers, Wake::on([services.changes(), pods.changes()]), shutdown.clone()));
+    tasks.spawn(drive(balancers, Wake::on([services.changes(), pods.changes()]), parts.clone()));
     let wake = Wake::on([services.changes(), slices.changes(), pods.changes()]);
-    tasks.spawn(dns::run(config, dns::Sources { services, slices, pods }, wake, shutdown));
-    tasks.close();
-    tasks.wait().await;
+    tasks.spawn(dns::run(config, dns::Sources { services, slices, pods }, wake, parts.clone()));
+    together(tasks, parts.shutdown()).await;
 }

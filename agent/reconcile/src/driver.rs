@@ -5,8 +5,9 @@ use std::future::Future;
 use std::time::Duration;
 
 use futures::future::{FutureExt, select_all};
-use tokio_util::sync::CancellationToken;
+use tokio::time::Instant;
 
+use crate::Parts;
 use crate::informer::Changes;
 
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -59,11 +60,17 @@ impl Wake {
     }
 }
 
-/// Drives until `shutdown`. A reconcile under way is not cut short: its writes finish first.
-pub async fn drive<R: Reconciler>(mut reconciler: R, mut wake: Wake, shutdown: CancellationToken) {
+/// Drives until the shutdown of `parts`, which learn how each pass ended. A reconcile under way is not cut short: its
+/// writes finish first.
+pub async fn drive<R: Reconciler>(mut reconciler: R, mut wake: Wake, parts: Parts) {
+    let shutdown = parts.shutdown();
     let mut retry_delay = RETRY_DELAY_MIN;
     while !shutdown.is_cancelled() {
-        let next = match reconciler.reconcile().await {
+        let started = Instant::now();
+        let result = reconciler.reconcile().await;
+        let failure = result.as_ref().err().map(|error| Chain(&**error).to_string());
+        parts.passed(R::NAME, started.elapsed(), failure);
+        let next = match result {
             Ok(next) => {
                 retry_delay = RETRY_DELAY_MIN;
                 next

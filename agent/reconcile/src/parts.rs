@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::FutureExt;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -36,7 +37,9 @@ struct Part {
 
 #[derive(Clone, Debug)]
 enum State {
-    Running { since: Instant },
+    Running {
+        since: Instant,
+    },
     /// It waits to be started again.
     Failed,
 }
@@ -54,7 +57,7 @@ struct Pass {
 }
 
 /// What is told of a part.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PartReport {
     pub name: String,
     pub running: bool,
@@ -182,6 +185,19 @@ impl Part {
             last_pass_seconds_ago: passed.map(|pass| now.duration_since(pass.ended).as_secs_f64()),
             last_pass_ms: passed.map(|pass| pass.took.as_secs_f64() * 1000.0),
             problem: ended.or(failing).cloned(),
+        }
+    }
+}
+
+/// Waits for tasks that make up one part. When one of them ends before the others, so does the part: a panic goes on in
+/// whoever waits.
+pub async fn together(mut tasks: JoinSet<()>, shutdown: &CancellationToken) {
+    while let Some(ended) = tasks.join_next().await {
+        match ended {
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            // At the end each finishes what it is at.
+            Ok(()) | Err(_) if shutdown.is_cancelled() => {}
+            Ok(()) | Err(_) => return,
         }
     }
 }

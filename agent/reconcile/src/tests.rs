@@ -7,7 +7,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Namespace;
 use tokio_util::sync::CancellationToken;
 
-use crate::{BoxError, Informer, Next, Reconciler, Wake, drive};
+use crate::{BoxError, Informer, Next, Parts, Reconciler, Wake, drive};
 
 struct Counting {
     calls: Arc<AtomicU32>,
@@ -32,7 +32,7 @@ async fn calls_within(failures: u32, next: Next, time: Duration) -> u32 {
     let calls = Arc::new(AtomicU32::new(0));
     let shutdown = CancellationToken::new();
     let reconciler = Counting { calls: Arc::clone(&calls), failures_left: failures, next };
-    let task = tokio::spawn(drive(reconciler, Wake::default(), shutdown.clone()));
+    let task = tokio::spawn(drive(reconciler, Wake::default(), Parts::new(shutdown.clone())));
     tokio::time::sleep(time).await;
     shutdown.cancel();
     task.await.expect("the driver ends");

@@ -22,6 +22,9 @@ fn client() -> Client {
         let list = match request.uri().path() {
             "/api/v1/nodes" => json!({"items": [{"metadata": {"name": "skiff"}, "status": {"conditions": [
                 {"type": "Ready", "status": "True"}]}}]}),
+            "/skiff/v1/problems" => {
+                json!([{"about": "application", "text": "pod private/diary: CrashLoopBackOff: it fails"}])
+            }
             _ => json!({"items": [{"metadata": {"namespace": "private", "name": "diary"}, "status": {
                 "containerStatuses": [{"state": {"waiting": {"reason": "CrashLoopBackOff"}}}]}}]}),
         };

@@ -105,8 +105,8 @@ impl Observer {
         }
         match &self.reached {
             Some((at, state, problems)) if at.elapsed() < SILENT_AFTER => (state.clone(), problems.clone()),
-            Some(_) => (State::Silent, status::host_problems()),
-            None => (State::Starting, status::host_problems()),
+            Some(_) => (State::Silent, crate::problems::host()),
+            None => (State::Starting, crate::problems::host()),
         }
     }
 }

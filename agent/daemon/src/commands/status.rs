@@ -2,7 +2,9 @@
 
 use clap::ValueEnum;
 use serde::Serialize;
-use skiff_console::{Health, Pods};
+use skiff_console::{Health, Pods, Problem};
+
+use skiff_reconcile::PartReport;
 
 use super::block_on;
 use super::client::Client;
@@ -13,6 +15,9 @@ pub struct Arguments {
     /// The form of the answer
     #[arg(short, long, value_enum, default_value = "text")]
     output: Output,
+    /// The parts of the agent and how the last pass of each controller ended
+    #[arg(long)]
+    controllers: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -42,6 +47,14 @@ pub struct Status {
 }
 
 pub fn run(arguments: &Arguments, paths: &Paths) -> anyhow::Result<()> {
+    if arguments.controllers {
+        let parts = block_on(async { Client::connect(paths).await?.get("/skiff/v1/parts").await })?;
+        match arguments.output {
+            Output::Json => println!("{}", serde_json::to_string_pretty(&parts)?),
+            Output::Text => print!("{}", render_parts(&serde_json::from_value::<Vec<PartReport>>(parts)?)),
+        }
+        return Ok(());
+    }
     let status = block_on(collect(paths))?;
     match arguments.output {
         Output::Json => println!("{}", serde_json::to_string_pretty(&status)?),
@@ -55,7 +68,7 @@ pub async fn collect(paths: &Paths) -> anyhow::Result<Status> {
     let nodes = client.get("/api/v1/nodes").await?;
     let pods = client.get("/api/v1/pods").await?;
     let version = client.get("/version").await?;
-    let ingress = super::ingress::problems(&super::ingress::collect(paths).await?);
+    let problems: Vec<Problem> = serde_json::from_value(client.get("/skiff/v1/problems").await?)?;
     let health = Health::read(&nodes, &pods);
     let pid = std::fs::read_to_string(paths.lock()).unwrap_or_default();
     let kubeconfig = std::fs::read_to_string(paths.kubeconfig()).unwrap_or_default();
@@ -74,11 +87,7 @@ pub async fn collect(paths: &Paths) -> anyhow::Result<Status> {
         uptime_seconds: uptime(pid.trim()),
         agent_memory_bytes: resident(pid.trim()),
         pods: health.pods,
-        problems: host_problems()
-            .into_iter()
-            .chain(health.problems.iter().map(|p| p.text().to_owned()))
-            .chain(ingress)
-            .collect(),
+        problems: problems.iter().map(|problem| problem.text().to_owned()).collect(),
         sign_in_code: line(&paths.code()),
         ca_fingerprint: line(&paths.ca_fingerprint()),
     })
@@ -86,14 +95,6 @@ pub async fn collect(paths: &Paths) -> anyhow::Result<Status> {
 
 fn line(path: &std::path::Path) -> Option<String> {
     Some(std::fs::read_to_string(path).ok()?.trim().to_owned())
-}
-
-/// What is wrong with the machine below the box, where Skiff brought the system.
-pub fn host_problems() -> Vec<String> {
-    let paths = skiff_appliance::paths::Paths::new("/".as_ref());
-    let errors = std::fs::read_to_string(paths.settings_errors()).unwrap_or_default();
-    let slots = skiff_appliance::slots::Disk::default().problem().map(|problem| format!("system: {problem}"));
-    errors.lines().map(|line| format!("skiff.toml: {line}")).chain(slots).collect()
 }
 
 fn resident(pid: &str) -> Option<u64> {
@@ -143,4 +144,22 @@ fn render(status: &Status) -> String {
     }
     lines.push(String::new());
     lines.join("\n")
+}
+
+fn render_parts(parts: &[PartReport]) -> String {
+    let width = parts.iter().map(|part| part.name.len()).max().unwrap_or(0).max(4);
+    let mut out =
+        format!("{:width$}  {:>8}  {:>8}  {:>10}  {:>9}  STATE\n", "PART", "RESTARTS", "PASSES", "LAST", "TOOK");
+    for part in parts {
+        let ago = part.last_pass_seconds_ago.map_or("-".to_owned(), |s| format!("{s:.0} s ago"));
+        let took = part.last_pass_ms.map_or("-".to_owned(), |ms| format!("{ms:.1} ms"));
+        let state = match (&part.problem, part.running) {
+            (Some(problem), _) => problem.as_str(),
+            (None, true) => "ok",
+            (None, false) => "being started again",
+        };
+        let (name, restarts, passes) = (&part.name, part.restarts, part.passes);
+        out += &format!("{name:width$}  {restarts:>8}  {passes:>8}  {ago:>10}  {took:>9}  {state}\n");
+    }
+    out
 }

@@ -80,7 +80,7 @@ impl World {
             secrets,
             challenges: self.challenges.clone(),
         });
-        let task = tokio::spawn(drive(controller, wake, shutdown.clone()));
+        let task = tokio::spawn(drive(controller, wake, skiff_reconcile::Parts::new(shutdown.clone())));
         (AbortOnDropHandle::new(task), shutdown.drop_guard())
     }
 

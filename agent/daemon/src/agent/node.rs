@@ -1,0 +1,150 @@
+//! Everything of the agent but the API: the controllers, and this machine as a node. Each is a part of its own.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::Context;
+use kube::Api as KubeApi;
+use kube::runtime::watcher;
+use skiff_apiserver::{Api, Pki};
+use skiff_cri::{Runtime, Supervisor};
+use skiff_node::Node;
+use skiff_reconcile::{Informer, Parts};
+use skiff_store::Embedded;
+
+use crate::containerd_unit;
+use crate::paths::Paths;
+use crate::supervision::Plan;
+
+/// Starts them in the order in which they need each other.
+pub async fn start(plan: &Plan, api: &Api<Embedded>, pki: &Arc<Pki>, parts: &Parts) -> anyhow::Result<()> {
+    let client = api.client("system:kube-controller-manager");
+    let informers = skiff_controllers::Informers::spawn(&client, parts.shutdown());
+    controllers(api, informers.clone(), pki.ca_pem(), parts);
+    let node = first_node(plan, api, parts).await;
+    skiff_network::prepare(&plan.network()).await?;
+    runtime(plan, parts).await?;
+    let client = api.client("system:serviceaccount:kube-system:network");
+    let slices = Informer::spawn(KubeApi::all(client.clone()), watcher::Config::default(), parts.shutdown().clone());
+    parts.run("network", {
+        let (config, parts) = (plan.network(), parts.clone());
+        let (services, pods, slices) = (informers.services.clone(), informers.pods.clone(), slices.clone());
+        move || {
+            let inputs = (services.clone(), pods.clone(), slices.clone());
+            skiff_network::run(config.clone(), client.clone(), inputs.0, inputs.1, inputs.2, parts.clone())
+        }
+    });
+    front_door(plan, api, &informers, slices, parts).await?;
+    run_node(plan, api, node, parts);
+    Ok(())
+}
+
+fn controllers(api: &Api<Embedded>, informers: skiff_controllers::Informers, ca_pem: &str, parts: &Parts) {
+    let (api, ca_pem, all) = (api.clone(), ca_pem.to_owned(), parts.clone());
+    parts.run("controllers", move || {
+        let api = api.clone();
+        let client_for = move |name: &str| api.client(&format!("system:serviceaccount:kube-system:{name}"));
+        skiff_controllers::run(client_for, informers.clone(), ca_pem.clone(), all.clone())
+    });
+}
+
+/// As it is told of before its runtime is there.
+async fn first_node(plan: &Plan, api: &Api<Embedded>, parts: &Parts) -> Node {
+    let node = build_node(plan, api, parts);
+    node.begin_boot().await;
+    node
+}
+
+fn build_node(plan: &Plan, api: &Api<Embedded>, parts: &Parts) -> Node {
+    let runtime: Arc<dyn Runtime> = Arc::new(plan.containerd());
+    let client = api.client(&format!("system:node:{}", plan.node_name));
+    Node::build(plan.node(), client, runtime, parts.shutdown())
+}
+
+fn run_node(plan: &Plan, api: &Api<Embedded>, first: Node, parts: &Parts) {
+    let first = Mutex::new(Some(first));
+    let (plan, api, all) = (plan.clone(), api.clone(), parts.clone());
+    parts.run("node", move || {
+        let first = first.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let node = first.unwrap_or_else(|| build_node(&plan, &api, &all));
+        api.connect_node(&plan.node_name, Arc::new(InProcessNode(node.server())));
+        node.run(all.shutdown().clone())
+    });
+}
+
+/// The container runtime. As long as its supervisor lives, it is started again when it dies.
+async fn runtime(plan: &Plan, parts: &Parts) -> anyhow::Result<()> {
+    let supervisor = Supervisor::start(plan.runtime(), containerd_unit::find(plan).await)
+        .await
+        .context("the container runtime did not start")?;
+    let (supervisor, shutdown) = (Arc::new(supervisor), parts.shutdown().clone());
+    parts.run("container runtime's supervisor", move || {
+        let (supervisor, shutdown) = (Arc::clone(&supervisor), shutdown.clone());
+        async move {
+            shutdown.cancelled().await;
+            drop(supervisor);
+        }
+    });
+    Ok(())
+}
+
+/// The ingress, and behind it the box's own pages.
+async fn front_door(
+    plan: &Plan,
+    api: &Api<Embedded>,
+    informers: &skiff_controllers::Informers,
+    slices: Informer<k8s_openapi::api::discovery::v1::EndpointSlice>,
+    parts: &Parts,
+) -> anyhow::Result<()> {
+    let pages = std::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0))?;
+    pages.set_nonblocking(true)?;
+    let Some(config) = plan.ingress(Some(pages.local_addr()?))? else {
+        stop_proxy(&plan.paths).await;
+        return Ok(());
+    };
+    parts.run("console", {
+        let (console, client) = (plan.console(), api.client("system:skiff:console"));
+        let shutdown = parts.shutdown().clone();
+        move || {
+            let pages = pages.try_clone().and_then(tokio::net::TcpListener::from_std);
+            let (console, client, shutdown) = (console.clone(), client.clone(), shutdown.clone());
+            async move {
+                match pages {
+                    Ok(pages) => skiff_console::run(console, client, pages, shutdown).await,
+                    Err(error) => tracing::error!(%error, "the box's pages cannot be served"),
+                }
+            }
+        }
+    });
+    let client = api.client("system:serviceaccount:kube-system:ingress");
+    let (services, all) = (informers.services.clone(), parts.clone());
+    parts.run("ingress", move || {
+        skiff_ingress::run(config.clone(), client.clone(), services.clone(), slices.clone(), all.clone())
+    });
+    Ok(())
+}
+
+/// Ends the ingress's proxy, if there is one.
+pub async fn stop_proxy(paths: &Paths) {
+    if let Ok(mut proxy) = skiff_ingress::Connection::open(&paths.ingress_control()).await
+        && let Err(error) = proxy.stop().await
+    {
+        tracing::warn!(%error, "the proxy was not stopped");
+    }
+}
+
+/// The node of this process, as the API calls it.
+struct InProcessNode(skiff_node::NodeApi);
+
+impl skiff_apiserver::NodeService for InProcessNode {
+    fn call(
+        &self,
+        request: http::Request<skiff_apiserver::Body>,
+    ) -> futures::future::BoxFuture<'static, Result<http::Response<skiff_apiserver::Body>, std::convert::Infallible>>
+    {
+        let node = self.0.clone();
+        Box::pin(async move {
+            let answer = node.handle(request).await;
+            Ok(answer.unwrap_or_else(|| skiff_apiserver::ApiError::path_not_found().into_response()))
+        })
+    }
+}
