@@ -131,19 +131,26 @@ spec: {{type: LoadBalancer, selector: {{app: inner}}, ports: [{{port: {balanced}
         let found = neighbour.fetch(address);
         ensure!(found.is_err(), "the neighbour reached {address}: {found:?}");
     }
-    let dns = running.dns_address();
     let name = format!("inner.{}.svc.cluster.local", place.namespace);
-    let ask = |prefix: &[&str]| {
-        let script = format!(
-            "import socket,sys;s=socket.socket(socket.AF_INET,socket.SOCK_DGRAM);s.settimeout(3);\
-             n=b''.join(bytes([len(l)])+l.encode() for l in '{name}'.split('.'));\
-             s.sendto(b'\\x12\\x34\\x01\\x00\\x00\\x01'+b'\\x00'*6+n+b'\\x00\\x00\\x01\\x00\\x01',('{dns}',53));print(len(s.recv(512)))"
-        );
-        let all = [prefix, &["/usr/bin/python3", "-c", &script]].concat();
-        command::run(all[0], &all[1..])
-    };
-    ask(&["env"]).context("the box itself asks cluster DNS")?;
-    let found = ask(&["ip", "netns", "exec", &neighbour.name]);
+    let dns = running.dns_address();
+    ask(&["env"], &dns, &name).context("the box itself asks cluster DNS")?;
+    let found = ask(&["ip", "netns", "exec", &neighbour.name], &dns, &name);
     ensure!(found.is_err(), "the neighbour asked cluster DNS: {found:?}");
     Ok(())
+}
+
+/// Asks a DNS server for a name, as a program that is started by `prefix`: the length of the answer.
+fn ask(prefix: &[&str], server: &str, name: &str) -> anyhow::Result<String> {
+    let script = format!(
+        "import socket
+question = b''.join(bytes([len(label)]) + label.encode() for label in '{name}'.split('.'))
+asked = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+asked.settimeout(3)
+head = b'\\x12\\x34\\x01\\x00\\x00\\x01' + b'\\x00' * 6
+asked.sendto(head + question + b'\\x00\\x00\\x01\\x00\\x01', ('{server}', 53))
+print(len(asked.recv(512)))
+"
+    );
+    let all = [prefix, &["/usr/bin/python3", "-c", &script]].concat();
+    command::run(all[0], &all[1..])
 }
