@@ -22,7 +22,10 @@ pub const GRPC: &str = include_str!("scripts/grpc_stream.py");
 /// Takes and sends large bodies, and events.
 pub const BODIES: &str = include_str!("scripts/bodies.py");
 
-fn command(script: &str, arguments: &[impl AsRef<OsStr>]) -> Command {
+/// Makes many objects, lists and deletes them.
+pub const CHURN: &str = include_str!("scripts/churn.py");
+
+pub fn command(script: &str, arguments: &[impl AsRef<OsStr>]) -> Command {
     let mut command = Command::new(PYTHON);
     command.args(["-u", "-c", script]).args(arguments);
     command

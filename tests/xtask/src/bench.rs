@@ -1,7 +1,9 @@
 //! `cargo xtask bench NAME`: measures, beside peers in the same run where there are any. Prints a table and, with
 //! `--json`, a line for each figure. The goals are in the table; a benchmark never fails for missing one.
 
+mod churn;
 mod comparison;
+mod failing;
 mod hosts;
 mod idle;
 mod ingress;
@@ -29,6 +31,12 @@ pub struct Arguments {
     /// Seconds that a box is watched at idle
     #[arg(long, default_value_t = 60)]
     seconds: u64,
+    /// Measure this agent instead of building one: to compare two versions
+    #[arg(long, value_name = "FILE")]
+    agent: Option<PathBuf>,
+    /// With `idle`: a box with pods that fail in every way
+    #[arg(long)]
+    failing: bool,
     /// Also print a JSON line for each figure
     #[arg(long)]
     json: bool,
@@ -38,6 +46,8 @@ pub struct Arguments {
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Name {
+    /// Memory after 30 000 objects were made, listed and deleted
+    Churn,
     /// The ingress with 1000 hosts and certificates, and with 10 000 idle connections
     Hosts,
     /// Memory, CPU and disk writes of an idle box, empty and with 20 pods
@@ -105,6 +115,8 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     prerequisites::ensure(&[prerequisites::BOX, prerequisites::DEMO, prerequisites::BENCHMARKS])?;
     let figures = match arguments.name {
         Name::Hosts => listed(hosts::run(&bench(arguments)?)?),
+        Name::Churn => listed(churn::run(&bench(arguments)?)?),
+        Name::Idle if arguments.failing => listed(failing::run(&bench(arguments)?)?),
         Name::Idle => listed(idle::run(&bench(arguments)?)?),
         Name::Start => listed(start::run(&bench(arguments)?)?),
         Name::Pods => listed(pods::run(&bench(arguments)?)?),
@@ -128,7 +140,10 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
 /// Builds the agent and finds kubectl.
 fn bench(arguments: &Arguments) -> anyhow::Result<Bench> {
     Ok(Bench {
-        binary: workspace::build_agent(Profile::Release)?,
+        binary: match &arguments.agent {
+            Some(agent) => std::path::absolute(agent)?,
+            None => workspace::build_agent(Profile::Release)?,
+        },
         kubectl: prerequisites::kubectl(&workspace::target().join("kubectl"))?,
         runs: arguments.runs.max(1),
         seconds: arguments.seconds.max(5),

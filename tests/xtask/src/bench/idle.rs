@@ -6,12 +6,11 @@ use anyhow::Context;
 use skiff_tests::running_box::RunningBox;
 use skiff_tests::wait;
 
-use super::process::{self, Usage};
+use super::process::{self, MEBIBYTE, Usage};
 use super::{Bench, Figure, deployment, import_image};
 
 /// What happens right after a change is not idleness.
 const SETTLE: Duration = Duration::from_secs(15);
-const MEBIBYTE: f64 = 1_048_576.0;
 
 pub fn run(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
     let running = bench.start_box()?;

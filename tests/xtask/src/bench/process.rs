@@ -2,6 +2,8 @@
 
 use anyhow::Context;
 
+pub const MEBIBYTE: f64 = 1_048_576.0;
+
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Usage {
     pub rss_bytes: u64,
