@@ -17,10 +17,10 @@ use skiff_store::Embedded;
 use tokio_util::sync::CancellationToken;
 
 use crate::circumstances::{Changed, Circumstances};
-use crate::notify;
 use crate::paths::Paths;
 use crate::problems::Problems;
 use crate::supervision::Plan;
+use crate::{memory, notify};
 
 mod node;
 
@@ -60,6 +60,10 @@ pub async fn run(plan: Plan) -> anyhow::Result<Ended> {
         move || notify::feed_watchdog(client.clone(), store.clone(), shutdown.clone())
     });
 
+    parts.run("memory", {
+        let shutdown = shutdown.clone();
+        move || memory::give_back(shutdown.clone())
+    });
     let circumstances = Circumstances::new(plan.address, plan.settings.network.bridge.as_str());
     let mut changed = tokio::select! {
         changed = circumstances.wait_for_address() => changed,

@@ -4,6 +4,7 @@ mod agent;
 mod circumstances;
 mod commands;
 mod containerd_unit;
+mod memory;
 mod notify;
 mod paths;
 mod problems;

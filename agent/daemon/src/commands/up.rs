@@ -9,6 +9,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::CONFIG;
 use crate::agent::{self, Ended};
+use crate::memory;
 use crate::paths::Paths;
 use crate::supervision::Plan;
 
@@ -31,7 +32,7 @@ pub fn run(arguments: &Arguments, paths: &Paths) -> anyhow::Result<()> {
     if !nix::unistd::geteuid().is_root() {
         anyhow::bail!("the agent sets up networks and containers: run it as root");
     }
-    limit_memory();
+    memory::limit_heaps();
     let plan = Plan::new(settings, paths.clone())?;
     if arguments.restore_snapshot {
         restore(&plan.paths)?;
@@ -66,17 +67,6 @@ pub fn settings(file: Option<&PathBuf>) -> anyhow::Result<Settings> {
         Some(path) => Ok(Settings::read(path)?),
         None if std::path::Path::new(CONFIG).exists() => Ok(Settings::read(CONFIG.as_ref())?),
         None => Ok(Settings::default()),
-    }
-}
-
-/// One heap for all threads: the allocator's default of several keeps memory that nobody uses.
-fn limit_memory() {
-    const ARENAS: i32 = 1;
-    const TRIM_BYTES: i32 = 128 * 1024;
-    // SAFETY: mallopt only sets parameters of the allocator, before any other thread runs.
-    unsafe {
-        libc::mallopt(libc::M_ARENA_MAX, ARENAS);
-        libc::mallopt(libc::M_TRIM_THRESHOLD, TRIM_BYTES);
     }
 }
 
