@@ -46,6 +46,12 @@ impl Outcome {
 async fn a_program_that_is_not_there() {
     let test = Box::new();
     test.runtime.fail_start("app", "exec: \"/nosuch\": stat /nosuch: no such file or directory");
+    let path = test.api.pod("first", one());
+    test.api.wait(&path, "not told", |pod| waiting_reason(pod) == Some("RunContainerError")).await;
+    tokio::time::sleep(Duration::from_secs(9)).await;
+    assert_eq!((test.calls("start app"), waiting_reason(test.api.get(&path).as_ref())), (1, Some("RunContainerError")));
+    test.api.delete(&path, 0);
+    test.api.wait(&path, "never deleted", |pod| pod.is_none()).await;
     let outcome = ten_minutes(test, one()).await;
     outcome.check("start app", "CrashLoopBackOff");
     let status = &outcome.pod["status"]["containerStatuses"][0];

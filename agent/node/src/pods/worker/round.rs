@@ -213,6 +213,11 @@ impl Worker {
             let delay = self.memory.backoff.get(name).map_or(0, |backoff| backoff.delay_s);
             let message = format!("back-off {} restarting failed container={name} pod={place}", go_seconds(delay));
             let waiting = Waiting { reason: "CrashLoopBackOff", message };
+            // A first start that failed is no loop yet, and its reason says more.
+            let failed = self.known.waiting.get(name).is_some_and(|waiting| waiting.reason == "RunContainerError");
+            if failed && delay == BACKOFF_MIN_S {
+                continue;
+            }
             let before = self.known.waiting.insert(name.clone(), waiting.clone());
             if before.as_ref() != Some(&waiting) && observed.container(name).is_some() {
                 let message = format!("Back-off restarting failed container {name} in pod {place}");
@@ -370,7 +375,9 @@ impl Worker {
         let observed = self.observe().await?;
         let made = observed.container(name);
         if ran && made.is_some_and(|container| container.state == State::Exited) {
-            // It has an end of its own, from which its back-off counts.
+            // It has an end of its own, from which its back-off counts: from the first one on, as nothing has run.
+            let first = Backoff { delay_s: BACKOFF_MIN_S, since_ns: self.context.clock.now_ns() };
+            self.memory.backoff.entry(name.to_owned()).or_insert(first);
             return Ok(());
         }
         if let Some(left) = made.filter(|container| container.state == State::Created) {
