@@ -77,6 +77,22 @@ async fn a_program_that_is_not_there_and_does_not_come_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_start_that_was_cut_off_is_no_restart() {
+    let test = Box::new();
+    test.runtime.fail_start("app", "failed to create shim task: context canceled: unknown");
+    let mut spec = one();
+    spec["restartPolicy"] = json!("Never");
+    let path = test.api.pod("web", spec);
+    while test.calls("start app") == 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    test.runtime.heal_start("app");
+    let pod = test.api.wait_ready(&path).await;
+    assert_eq!(pod["status"]["containerStatuses"][0]["restartCount"], 0);
+    assert_eq!(test.runtime.containers().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_container_that_cannot_be_made() {
     let test = Box::new();
     test.runtime.fail_create("app", "invalid mount");

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::super::observe::{Observed, State};
 use super::super::plan::{
-    BACKOFF_MIN_S, Backoff, Failure, HostNetwork, Part, Plan, SandboxPlan, Unhealthy, hash, plan,
+    BACKOFF_MIN_S, Backoff, Failure, HostNetwork, Part, Plan, SandboxPlan, Start, Unhealthy, hash, plan,
 };
 use super::super::start::{Identity, Starter, Unstarted, find};
 use super::super::stop;
@@ -341,6 +341,9 @@ impl Worker {
         for start in &plan.start {
             // A try counts, whatever comes of it: a program that is not there is one that crashes at once.
             self.note_restart(&start.name, observed);
+            if !self.make_way(starter.spec, start).await {
+                continue;
+            }
             match starter.container(start, sandbox, &self.volumes, &mut self.pulls).await {
                 Ok(id) => {
                     self.mended(&Part::Container(start.name.clone()));
@@ -357,6 +360,20 @@ impl Worker {
             }
         }
         Ok(next)
+    }
+
+    /// Removes what is there of a start that was cut off. `false`: the runtime is still about it.
+    async fn make_way(&mut self, spec: &PodSpec, start: &Start) -> bool {
+        let Some(id) = &start.replace else { return true };
+        let Err(error) = self.context.runtime.remove_container(id).await else { return true };
+        tracing::info!(%error, container = start.name, "container of a start that was cut off not removed, will retry");
+        let part = Part::Container(start.name.clone());
+        let of = find(spec, &start.name).map(hash).unwrap_or_default();
+        // It ends in a moment; if not, it is a failure like others.
+        let soon = Failure { delay_s: 1, since_ns: self.context.clock.now_ns(), of: of.clone() };
+        let hold = (!self.memory.failures.contains_key(&part)).then_some(soon);
+        self.note_failure(part, &of, None, hold);
+        false
     }
 
     fn note_restart(&mut self, name: &str, observed: &Observed) {
