@@ -116,6 +116,10 @@ impl FakeRuntime {
         self.lock().failing_starts.insert(container.to_owned(), message.to_owned());
     }
 
+    pub fn heal_start(&self, container: &str) {
+        self.lock().failing_starts.remove(container);
+    }
+
     pub fn sandboxes(&self) -> usize {
         self.lock().sandboxes.len()
     }

@@ -8,6 +8,10 @@ use skiff_cri::{Result, Runtime, pb};
 
 use crate::names;
 
+/// containerd's reason for the end of a container that it could not start, and what it says when nobody waited for it.
+const START_ERROR: &str = "StartError";
+const CANCELED: &str = "context canceled";
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sandbox {
     pub id: String,
@@ -144,6 +148,11 @@ async fn observe_container(
     Ok(status)
 }
 
+/// Whether the start was cut off, as by an agent that ended in its middle: it never ran, and that was not its fault.
+fn was_cut_off(status: &pb::ContainerStatus) -> bool {
+    status.reason == START_ERROR && status.message.contains(CANCELED)
+}
+
 fn parse_container(container: &pb::Container, status: &pb::ContainerStatus) -> Container {
     let annotation = |name: &str| container.annotations.get(name).cloned();
     Container {
@@ -152,6 +161,7 @@ fn parse_container(container: &pb::Container, status: &pb::ContainerStatus) -> C
         sandbox: container.pod_sandbox_id.clone(),
         attempt: container.metadata.as_ref().map_or(0, |metadata| metadata.attempt),
         state: match status.state() {
+            _ if was_cut_off(status) => State::Created,
             pb::ContainerState::Created => State::Created,
             pb::ContainerState::Running => State::Running,
             pb::ContainerState::Exited => State::Exited,

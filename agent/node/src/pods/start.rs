@@ -164,10 +164,6 @@ impl Starter<'_> {
             return Err(Unstarted::of("CreateContainerConfigError", message));
         };
         let image = pulls.ensure(self.context, self.pod, spec).await?;
-        if let Some(id) = &start.replace {
-            let removed = self.context.runtime.remove_container(id).await;
-            removed.map_err(|error| self.failed(spec, "CreateContainerError", error.to_string()))?;
-        }
         let config = self.container_config(spec, start, sandbox, volumes, &image).await;
         let config = config.map_err(|error| {
             let unstarted = self.failed(spec, "CreateContainerConfigError", error.message);

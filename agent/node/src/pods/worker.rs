@@ -1,5 +1,6 @@
 //! One task per pod: observe → plan → apply → publish, whenever something about the pod changed. Slow steps (a pull, a
-//! start) are given up at once when the pod is to end. What a round does is in `round`, how a pod ends in `ending`.
+//! start) are given up at once when the pod is to end. What a round does is in `round` and `starts`, how a pod ends in
+//! `ending`.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -25,6 +26,7 @@ use crate::volumes::{self, Sources, Tokens, Volumes};
 
 mod ending;
 mod round;
+mod starts;
 
 /// After a failure of the runtime itself or of the API: they are back in a moment, and every pod waits for them.
 const RETRY_MIN: Duration = Duration::from_millis(500);

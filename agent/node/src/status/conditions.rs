@@ -9,6 +9,9 @@ use crate::resources::is_restartable_init;
 /// The conditions written here and by nobody else.
 pub const OURS: [&str; 4] = ["PodReadyToStartContainers", "Initialized", "ContainersReady", "Ready"];
 
+/// Of a pod that the node ended to save itself.
+const DISRUPTION: &str = "DisruptionTarget";
+
 struct Verdict {
     status: bool,
     reason: Option<&'static str>,
@@ -35,6 +38,14 @@ pub(super) fn compute(pod: &Pod, status: &PodStatus, has_sandbox: bool, now: Tim
     for (name, verdict) in OURS.into_iter().zip([sandbox, initialized(pod, status), ready, pod_ready]) {
         let before = old.iter().find(|condition| condition.type_ == name);
         all.push(condition(name, verdict, before, pod.metadata.generation, now));
+    }
+    if status.reason.as_deref() == Some("Evicted") {
+        // Others may set it as well, for their own reasons.
+        let message = status.message.clone().unwrap_or_default();
+        let verdict = Verdict { status: true, ..Verdict::no("TerminationByKubelet", message) };
+        let before = old.iter().find(|condition| condition.type_ == DISRUPTION);
+        all.retain(|condition| condition.type_ != DISRUPTION);
+        all.push(condition(DISRUPTION, verdict, before, pod.metadata.generation, now));
     }
     all
 }

@@ -97,6 +97,18 @@ fn ends_are_told_apart() {
 }
 
 #[test]
+fn an_eviction_is_a_disruption() {
+    let pod = pod(json!({"containers": [{"name": "app"}]}));
+    let ended = Some(Ended { reason: "Evicted", message: "the node was low on memory".into() });
+    let now = observed(vec![container("app", State::Exited, 137)]);
+    let status = compute(&pod, &now, &Known { ended, ..Known::default() }, Timestamp::UNIX_EPOCH);
+    let conditions = status.conditions.unwrap();
+    let found = conditions.iter().find(|condition| condition.type_ == "DisruptionTarget").unwrap();
+    assert_eq!((found.status.as_str(), found.reason.as_deref()), ("True", Some("TerminationByKubelet")));
+    assert_eq!(found.message.as_deref(), Some("the node was low on memory"));
+}
+
+#[test]
 fn a_crash_loop_waits_and_keeps_the_last_end() {
     let always = pod(json!({"containers": [{"name": "app"}]}));
     let waiting = Waiting { reason: "CrashLoopBackOff", message: "back-off".into() };

@@ -46,6 +46,12 @@ impl Outcome {
 async fn a_program_that_is_not_there() {
     let test = Box::new();
     test.runtime.fail_start("app", "exec: \"/nosuch\": stat /nosuch: no such file or directory");
+    let path = test.api.pod("first", one());
+    test.api.wait(&path, "not told", |pod| waiting_reason(pod) == Some("RunContainerError")).await;
+    tokio::time::sleep(Duration::from_secs(9)).await;
+    assert_eq!((test.calls("start app"), waiting_reason(test.api.get(&path).as_ref())), (1, Some("RunContainerError")));
+    test.api.delete(&path, 0);
+    test.api.wait(&path, "never deleted", |pod| pod.is_none()).await;
     let outcome = ten_minutes(test, one()).await;
     outcome.check("start app", "CrashLoopBackOff");
     let status = &outcome.pod["status"]["containerStatuses"][0];
@@ -68,6 +74,22 @@ async fn a_program_that_is_not_there_and_does_not_come_back() {
     assert_eq!(outcome.pod["status"]["phase"], "Failed");
     let state = &outcome.pod["status"]["containerStatuses"][0]["state"]["terminated"];
     assert_eq!((&state["exitCode"], &state["reason"]), (&json!(128), &json!("StartError")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_that_was_cut_off_is_no_restart() {
+    let test = Box::new();
+    test.runtime.fail_start("app", "failed to create shim task: context canceled: unknown");
+    let mut spec = one();
+    spec["restartPolicy"] = json!("Never");
+    let path = test.api.pod("web", spec);
+    while test.calls("start app") == 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    test.runtime.heal_start("app");
+    let pod = test.api.wait_ready(&path).await;
+    assert_eq!(pod["status"]["containerStatuses"][0]["restartCount"], 0);
+    assert_eq!(test.runtime.containers().len(), 1);
 }
 
 #[tokio::test(start_paused = true)]

@@ -10,14 +10,11 @@ use skiff_reconcile::EventKind;
 use tokio::time::Instant;
 
 use super::super::observe::{Observed, State};
-use super::super::plan::{
-    BACKOFF_MIN_S, Backoff, Failure, HostNetwork, Part, Plan, SandboxPlan, Unhealthy, hash, plan,
-};
-use super::super::start::{Identity, Starter, Unstarted, find};
+use super::super::plan::{BACKOFF_MIN_S, Backoff, HostNetwork, Part, Plan, SandboxPlan, Unhealthy, plan};
+use super::super::start::{Identity, Starter, find};
 use super::super::stop;
 use super::{BoxError, EXIT_LAG, Worker, is_terminal, soonest};
 use crate::context::chain;
-use crate::objects::Missing;
 use crate::status::{DEADLINE_EXCEEDED, Ended, Waiting};
 
 /// What lasts no longer than this is not told: a start takes a tenth of a second, a pull takes longer.
@@ -213,6 +210,11 @@ impl Worker {
             let delay = self.memory.backoff.get(name).map_or(0, |backoff| backoff.delay_s);
             let message = format!("back-off {} restarting failed container={name} pod={place}", go_seconds(delay));
             let waiting = Waiting { reason: "CrashLoopBackOff", message };
+            // A first start that failed is no loop yet, and its reason says more.
+            let failed = self.known.waiting.get(name).is_some_and(|waiting| waiting.reason == "RunContainerError");
+            if failed && delay == BACKOFF_MIN_S {
+                continue;
+            }
             let before = self.known.waiting.insert(name.clone(), waiting.clone());
             if before.as_ref() != Some(&waiting) && observed.container(name).is_some() {
                 let message = format!("Back-off restarting failed container {name} in pod {place}");
@@ -323,83 +325,6 @@ impl Worker {
             Some(stop::container(&self.context, pod, container, &stop.message, grace))
         });
         futures::future::try_join_all(stops).await.map(drop)
-    }
-
-    async fn apply_starts(
-        &mut self,
-        starter: &Starter<'_>,
-        plan: &Plan,
-        observed: &Observed,
-    ) -> Result<Option<Instant>, BoxError> {
-        let Some(sandbox) = observed.sandbox() else { return Ok(None) };
-        let mut next = None;
-        for start in &plan.start {
-            // A try counts, whatever comes of it: a program that is not there is one that crashes at once.
-            self.note_restart(&start.name, observed);
-            match starter.container(start, sandbox, &self.volumes, &mut self.pulls).await {
-                Ok(id) => {
-                    self.mended(&Part::Container(start.name.clone()));
-                    self.known.waiting.remove(&start.name);
-                    if !starter.post_start(&start.name, &id, sandbox).await {
-                        let message = "the postStart hook failed".to_owned();
-                        let waiting = Waiting { reason: "PostStartHookError", message };
-                        self.known.waiting.insert(start.name.clone(), waiting);
-                        self.memory.unhealthy.insert(id, Unhealthy::PostStart);
-                        next = Some(Instant::now());
-                    }
-                }
-                Err(unstarted) => self.note_unstarted(starter.spec, &start.name, unstarted).await?,
-            }
-        }
-        Ok(next)
-    }
-
-    fn note_restart(&mut self, name: &str, observed: &Observed) {
-        let last = observed.container(name).filter(|last| matches!(last.state, State::Exited | State::Unknown));
-        if let Some(last) = last {
-            let before = self.memory.backoff.get(name).copied();
-            let backoff = Backoff::after_start(before, last.finished_at, self.context.clock.now_ns());
-            self.memory.backoff.insert(name.to_owned(), backoff);
-        }
-    }
-
-    async fn note_unstarted(&mut self, spec: &PodSpec, name: &str, unstarted: Unstarted) -> Result<(), BoxError> {
-        let Unstarted { waiting, missing, hold } = unstarted;
-        let ran = waiting.reason == "RunContainerError";
-        self.known.waiting.insert(name.to_owned(), waiting);
-        let observed = self.observe().await?;
-        let made = observed.container(name);
-        if ran && made.is_some_and(|container| container.state == State::Exited) {
-            // It has an end of its own, from which its back-off counts.
-            return Ok(());
-        }
-        if let Some(left) = made.filter(|container| container.state == State::Created) {
-            let removed = self.context.runtime.remove_container(&left.id).await;
-            if let Err(error) = removed {
-                tracing::debug!(%error, container = left.id, "container that was never started not removed, will retry");
-            }
-        }
-        let of = find(spec, name).map(hash).unwrap_or_default();
-        self.note_failure(Part::Container(name.to_owned()), &of, missing, hold);
-        Ok(())
-    }
-
-    fn note_failure(&mut self, part: Part, of: &str, missing: Option<Missing>, hold: Option<Failure>) {
-        let before = self.memory.failures.get(&part);
-        let failure = match hold {
-            Some(hold) => Failure { of: of.to_owned(), ..hold },
-            None => Failure::after(before, of, self.context.clock.now_ns()),
-        };
-        match missing {
-            Some(missing) => drop(self.missing.insert(part.clone(), missing)),
-            None => drop(self.missing.remove(&part)),
-        }
-        self.memory.failures.insert(part, failure);
-    }
-
-    fn mended(&mut self, part: &Part) {
-        self.memory.failures.remove(part);
-        self.missing.remove(part);
     }
 }
 
