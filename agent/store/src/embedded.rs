@@ -5,6 +5,7 @@
 
 mod database;
 mod memory;
+mod packing;
 mod sealing;
 mod snapshots;
 #[cfg(test)]

@@ -13,11 +13,11 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 
 use super::sealing::Sealer;
-use super::{Config, snapshots};
+use super::{Config, packing, snapshots};
 use crate::{Change, Entry, Revision};
 
 const FILE: &str = "state.db";
-/// 2: values may be sealed.
+/// 2: values may be packed and sealed; a table with row numbers.
 const FORMAT: i64 = 2;
 /// The database's page size; also the unit of `max_page_count`.
 const PAGE_BYTES: u64 = 4096;
@@ -200,8 +200,9 @@ fn write_change(transaction: &rusqlite::Transaction<'_>, sealer: &Sealer, change
 }
 
 fn write_entry(transaction: &rusqlite::Transaction<'_>, sealer: &Sealer, entry: &Entry) -> rusqlite::Result<()> {
-    let sealed = sealer.seal(&entry.key, &entry.value);
-    let value = sealed.as_deref().unwrap_or(&entry.value);
+    let packed = packing::pack(&entry.value);
+    let sealed = sealer.seal(&entry.key, &packed);
+    let value = sealed.as_deref().unwrap_or(&packed);
     transaction
         .prepare_cached(
             "INSERT INTO object (key, created, modified, checksum, value) VALUES (?1, ?2, ?3, ?4, ?5)
@@ -287,14 +288,24 @@ fn integrity_problem(connection: &Connection) -> rusqlite::Result<Option<String>
 fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
     let format: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     let transaction = connection.transaction()?;
-    if format == 0 {
+    if format == 1 {
+        transaction.execute_batch("ALTER TABLE object RENAME TO object_1")?;
+    }
+    if format < FORMAT {
+        // With row numbers: a row may fill its page. Without, what is over a quarter of a page goes to pages of its own.
         transaction.execute_batch(
             "CREATE TABLE object (
                  key TEXT PRIMARY KEY NOT NULL, created INTEGER NOT NULL, modified INTEGER NOT NULL,
-                 checksum INTEGER NOT NULL, value BLOB NOT NULL) WITHOUT ROWID;
-             CREATE TABLE meta (name TEXT PRIMARY KEY NOT NULL, value INTEGER NOT NULL) WITHOUT ROWID;
-             INSERT INTO meta VALUES ('reserved', 0);",
+                 checksum INTEGER NOT NULL, value BLOB NOT NULL)",
         )?;
+    }
+    match format {
+        0 => transaction.execute_batch(
+            "CREATE TABLE meta (name TEXT PRIMARY KEY NOT NULL, value INTEGER NOT NULL) WITHOUT ROWID;
+             INSERT INTO meta VALUES ('reserved', 0);",
+        )?,
+        1 => transaction.execute_batch("INSERT INTO object SELECT * FROM object_1; DROP TABLE object_1")?,
+        _ => {}
     }
     if format != FORMAT {
         transaction.pragma_update(None, "user_version", FORMAT)?;
@@ -320,8 +331,9 @@ fn load(connection: &Connection, sealer: &Sealer) -> rusqlite::Result<Result<Row
         if sealer.covers(&key) && !Sealer::is_sealed(&value) {
             plain.push(Arc::clone(&key));
         }
-        let value = match sealer.unseal(&key, value) {
-            Ok(value) => Bytes::from(value),
+        let value = match sealer.unseal(&key, value).map(packing::unpack) {
+            Ok(Some(value)) => Bytes::from(value),
+            Ok(None) => return Ok(Err(format!("the object {key} cannot be unpacked"))),
             Err(error) => return Ok(Err(format!("the object {key} cannot be read: {error}"))),
         };
         entries.push(Entry { key, value, created: row.get::<_, i64>(1)? as Revision, modified });
@@ -336,7 +348,7 @@ fn reserved(connection: &Connection) -> rusqlite::Result<Revision> {
 }
 
 /// FNV-1a over key, revision and value: detects damage, is no defence against an attacker.
-fn checksum(key: &str, modified: Revision, value: &[u8]) -> i64 {
+pub(super) fn checksum(key: &str, modified: Revision, value: &[u8]) -> i64 {
     const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
     const PRIME: u64 = 0x0000_0100_0000_01b3;
     let bytes = key.as_bytes().iter().chain(&[0]).chain(value);

@@ -199,6 +199,67 @@ async fn the_end_of_an_era_ends_watches_and_old_revisions() {
     assert!(after.modified > before + 1);
 }
 
+/// As the first version made it.
+fn write_format_1(dir: &Path) {
+    let connection = rusqlite::Connection::open(dir.join("state.db")).expect("sqlite");
+    connection
+        .execute_batch(
+            "PRAGMA journal_mode = WAL;
+             CREATE TABLE object (key TEXT PRIMARY KEY NOT NULL, created INTEGER NOT NULL, modified INTEGER NOT NULL,
+                 checksum INTEGER NOT NULL, value BLOB NOT NULL) WITHOUT ROWID;
+             CREATE TABLE meta (name TEXT PRIMARY KEY NOT NULL, value INTEGER NOT NULL) WITHOUT ROWID;
+             INSERT INTO meta VALUES ('reserved', 77);
+             PRAGMA user_version = 1;",
+        )
+        .expect("tables");
+    for n in 0..50_i64 {
+        let (key, value) = (format!("/k/{n:02}"), vec![b'x'; 100 * n as usize]);
+        let sum = super::database::checksum(&key, 10, &value);
+        let row = rusqlite::params![key, 5, 10, sum, value];
+        connection.execute("INSERT INTO object VALUES (?1, ?2, ?3, ?4, ?5)", row).expect("a row");
+    }
+}
+
+#[tokio::test]
+async fn the_first_format_is_taken_over() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    write_format_1(dir.path());
+    for _ in 0..2 {
+        let store = open(dir.path());
+        let page = store.list("/k/", ListOptions::default()).await.expect("list");
+        assert_eq!(page.entries.len(), 50);
+        assert!(page.entries.iter().enumerate().all(|(n, e)| e.value.len() == 100 * n && e.created == 5));
+        assert!(store.revision() >= 77);
+        close(store).await;
+    }
+}
+
+#[tokio::test]
+async fn a_change_of_a_pod_writes_one_page() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let store = open(dir.path());
+    // As much JSON as a pod has, of which little repeats.
+    let pod = |n: usize| {
+        let fields: String = (0..90).map(|i| format!("\"field{i}\":\"value {}\",", i * 7919 + n)).collect();
+        Bytes::from(format!(
+            "{{\"metadata\":{{\"name\":\"pod\"}},{fields}\"status\":{{\"n\":{n},\"list\":[{}]}}}}",
+            "{\"type\":\"Ready\"},".repeat(100)
+        ))
+    };
+    assert!(pod(0).len() > 3800, "{}", pod(0).len());
+    let mut entries = Vec::new();
+    for n in 0..50 {
+        entries.push(store.put(&format!("/pods/{n}"), pod(n), Expect::Absent).await.expect("created"));
+    }
+    let wal = dir.path().join("state.db-wal");
+    let before = wal.metadata().expect("log").len();
+    for (n, entry) in entries.iter().enumerate().take(20) {
+        store.put(&entry.key, pod(n + 1000), Expect::At(entry.modified)).await.expect("changed");
+    }
+    let pages = (wal.metadata().expect("log").len() - before) / 4096;
+    assert!(pages <= 22, "{pages} pages for 20 changes");
+}
+
 const NEEDLE: &str = "a planted secret that no file may hold";
 
 fn sealed(dir: &Path) -> Config {
