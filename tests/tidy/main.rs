@@ -110,3 +110,69 @@ fn placeholders_are_not_shipped() {
         }
     }
 }
+
+/// Program text, without tests.
+fn program_sources() -> Vec<PathBuf> {
+    let mut sources = Vec::new();
+    for dir in ["agent", "image/src", "tests/xtask/src", "tests/harness"] {
+        files(&root().join(dir), "rs", &mut sources);
+    }
+    sources.retain(|path| {
+        let is_test = |part: std::path::Component<'_>| part.as_os_str() == "tests" || part.as_os_str() == "tests.rs";
+        !path.strip_prefix(root().join("agent")).is_ok_and(|below| below.components().any(is_test))
+    });
+    sources
+}
+
+#[test]
+fn functions_are_short() {
+    const LINES_MAX: usize = 70;
+    for path in program_sources() {
+        let text = std::fs::read_to_string(&path).expect("source");
+        let lines: Vec<&str> = text.lines().collect();
+        for (first, line) in lines.iter().enumerate() {
+            let indent = &line[..line.len() - line.trim_start().len()];
+            let words: Vec<&str> = line.split_whitespace().take(5).collect();
+            if !words.contains(&"fn") || line.trim_start().starts_with("//") || line.ends_with(['}', ';']) {
+                continue;
+            }
+            let end = format!("{indent}}}");
+            let Some(length) = lines[first..].iter().position(|line| *line == end) else { continue };
+            assert!(length < LINES_MAX, "{}:{} has a function of {} lines", path.display(), first + 1, length + 1);
+        }
+    }
+}
+
+#[test]
+fn plans_do_not_look_at_the_clock() {
+    for path in program_sources() {
+        let is_plan = path.ends_with("plan.rs") || path.components().any(|part| part.as_os_str() == "plan");
+        if is_plan {
+            let text = std::fs::read_to_string(&path).expect("source");
+            assert!(!text.contains("::now()"), "{} asks for the time: it has to be given", path.display());
+        }
+    }
+}
+
+#[test]
+fn what_is_particular_about_a_kind_is_in_the_strategy_table() {
+    let mut sources = Vec::new();
+    files(&root().join("agent"), "rs", &mut sources);
+    for path in sources {
+        let text = std::fs::read_to_string(&path).expect("source");
+        assert!(!text.contains("kind.kind =="), "{} asks which kind it is: that is a row of a table", path.display());
+    }
+}
+
+/// `Api::write` is the way in; reservations are written with the object, and repaired at the start.
+#[test]
+fn objects_are_written_in_one_place() {
+    for path in program_sources().iter().filter(|path| path.starts_with(root().join("agent/apiserver"))) {
+        let text = std::fs::read_to_string(path).expect("source");
+        let writes = text.matches(".store().commit(").count()
+            + text.matches(".store().put(").count()
+            + text.matches(".store().delete(").count();
+        let allowed = usize::from(path.ends_with("src/write.rs") || path.ends_with("src/reserve.rs"));
+        assert!(writes <= allowed, "{} writes to the store: objects are written by Api::write", path.display());
+    }
+}

@@ -527,16 +527,7 @@ pub fn with_network(
             }
         }
     }
-    if let Some(address) = address {
-        own.push_str(&format!("address = \"{address}\"{end}"));
-    }
-    if let Some(gateway) = gateway {
-        own.push_str(&format!("gateway = \"{gateway}\"{end}"));
-    }
-    if !dns.is_empty() {
-        let quoted: Vec<String> = dns.iter().map(|server| format!("\"{server}\"")).collect();
-        own.push_str(&format!("dns = [{}]{end}", quoted.join(", ")));
-    }
+    own.push_str(&address_keys(address, gateway, dns, end));
     let mut text = Vec::with_capacity(bytes.len() + own.len());
     for (at, range) in raw.iter().enumerate() {
         if !dropped.contains(&at) {
@@ -556,6 +547,22 @@ pub fn with_network(
         text.extend_from_slice(format!("{end}[{TABLE}]{end}{own}").as_bytes());
     }
     text
+}
+
+/// The keys of an address as lines of their table.
+fn address_keys(address: Option<InterfaceAddress>, gateway: Option<IpAddr>, dns: &[IpAddr], end: &str) -> String {
+    let mut keys = String::new();
+    if let Some(address) = address {
+        keys.push_str(&format!("address = \"{address}\"{end}"));
+    }
+    if let Some(gateway) = gateway {
+        keys.push_str(&format!("gateway = \"{gateway}\"{end}"));
+    }
+    if !dns.is_empty() {
+        let quoted: Vec<String> = dns.iter().map(|server| format!("\"{server}\"")).collect();
+        keys.push_str(&format!("dns = [{}]{end}", quoted.join(", ")));
+    }
+    keys
 }
 
 fn is_of_address(path: &str) -> bool {

@@ -4,7 +4,7 @@
 
 use crate::{paths, table::reference};
 use serde_json::{Map, Value, json};
-use skiff_object::kinds::{EMBEDDED, GROUPS, KINDS, Kind};
+use skiff_object::kinds::{self, Kind};
 use skiff_object::patch::merge_keys::{ListType, RULES, Rule, Strategy};
 use std::collections::BTreeSet;
 
@@ -12,13 +12,15 @@ pub const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.";
 
 /// The documents with the path under which they are served, such as `apis/apps/v1`.
 pub fn documents(definitions: &Map<String, Value>) -> Vec<(String, Value)> {
-    let versions = GROUPS.iter().flat_map(|group| group.versions.iter().map(|version| (group.name, *version)));
+    let groups = kinds::built_in().groups().iter();
+        let versions = groups.flat_map(|group| group.versions.iter().map(|version| (&*group.name, &**version)));
     versions.map(|(group, version)| document(definitions, group, version)).collect()
 }
 
 fn document(definitions: &Map<String, Value>, group: &str, version: &str) -> (String, Value) {
     let served = if group.is_empty() { format!("api/{version}") } else { format!("apis/{group}/{version}") };
-    let kinds: Vec<&Kind> = KINDS.iter().filter(|kind| kind.group == group && kind.version == version).collect();
+    let kinds = kinds::built_in().kinds().map(|kind| &**kind);
+    let kinds: Vec<&Kind> = kinds.filter(|kind| kind.group == group && kind.version == version).collect();
     let mut paths = Map::new();
     for kind in &kinds {
         paths::add(&mut paths, &served, kind);
@@ -29,8 +31,8 @@ fn document(definitions: &Map<String, Value>, group: &str, version: &str) -> (St
             schemas.insert(name.clone(), component(&name, schema));
         }
     }
-    for kind in kinds.iter().filter(|kind| !kind.virtual_) {
-        schemas.insert(format!("{}List", kind.schema), list(kind));
+    for kind in kinds.iter().filter(|kind| kind.is_kept()) {
+        schemas.insert(format!("{}List", kind.type_name), list(kind));
     }
     schemas.sort_keys();
     let document = json!({
@@ -43,12 +45,12 @@ fn document(definitions: &Map<String, Value>, group: &str, version: &str) -> (St
 }
 
 fn roots(kinds: &[&Kind]) -> Vec<String> {
-    let mut roots: Vec<String> = kinds.iter().map(|kind| kind.schema.to_owned()).collect();
+    let mut roots: Vec<String> = kinds.iter().map(|kind| kind.type_name.to_string()).collect();
     roots.extend(
         ["Status", "DeleteOptions", "ListMeta", "APIResourceList", "Patch"].map(|name| format!("{META}{name}")),
     );
     let bodies = kinds.iter().flat_map(|kind| paths::bodies(kind));
-    roots.extend(bodies.map(|body| body.schema.to_owned()));
+    roots.extend(bodies.map(|body| body.type_name.to_string()));
     roots
 }
 
@@ -117,10 +119,11 @@ fn relax_required(schema: &mut Value) {
 fn versions_of(name: &str) -> Vec<Value> {
     let gvk = |group: &str, version: &str, kind: &str| json!({"group": group, "kind": kind, "version": version});
     if name == format!("{META}DeleteOptions") {
-        let versions = GROUPS.iter().flat_map(|group| group.versions.iter().map(|version| (group.name, *version)));
+        let groups = kinds::built_in().groups().iter();
+        let versions = groups.flat_map(|group| group.versions.iter().map(|version| (&*group.name, &**version)));
         return versions.map(|(group, version)| gvk(group, version, "DeleteOptions")).collect();
     }
-    let kinds = KINDS.iter().chain(EMBEDDED).filter(|kind| kind.schema == name);
+    let kinds = kinds::built_in().kinds().chain(kinds::bodies()).filter(|kind| kind.type_name == name);
     kinds.map(|kind| gvk(kind.group, kind.version, kind.kind)).collect()
 }
 
@@ -179,7 +182,7 @@ fn list(kind: &Kind) -> Value {
             "metadata": {"allOf": [{"$ref": format!("#/components/schemas/{META}ListMeta")}], "default": {},
                 "description": "Standard list metadata."},
             "items": {"type": "array", "description": format!("The {}.", kind.plural),
-                "items": {"allOf": [{"$ref": format!("#/components/schemas/{}", kind.schema)}], "default": {}}},
+                "items": {"allOf": [{"$ref": format!("#/components/schemas/{}", kind.type_name)}], "default": {}}},
         },
         "x-kubernetes-group-version-kind": [{"group": kind.group, "kind": kind.list_kind(), "version": kind.version}],
     })

@@ -4,7 +4,7 @@
 
 use crate::openapi::META;
 use serde_json::{Map, Value, json};
-use skiff_object::kinds::{EMBEDDED, Kind, Scope};
+use skiff_object::kinds::{self, Kind, Scope};
 
 /// Query parameters: name, type, description.
 type Parameter = (&'static str, &'static str, &'static str);
@@ -57,7 +57,7 @@ const PATCH_TYPES: &[&str] = &[
 pub fn bodies(kind: &Kind) -> Vec<&'static Kind> {
     let mut names: Vec<&str> = kind.subresources.iter().filter_map(|name| body_of(name)).collect();
     names.extend(kind.scale.then_some("Scale"));
-    names.iter().filter_map(|name| EMBEDDED.iter().find(|body| body.kind == *name)).collect()
+    names.iter().filter_map(|name| kinds::bodies().map(|body| &**body).find(|body| body.kind == *name)).collect()
 }
 
 fn body_of(subresource: &str) -> Option<&'static str> {
@@ -72,7 +72,7 @@ pub fn add(paths: &mut Map<String, Value>, served: &str, kind: &Kind) {
         Scope::Cluster => (format!("/{served}/{}", kind.plural), false),
     };
     let fixed = if scoped { vec!["namespace"] } else { vec![] };
-    if kind.virtual_ {
+    if !kind.is_kept() {
         paths.insert(collection, item(&fixed, vec![create(kind)]));
         return;
     }
@@ -86,7 +86,7 @@ pub fn add(paths: &mut Map<String, Value>, served: &str, kind: &Kind) {
     if kind.status {
         paths.insert(format!("{one}/status"), item(&named, vec![get(kind, kind), put(kind), patch(kind, kind)]));
     }
-    if let (true, Some(scale)) = (kind.scale, EMBEDDED.iter().find(|body| body.kind == "Scale")) {
+    if let (true, Some(scale)) = (kind.scale, kinds::bodies().map(|body| &**body).find(|body| body.kind == "Scale")) {
         paths.insert(format!("{one}/scale"), item(&named, vec![get(scale, scale), put(scale), patch(scale, scale)]));
     }
     for subresource in kind.subresources {
@@ -95,7 +95,7 @@ pub fn add(paths: &mut Map<String, Value>, served: &str, kind: &Kind) {
 }
 
 fn subresource_operations(kind: &Kind, subresource: &str) -> Vec<(&'static str, Value)> {
-    let body = body_of(subresource).and_then(|name| EMBEDDED.iter().find(|body| body.kind == name));
+    let body = body_of(subresource).and_then(|name| kinds::bodies().map(|body| &**body).find(|body| body.kind == name));
     match (body, subresource) {
         (Some(body), _) => vec![create(body)],
         (None, "log") => vec![get(kind, kind)],
@@ -146,23 +146,23 @@ fn with_body(mut operation: Value, media_types: &[&str], body: &str) -> Value {
 }
 
 fn get(kind: &Kind, response: &Kind) -> (&'static str, Value) {
-    ("get", operation(kind, "get", &[], response.schema))
+    ("get", operation(kind, "get", &[], &response.type_name))
 }
 
 fn list(kind: &Kind) -> (&'static str, Value) {
-    ("get", operation(kind, "list", &[LIST], &format!("{}List", kind.schema)))
+    ("get", operation(kind, "list", &[LIST], &format!("{}List", kind.type_name)))
 }
 
 fn create(kind: &Kind) -> (&'static str, Value) {
-    ("post", with_body(operation(kind, "post", &[WRITE], kind.schema), &["application/json"], kind.schema))
+    ("post", with_body(operation(kind, "post", &[WRITE], &kind.type_name), &["application/json"], &kind.type_name))
 }
 
 fn put(kind: &Kind) -> (&'static str, Value) {
-    ("put", with_body(operation(kind, "put", &[WRITE], kind.schema), &["application/json"], kind.schema))
+    ("put", with_body(operation(kind, "put", &[WRITE], &kind.type_name), &["application/json"], &kind.type_name))
 }
 
 fn patch(kind: &Kind, response: &Kind) -> (&'static str, Value) {
-    let operation = operation(kind, "patch", &[WRITE, PATCH], response.schema);
+    let operation = operation(kind, "patch", &[WRITE, PATCH], &response.type_name);
     ("patch", with_body(operation, PATCH_TYPES, &format!("{META}Patch")))
 }
 

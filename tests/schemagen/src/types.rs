@@ -12,7 +12,7 @@ use k8s_openapi::api::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1 as meta;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value};
-use skiff_object::kinds::{EMBEDDED, KINDS};
+use skiff_object::kinds;
 
 macro_rules! register {
     ($generator:ident; $($type:ty),* $(,)?) => { $( $generator.subschema_for::<$type>(); )* };
@@ -39,8 +39,8 @@ pub fn definitions() -> anyhow::Result<Map<String, Value>> {
         meta::Status, meta::DeleteOptions, meta::ListMeta, meta::APIResourceList, meta::Patch,
     );
     let definitions: Map<String, Value> = generator.take_definitions(true).into_iter().collect();
-    for kind in KINDS.iter().chain(EMBEDDED) {
-        anyhow::ensure!(definitions.contains_key(kind.schema), "no definition of {}", kind.schema);
+    for kind in kinds::built_in().kinds().chain(kinds::bodies()) {
+        anyhow::ensure!(definitions.contains_key(&*kind.type_name), "no definition of {}", kind.type_name);
     }
     Ok(definitions)
 }
