@@ -124,7 +124,7 @@ fn versions_of(name: &str) -> Vec<Value> {
         return versions.map(|(group, version)| gvk(group, version, "DeleteOptions")).collect();
     }
     let kinds = kinds::built_in().kinds().chain(kinds::bodies()).filter(|kind| kind.type_name == name);
-    kinds.map(|kind| gvk(kind.group, kind.version, kind.kind)).collect()
+    kinds.map(|kind| gvk(&kind.group, &kind.version, &kind.kind)).collect()
 }
 
 /// A `$ref` may have no siblings: it goes into an `allOf` beside its description.

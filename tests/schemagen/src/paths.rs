@@ -89,7 +89,7 @@ pub fn add(paths: &mut Map<String, Value>, served: &str, kind: &Kind) {
     if let (true, Some(scale)) = (kind.scale, kinds::bodies().map(|body| &**body).find(|body| body.kind == "Scale")) {
         paths.insert(format!("{one}/scale"), item(&named, vec![get(scale, scale), put(scale), patch(scale, scale)]));
     }
-    for subresource in kind.subresources {
+    for subresource in kind.subresources.iter().map(|name| &**name) {
         paths.insert(format!("{one}/{subresource}"), item(&named, subresource_operations(kind, subresource)));
     }
 }
@@ -130,7 +130,7 @@ fn schema(name: &str) -> Value {
 fn operation(kind: &Kind, action: &str, parameters: &[&[Parameter]], response: &str) -> Value {
     let parameters: Vec<Value> = parameters.iter().flat_map(|part| part.iter().map(parameter)).collect();
     json!({
-        "tags": [format!("{}_{}", if kind.group.is_empty() { "core" } else { kind.group }, kind.version)],
+        "tags": [format!("{}_{}", if kind.group.is_empty() { "core" } else { &kind.group }, kind.version)],
         "parameters": parameters,
         "responses": {"200": {"description": "OK", "content": {"application/json": {"schema": schema(response)}}}},
         "x-kubernetes-action": action,

@@ -325,11 +325,21 @@ fn make_dir(dir: &Path) -> Result<(), String> {
     files::make_private(dir).map_err(|error| format!("cannot make {}: {error}", dir.display()))
 }
 
-/// An empty file that any user in the container may write.
+/// An empty file that any user in the container may write. One that an earlier attempt left empty serves again: a new
+/// file for each restart is several pages of the file system, written for nothing.
 fn message_file(pod_dir: &Path, container: &str, attempt: u32) -> Result<PathBuf, String> {
+    const NAME: &str = "termination-log.";
     let dir = pod_dir.join("containers").join(container);
     make_dir(&dir)?;
-    let path = dir.join(format!("termination-log.{attempt}"));
+    let number = |path: &PathBuf| path.file_name()?.to_str()?.strip_prefix(NAME)?.parse::<u32>().ok();
+    let earlier = fs::read_dir(&dir).into_iter().flatten().flatten().map(|entry| entry.path());
+    let newest = earlier.filter(|path| number(path).is_some_and(|n| n <= attempt)).max_by_key(number);
+    // Where a link was put is not looked behind it.
+    let is_empty = |path: &PathBuf| fs::symlink_metadata(path).is_ok_and(|meta| meta.is_file() && meta.len() == 0);
+    if let Some(path) = newest.filter(is_empty) {
+        return Ok(path);
+    }
+    let path = dir.join(format!("{NAME}{attempt}"));
     let made = fs::write(&path, b"").and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(0o666)));
     made.map_err(|error| format!("cannot make {}: {error}", path.display()))?;
     Ok(path)
@@ -353,5 +363,23 @@ fn check_non_root(pod: &PodSpec, container: &Spec, image: &pb::Image) -> Result<
         (None, None, name) => Err(format!(
             "container has runAsNonRoot and image has non-numeric user ({name}), cannot verify user is non-root"
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_message_file_serves_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = message_file(dir.path(), "a", 0).unwrap();
+        assert_eq!(message_file(dir.path(), "a", 1).unwrap(), first);
+        fs::write(&first, "last words").unwrap();
+        let second = message_file(dir.path(), "a", 2).unwrap();
+        assert_ne!(second, first);
+        assert_eq!(fs::read_to_string(&first).unwrap(), "last words");
+        assert_eq!(message_file(dir.path(), "a", 3).unwrap(), second);
+        assert_ne!(message_file(dir.path(), "b", 3).unwrap(), second);
     }
 }

@@ -8,7 +8,7 @@ pub static DOCUMENTS: &[Document] = &[
     Document {
         group_version: "api/v1",
         gzip: include_bytes!("../../openapi/api__v1.json.gz"),
-        hash: "AA66DF3D7C5A9BEC5EEE5290EFCA7F69",
+        hash: "4F73FA1583C6DCFBA7272282341E4C5A",
     },
     Document {
         group_version: "apis/apps/v1",
