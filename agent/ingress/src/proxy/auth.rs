@@ -22,6 +22,10 @@ use crate::table::{BasicAuth, ForwardAuth};
 
 /// bcrypt is slow on purpose: more at once would let anybody fill the processor with wrong passwords.
 const VERIFICATIONS_MAX: usize = 2;
+/// Whoever tries passwords as fast as he can keeps the others waiting no longer than this.
+const VERIFICATION_WAIT_MAX: Duration = Duration::from_secs(5);
+/// Each step doubles the work; this takes a second on a small board, and what tools make by themselves is 10 or 12.
+const COST_MAX: u32 = 14;
 /// Right passwords are remembered, as browsers send them with every request.
 const REMEMBERED_MAX: usize = 4096;
 const FORWARD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -67,7 +71,13 @@ pub async fn basic(headers: &HeaderMap, auth: &BasicAuth) -> Result<(), Answer> 
         answer
     };
     let (user, password) = credentials(headers).ok_or_else(denied)?;
-    let hash = auth.users.get(&user).ok_or_else(denied)?;
+    let Some(hash) = auth.users.get(&user) else {
+        // The time of the answer must not tell which users there are.
+        if let Some(decoy) = auth.users.values().find(|hash| !hash.starts_with("plain:")) {
+            verify(password, decoy.clone()).await;
+        }
+        return Err(denied());
+    };
     if let Some(plain) = hash.strip_prefix("plain:") {
         let same = aws_lc_rs::constant_time::verify_slices_are_equal(plain.as_bytes(), password.as_bytes());
         return same.map_err(|_| denied());
@@ -87,9 +97,18 @@ pub async fn basic(headers: &HeaderMap, auth: &BasicAuth) -> Result<(), Answer> 
     Ok(())
 }
 
+/// `$2y$10$…`: 10.
+fn cost(hash: &str) -> Option<u32> {
+    hash.split('$').nth(2)?.parse().ok()
+}
+
 async fn verify(password: String, hash: String) -> bool {
     static TURN: Semaphore = Semaphore::const_new(VERIFICATIONS_MAX);
-    let Ok(_turn) = TURN.acquire().await else { return false };
+    if cost(&hash).is_none_or(|cost| cost > COST_MAX) {
+        tracing::warn!(max = COST_MAX, "a password is not verified: its bcrypt hash costs too much, or is none");
+        return false;
+    }
+    let Ok(Ok(_turn)) = tokio::time::timeout(VERIFICATION_WAIT_MAX, TURN.acquire()).await else { return false };
     let verified = tokio::task::spawn_blocking(move || bcrypt::verify(password, &hash).unwrap_or(false));
     verified.await.unwrap_or(false)
 }
@@ -198,6 +217,29 @@ mod tests {
     fn with(user: &str, password: &str) -> HeaderMap {
         let value = format!("Basic {}", BASE64_STANDARD.encode(format!("{user}:{password}")));
         HeaderMap::from_iter([(header::AUTHORIZATION, HeaderValue::from_str(&value).unwrap())])
+    }
+
+    #[tokio::test]
+    async fn unknown_users_take_as_long_and_no_hash_takes_for_ever() {
+        let hash = bcrypt::hash("secret", 9).unwrap();
+        let of = |users: &[(&str, &str)]| BasicAuth {
+            realm: "r".to_owned(),
+            users: users.iter().map(|(user, hash)| ((*user).to_owned(), (*hash).to_owned())).collect(),
+        };
+        let auth = of(&[("ann", &hash)]);
+        let mut fastest = [Duration::MAX; 2];
+        for _ in 0..5 {
+            for (user, fastest) in ["ann", "nobody"].iter().zip(&mut fastest) {
+                let started = std::time::Instant::now();
+                assert!(basic(&with(user, "wrong"), &auth).await.is_err());
+                *fastest = started.elapsed().min(*fastest);
+            }
+        }
+        assert!(fastest[1] > fastest[0] / 2, "{fastest:?}");
+        let costly = hash.replace("$09$", "$31$");
+        let started = std::time::Instant::now();
+        assert!(basic(&with("ann", "wrong"), &of(&[("ann", &costly)])).await.is_err());
+        assert!(started.elapsed() < Duration::from_secs(5));
     }
 
     #[tokio::test]
