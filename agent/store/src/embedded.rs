@@ -1,10 +1,9 @@
-//! The store of one box: SQLite for what must survive, memory for reads and watches.
+//! The store of one box: SQLite for what must survive, the cache for reads and watches.
 //!
-//! `memory` holds the truth that readers see; `writer` is the only thread that changes it, after SQLite has committed;
-//! `database` is every touch of SQLite; `snapshots` keeps copies to fall back to.
+//! `writer` is the only thread that changes either, the cache after SQLite has committed; `database` is every touch of
+//! SQLite; `snapshots` keeps copies to fall back to.
 
 mod database;
-mod memory;
 mod packing;
 mod sealing;
 mod snapshots;
@@ -13,12 +12,12 @@ mod tests;
 mod writer;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 
-use crate::{Change, Entry, Error, ListOptions, Page, Revision, Store, VALUE_BYTES_MAX, Watch, Write};
-use memory::Memory;
+use crate::cache::{Cache, CacheWatch, HistoryMax};
+use crate::{Change, Entry, Error, ListOptions, Page, Revision, Store, VALUE_BYTES_MAX, Write};
 use writer::Request;
 
 pub use database::{DamageReport, OpenError};
@@ -27,8 +26,6 @@ pub use snapshots::{newest as newest_snapshot, restore as restore_snapshot};
 
 /// Writes that may wait for the writer thread; more are refused, so that a stuck disk cannot fill the memory.
 const QUEUE_MAX: usize = 4096;
-/// Changes given to a watcher at once.
-const WATCH_BATCH_MAX: usize = 256;
 
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -68,32 +65,20 @@ impl Config {
 /// Cheap to clone; the writer thread ends with the last clone.
 #[derive(Clone)]
 pub struct Embedded {
-    shared: Arc<Shared>,
+    cache: Arc<Cache>,
     requests: mpsc::Sender<Request>,
     config: Arc<Config>,
-}
-
-struct Shared {
-    memory: Mutex<Memory>,
-    /// The newest revision that readers may see.
-    published: watch::Sender<Revision>,
-}
-
-impl Shared {
-    fn memory(&self) -> std::sync::MutexGuard<'_, Memory> {
-        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Embedded {
     /// Opens or creates the database, checks every row of it and loads it. Blocks.
     pub fn open(config: Config) -> Result<Self, OpenError> {
         let (database, loaded) = database::Database::open(&config)?;
-        let memory = Memory::new(loaded.entries, loaded.revision, (config.history_max, config.history_bytes_max));
-        let shared = Arc::new(Shared { published: watch::Sender::new(loaded.revision), memory: Mutex::new(memory) });
+        let history_max = HistoryMax { count: config.history_max, bytes: config.history_bytes_max };
+        let cache = Arc::new(Cache::new(loaded.entries, loaded.revision, history_max));
         let (requests, receiver) = mpsc::channel(QUEUE_MAX);
-        writer::spawn(database, Arc::clone(&shared), config.volatile_prefixes.clone(), receiver)?;
-        Ok(Self { shared, requests, config: Arc::new(config) })
+        writer::spawn(database, Arc::clone(&cache), config.volatile_prefixes.clone(), receiver)?;
+        Ok(Self { cache, requests, config: Arc::new(config) })
     }
 
     /// Writes a snapshot beside the database while writes go on, and removes the oldest beyond the limit.
@@ -119,7 +104,7 @@ impl Embedded {
 
     /// Keys held, and the bytes of their values.
     pub fn size(&self) -> (usize, usize) {
-        self.shared.memory().size()
+        self.cache.size()
     }
 
     /// Ends all watches, and lists at earlier revisions: they are answered with [`Error::Expired`], so that readers list
@@ -132,14 +117,14 @@ impl Embedded {
 }
 
 impl Store for Embedded {
-    type Watch = EmbeddedWatch;
+    type Watch = CacheWatch;
 
     async fn get(&self, key: &str) -> Result<Option<Entry>, Error> {
-        Ok(self.shared.memory().get(key))
+        Ok(self.cache.get(key))
     }
 
     async fn list(&self, prefix: &str, options: ListOptions) -> Result<Page, Error> {
-        self.shared.memory().list(prefix, &options)
+        self.cache.list(prefix, &options)
     }
 
     async fn commit(&self, writes: Vec<Write>) -> Result<Vec<Change>, Error> {
@@ -158,40 +143,11 @@ impl Store for Embedded {
         answer.await.map_err(|_| Error::Closed)?
     }
 
-    async fn watch(&self, prefix: &str, after: Revision) -> Result<EmbeddedWatch, Error> {
-        let published = self.shared.published.subscribe();
-        self.shared.memory().check_revision(after)?;
-        Ok(EmbeddedWatch { shared: Arc::clone(&self.shared), published, prefix: prefix.to_owned(), seen: after })
+    async fn watch(&self, prefix: &str, after: Revision) -> Result<CacheWatch, Error> {
+        self.cache.watch(prefix, after)
     }
 
     fn revision(&self) -> Revision {
-        *self.shared.published.borrow()
-    }
-}
-
-/// Reads the changes from the memory's history: a slow watcher costs no queue, it expires.
-pub struct EmbeddedWatch {
-    shared: Arc<Shared>,
-    published: watch::Receiver<Revision>,
-    prefix: String,
-    seen: Revision,
-}
-
-impl Watch for EmbeddedWatch {
-    async fn next(&mut self) -> Result<(Vec<Change>, Revision), Error> {
-        loop {
-            let seen = self.seen;
-            if self.published.wait_for(|newest| *newest > seen).await.is_err() {
-                return Err(Error::Closed);
-            }
-            let (changes, upto) = self.shared.memory().changes(&self.prefix, seen, WATCH_BATCH_MAX)?;
-            self.seen = upto;
-            if !changes.is_empty() {
-                return Ok((changes, upto));
-            }
-        }
-    }
-    fn seen(&self) -> Revision {
-        self.seen
+        self.cache.revision()
     }
 }

@@ -3,6 +3,7 @@
 //! Keys are paths, values are opaque bytes, every write gets the next revision. What is acknowledged is durable, except
 //! keys under [`Config::volatile_prefixes`], which live in memory. The store knows nothing of Kubernetes' objects.
 
+mod cache;
 #[cfg(any(test, feature = "contract"))]
 pub mod contract;
 mod embedded;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+pub use cache::CacheWatch;
 pub use embedded::{Config, DamageReport, Embedded, OpenError, SealingKey, newest_snapshot, restore_snapshot};
 
 /// The number of a write. Grows for ever, never reused, not even after a crash; gaps are normal.

@@ -178,7 +178,7 @@ async fn history_is_bounded_by_bytes() {
         entry = store.put("/large", large(), Expect::At(entry.modified)).await.expect("changed");
     }
     assert!(matches!(store.watch("/", start).await, Err(Error::Expired { .. })));
-    assert!(store.shared.memory().history_size().1 <= 10 << 20);
+    assert!(store.cache.history_size().1 <= 10 << 20);
     let small = store.revision();
     create(&store, "/small", "x").await;
     assert!(store.watch("/", small).await.is_ok(), "what is small is kept");

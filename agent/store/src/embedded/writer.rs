@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::Shared;
 use super::database::{Database, OpenError};
 use super::snapshots;
+use crate::cache::Cache;
 use crate::{Change, Entry, Error, Expect, Revision, Write};
 
 /// Requests committed together: enough to amortize the sync, few enough to answer the first soon.
@@ -41,12 +41,12 @@ pub(super) enum Request {
 
 pub(super) fn spawn(
     database: Database,
-    shared: Arc<Shared>,
+    cache: Arc<Cache>,
     volatile_prefixes: Vec<String>,
     requests: mpsc::Receiver<Request>,
 ) -> Result<(), OpenError> {
-    let revision = *shared.published.borrow();
-    let writer = Writer { database, shared, volatile_prefixes, revision };
+    let revision = cache.revision();
+    let writer = Writer { database, cache, volatile_prefixes, revision };
     std::thread::Builder::new()
         .name("store-writer".to_owned())
         .spawn(move || writer.run(requests))
@@ -56,7 +56,7 @@ pub(super) fn spawn(
 
 struct Writer {
     database: Database,
-    shared: Arc<Shared>,
+    cache: Arc<Cache>,
     volatile_prefixes: Vec<String>,
     revision: Revision,
 }
@@ -112,7 +112,7 @@ impl Writer {
         for write in writes {
             let current = match batch.touched.get(write.key()) {
                 Some(entry) => entry.clone(),
-                None => self.shared.memory().get(write.key()),
+                None => self.cache.get(write.key()),
             };
             if let Some(change) = plan(write, current, revision + 1)? {
                 revision += 1;
@@ -133,8 +133,7 @@ impl Writer {
     fn end_era(&mut self) -> Result<(), Error> {
         self.revision += 1;
         self.database.commit(std::iter::empty(), self.reserve()).map_err(|error| error.as_store_error())?;
-        self.shared.memory().end_era(self.revision);
-        self.shared.published.send_replace(self.revision);
+        self.cache.end_era(self.revision);
         Ok(())
     }
 
@@ -163,8 +162,7 @@ impl Writer {
             }
             return;
         }
-        self.shared.memory().apply(batch.changes);
-        self.shared.published.send_replace(self.revision);
+        self.cache.apply(batch.changes, self.revision);
         for (reply, answer) in batch.answers {
             let _ = reply.send(answer);
         }

@@ -1,9 +1,10 @@
-//! The objects and the recent changes, in memory. Pure: the writer thread is the only one that changes it.
+//! The objects and the recent changes. Pure.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 
+use super::HistoryMax;
 use crate::{Change, Entry, Error, ListOptions, Page, Revision};
 
 pub(super) struct Memory {
@@ -11,8 +12,7 @@ pub(super) struct Memory {
     /// The newest changes, oldest first.
     history: VecDeque<Change>,
     history_bytes: usize,
-    /// How many changes are kept, and how many bytes of values they may hold.
-    history_max: (usize, usize),
+    history_max: HistoryMax,
     /// Changes up to this revision are no longer in `history`.
     compacted: Revision,
     revision: Revision,
@@ -20,7 +20,7 @@ pub(super) struct Memory {
 }
 
 impl Memory {
-    pub(super) fn new(entries: Vec<Entry>, revision: Revision, history_max: (usize, usize)) -> Self {
+    pub(super) fn new(entries: Vec<Entry>, revision: Revision, history_max: HistoryMax) -> Self {
         let values_bytes = entries.iter().map(|e| e.value.len()).sum();
         let entries = entries.into_iter().map(|e| (Arc::clone(&e.key), e)).collect();
         Self {
@@ -65,7 +65,7 @@ impl Memory {
             self.history_bytes += held(&change);
             self.history.push_back(change);
         }
-        let (count, bytes) = self.history_max;
+        let HistoryMax { count, bytes } = self.history_max;
         while self.history.len() > count || self.history_bytes > bytes {
             let Some(dropped) = self.history.pop_front() else { break };
             self.history_bytes -= held(&dropped);
