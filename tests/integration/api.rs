@@ -59,3 +59,33 @@ pub fn bad_clients_are_refused(place: &Place<'_>) -> anyhow::Result<()> {
     ensure!(curl(&[&url("/readyz")])? == "ok", "and others are served");
     Ok(())
 }
+
+const PLANTED: &str = "planted-7f3a91c2-needle";
+
+/// Also where a pod has it as a volume. (Whoever passes one as an environment variable gives it to the runtime, which
+/// keeps it with the container.)
+pub fn secrets_are_in_no_file(place: &Place<'_>) -> anyhow::Result<()> {
+    let literal = format!("--from-literal=password={PLANTED}");
+    place.kubectl(&["create", "secret", "generic", "planted", &literal])?;
+    place.apply(&format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: reads}}\nspec:\n  terminationGracePeriodSeconds: 1\n  containers:\n  - \
+         {{name: a, image: {}, command: [sleep, '1000'], volumeMounts: [{{name: s, mountPath: /s}}]}}\n  volumes: [{{name: s, \
+         secret: {{secretName: planted}}}}]\n",
+        crate::image("busybox:1")
+    ))?;
+    place.wait_ready("pod/reads")?;
+    ensure!(place.kubectl(&["exec", "reads", "--", "cat", "/s/password"])? == PLANTED);
+    let data = place.shared.running.data_dir();
+    let encoded = base64::Engine::encode(&base64::prelude::BASE64_STANDARD, PLANTED);
+    // What is mounted there, such as the memory that Secrets of pods are in, is no file of the folder.
+    let find = |more: &[&str]| {
+        let mut command = std::process::Command::new("find");
+        command.arg(data).args(["-xdev", "-type", "f"]).args(more);
+        skiff_tests::command::output(command)
+    };
+    ensure!(find(&[])?.stdout.lines().count() > 20, "there are files");
+    // Files come and go meanwhile: what find says of that is no matter.
+    let found = find(&["-exec", "grep", "-laF", "-e", PLANTED, "-e", &encoded, "{}", "+"])?.stdout;
+    ensure!(found.is_empty(), "{found}");
+    Ok(())
+}

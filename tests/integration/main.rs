@@ -101,6 +101,7 @@ const TESTS: &[Test] = &[
     ("support_bundle::holds_no_secret", support_bundle::holds_no_secret),
     ("console::the_first_page_hands_out_the_kubeconfig", console::the_first_page_hands_out_the_kubeconfig),
     ("api::bad_clients_are_refused", api::bad_clients_are_refused),
+    ("api::secrets_are_in_no_file", api::secrets_are_in_no_file),
     ("cli::says_what_it_does", cli::says_what_it_does),
 ];
 
