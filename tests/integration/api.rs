@@ -56,8 +56,26 @@ pub fn bad_clients_are_refused(place: &Place<'_>) -> anyhow::Result<()> {
     let _ = plain.read_to_end(&mut rest);
     let _ = half.read_to_end(&mut rest);
     ensure!(started.elapsed() < Duration::from_secs(15), "a client that goes silent is cut off");
+    says_nothing_is_let_go(port)?;
     ensure!(curl(&[&url("/readyz")])? == "ok", "and others are served");
     Ok(())
+}
+
+/// After its handshake a client has to ask something.
+fn says_nothing_is_let_go(port: u16) -> anyhow::Result<()> {
+    let mut command = std::process::Command::new("openssl");
+    command.args(["s_client", "-quiet", "-connect", &format!("127.0.0.1:{port}")]);
+    command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+    let mut client = command.spawn()?;
+    let stdin = client.stdin.take();
+    let ended = skiff_tests::wait::until("a silent connection is closed", Duration::from_secs(25), || {
+        ensure!(client.try_wait()?.is_some());
+        Ok(())
+    });
+    drop(stdin);
+    let _ = client.kill();
+    client.wait()?;
+    ended
 }
 
 const PLANTED: &str = "planted-7f3a91c2-needle";

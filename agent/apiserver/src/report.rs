@@ -34,22 +34,25 @@ impl<S: Store> Api<S> {
         body::json(StatusCode::OK, &self.agent().map_or_else(|| json!([]), |agent| agent.parts()))
     }
 
-    /// Each check on a line where one fails or all are asked for, as upstream prints them.
+    /// Each check on a line where one fails or all are asked for, as upstream prints them. Anybody may ask: the reason is
+    /// for those who may ask for problems.
     pub(crate) fn readiness(&self, query: &Query) -> Response<Body> {
-        let mut checks = vec![("bootstrap".to_owned(), (!self.is_ready()).then(|| "it has not finished".to_owned()))];
         let failing = self.agent().map(|agent| agent.failing()).unwrap_or_default();
-        checks.extend(failing.into_iter().map(|(part, why)| (part, Some(why))));
-        let failed = checks.iter().any(|(_, failure)| failure.is_some());
-        if !failed && !query.is_true("verbose") {
+        let checks = [("bootstrap".to_owned(), self.is_ready())].into_iter();
+        let checks: Vec<_> = checks.chain(failing.into_iter().map(|(part, _)| (part, false))).collect();
+        let ready = checks.iter().all(|(_, works)| *works);
+        if ready && !query.is_true("verbose") {
             return body::text(StatusCode::OK, "ok");
         }
-        let line = |(name, failure): &(String, Option<String>)| match failure {
-            None => format!("[+]{name} ok\n"),
-            Some(why) => format!("[-]{name} failed: {why}\n"),
+        let line = |(name, works): &(String, bool)| match works {
+            true => format!("[+]{name} ok\n"),
+            false => format!("[-]{name} failed: reason withheld\n"),
         };
         let lines: String = checks.iter().map(line).collect();
-        let (code, verdict) =
-            if failed { (StatusCode::SERVICE_UNAVAILABLE, "failed") } else { (StatusCode::OK, "passed") };
+        let (code, verdict) = match ready {
+            true => (StatusCode::OK, "passed"),
+            false => (StatusCode::SERVICE_UNAVAILABLE, "failed"),
+        };
         body::text(code, format!("{lines}readyz check {verdict}\n"))
     }
 }

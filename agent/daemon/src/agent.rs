@@ -55,10 +55,10 @@ pub async fn run(plan: Plan) -> anyhow::Result<Ended> {
     let (api, pki, store) = start_api(&plan, &parts).await?;
     tracing::info!(address = %plan.api_address(), after_ms = started.elapsed().as_millis(), "api ready");
     notify::status("The API answers on this machine; waiting for a network address");
-    parts.run("watchdog", {
+    if notify::has_watchdog() {
         let (client, store, shutdown) = (api.client("system:skiff"), store.clone(), shutdown.clone());
-        move || notify::feed_watchdog(client.clone(), store.clone(), shutdown.clone())
-    });
+        parts.run("watchdog", move || notify::feed_watchdog(client.clone(), store.clone(), shutdown.clone()));
+    }
 
     parts.run("memory", {
         let shutdown = shutdown.clone();

@@ -10,6 +10,8 @@ use tokio_util::sync::CancellationToken;
 
 /// Of the watchdog's time: a sign of life may be late twice before the agent is taken for dead.
 const SIGNS_IN_TIME: u32 = 3;
+/// Where nobody says how long it waits.
+const WATCHDOG_UNKNOWN: Duration = Duration::from_secs(60);
 /// No object has this key, so that deleting it goes through the writer without writing anything.
 const NO_KEY: &str = "/liveness";
 
@@ -31,9 +33,14 @@ fn send(state: &NotifyState<'_>) {
     let _ = sd_notify::notify(std::slice::from_ref(state));
 }
 
-/// Feeds the watchdog, if there is one, as long as the API answers and the store takes writes.
+/// Whether somebody waits for signs of life.
+pub fn has_watchdog() -> bool {
+    sd_notify::watchdog_enabled().is_some()
+}
+
+/// Feeds the watchdog as long as the API answers and the store takes writes.
 pub async fn feed_watchdog(client: kube::Client, store: Embedded, shutdown: CancellationToken) {
-    let Some(limit) = sd_notify::watchdog_enabled() else { return };
+    let limit = sd_notify::watchdog_enabled().unwrap_or(WATCHDOG_UNKNOWN);
     let alive = move || -> BoxFuture<'static, bool> {
         let (client, store) = (client.clone(), store.clone());
         Box::pin(async move { is_alive(client, &store).await })
