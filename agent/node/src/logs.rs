@@ -43,15 +43,15 @@ pub fn files(path: &Path) -> Vec<PathBuf> {
     old
 }
 
-/// Removes the logs of a container that was removed.
-pub fn remove_attempt(context: &Context, container: &Container) {
+/// Removes the files of a container that was removed, but for a message file that is `in_use`: one serves several attempts.
+pub fn remove_attempt(context: &Context, container: &Container, in_use: impl Fn(&String) -> bool) {
     let path = PathBuf::from(&container.log_path);
     if path.starts_with(&context.config.data_dir) {
         for file in files(&path) {
             let _ = fs::remove_file(file);
         }
     }
-    if let Some(file) = &container.message_file {
+    if let Some(file) = container.message_file.as_ref().filter(|file| !in_use(file)) {
         let _ = fs::remove_file(file);
     }
 }

@@ -141,7 +141,11 @@ pub async fn leftovers(context: &Context, observed: &Observed) {
                 tracing::debug!(%error, container = container.id, "old container not removed, will retry");
                 continue;
             }
-            crate::logs::remove_attempt(context, container);
+            let in_use = |file: &String| {
+                let others = observed.containers.iter().filter(|other| other.id != container.id);
+                others.filter_map(|other| other.message_file.as_ref()).any(|other| other == file)
+            };
+            crate::logs::remove_attempt(context, container, in_use);
         }
     }
     let dead = observed.sandboxes.iter().skip(1).filter(|sandbox| !sandbox.ready && is_empty(observed, &sandbox.id));
