@@ -3,6 +3,7 @@
 //! Each reads informers, plans purely and writes through the API client; none knows another. Nothing here touches the
 //! machine.
 
+mod anything;
 mod deployments;
 mod endpoints;
 mod garbage;
@@ -12,12 +13,14 @@ mod objects;
 mod replica_sets;
 mod scheduler;
 mod service_accounts;
+#[cfg(test)]
+mod testing;
 
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
 use kube::Api;
 use kube::runtime::watcher;
-use skiff_reconcile::{Informer, Parts, Recorder, Wake, drive, together};
+use skiff_reconcile::{Feed, Informer, Parts, Recorder, Wake, drive, together};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -88,7 +91,9 @@ pub async fn run(client_for: impl Fn(&str) -> kube::Client, informers: Informers
     let wake = Wake::on([i.nodes.changes()]);
     tasks.spawn(drive(controller, wake, parts()));
 
-    let controller = garbage::Controller::spawn(client_for("generic-garbage-collector"), shutdown);
+    let client = client_for("generic-garbage-collector");
+    let feed = Feed::spawn(client.clone(), shutdown.clone());
+    let controller = garbage::Controller::new(client, feed);
     let wake = Wake::on(controller.wakes());
     tasks.spawn(drive(controller, wake, parts()));
 

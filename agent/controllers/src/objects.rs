@@ -98,6 +98,11 @@ pub fn is_outdated(error: &kube::Error) -> bool {
         || (status.code == 403 && status.message.ends_with("because it is being terminated"))
 }
 
+/// Whether somebody else wrote since the object was read.
+pub fn is_conflict(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 409)
+}
+
 /// Takes an outdated write as done: there is nothing to write any more, or the next snapshot shows what is left.
 pub fn settle<T>(result: Result<T, kube::Error>) -> Result<(), kube::Error> {
     match result {

@@ -5,6 +5,7 @@
 
 pub mod applied;
 mod driver;
+mod failures;
 pub mod feed;
 mod informer;
 mod parts;
@@ -16,6 +17,7 @@ mod tests;
 
 pub use applied::Applied;
 pub use driver::{BoxError, Chain, Next, Reconciler, Wake, drive};
+pub use failures::Failures;
 pub use feed::Feed;
 pub use informer::{Changes, Informer};
 pub use parts::{PartReport, Parts, together};

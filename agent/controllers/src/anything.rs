@@ -1,0 +1,81 @@
+//! Objects of any kind, by the path where they are: for what handles kinds that nobody knew when this was written. Only
+//! their metadata is read.
+
+use http::Request;
+use http::header::{ACCEPT, CONTENT_TYPE};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Client;
+use kube::api::DeleteParams;
+use serde::Deserialize;
+use serde_json::Value;
+
+const METADATA: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
+const METADATA_LIST: &str = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
+
+#[derive(Deserialize)]
+struct Head {
+    metadata: ObjectMeta,
+}
+
+/// A part of a list.
+#[derive(Default, Deserialize)]
+pub struct Page {
+    pub items: Vec<PageItem>,
+    metadata: PageMetadata,
+}
+
+#[derive(Deserialize)]
+pub struct PageItem {
+    pub metadata: ObjectMeta,
+}
+
+#[derive(Default, Deserialize)]
+struct PageMetadata {
+    #[serde(rename = "continue")]
+    next: Option<String>,
+}
+
+impl Page {
+    /// What the next page is asked for with.
+    pub fn next(&self) -> Option<&str> {
+        self.metadata.next.as_deref().filter(|token| !token.is_empty())
+    }
+}
+
+fn request(request: http::request::Builder, body: Vec<u8>) -> Result<Request<Vec<u8>>, kube::Error> {
+    request.body(body).map_err(kube::Error::HttpError)
+}
+
+/// `None` if there is no such object.
+pub async fn metadata(client: &Client, path: &str) -> Result<Option<ObjectMeta>, kube::Error> {
+    let request = request(Request::get(path).header(ACCEPT, METADATA), Vec::new())?;
+    match client.request::<Head>(request).await {
+        Ok(head) => Ok(Some(head.metadata)),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+pub async fn page(client: &Client, path: &str, limit: usize, after: Option<&str>) -> Result<Page, kube::Error> {
+    // Tokens are base64 without padding or the like, made by the server for this very use.
+    let after = after.map(|token| format!("&continue={}", escape(token))).unwrap_or_default();
+    let request = Request::get(format!("{path}?limit={limit}{after}")).header(ACCEPT, METADATA_LIST);
+    client.request(self::request(request, Vec::new())?).await
+}
+
+fn escape(token: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~');
+    token.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
+}
+
+pub async fn delete(client: &Client, path: &str, params: &DeleteParams) -> Result<(), kube::Error> {
+    let body = serde_json::to_vec(params).map_err(kube::Error::SerdeError)?;
+    let request = request(Request::delete(path).header(CONTENT_TYPE, "application/json"), body)?;
+    client.request::<Value>(request).await.map(drop)
+}
+
+pub async fn merge(client: &Client, path: &str, patch: &Value) -> Result<(), kube::Error> {
+    let body = serde_json::to_vec(patch).map_err(kube::Error::SerdeError)?;
+    let request = Request::patch(path).header(CONTENT_TYPE, "application/merge-patch+json");
+    client.request::<Value>(self::request(request.header(ACCEPT, METADATA), body)?).await.map(drop)
+}
