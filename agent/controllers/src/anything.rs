@@ -1,5 +1,4 @@
-//! Objects of any kind, by the path where they are: for what handles kinds that nobody knew when this was written. Only
-//! their metadata is read.
+//! Objects of any kind, by the path where they are: for what handles kinds that nobody knew when this was written.
 
 use http::Request;
 use http::header::{ACCEPT, CONTENT_TYPE};
@@ -51,6 +50,15 @@ pub async fn metadata(client: &Client, path: &str) -> Result<Option<ObjectMeta>,
     let request = request(Request::get(path).header(ACCEPT, METADATA), Vec::new())?;
     match client.request::<Head>(request).await {
         Ok(head) => Ok(Some(head.metadata)),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The whole object; `None` if there is none.
+pub async fn whole(client: &Client, path: &str) -> Result<Option<Value>, kube::Error> {
+    match client.request(request(Request::get(path), Vec::new())?).await {
+        Ok(object) => Ok(Some(object)),
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
         Err(error) => Err(error),
     }

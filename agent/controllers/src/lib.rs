@@ -13,6 +13,7 @@ mod objects;
 mod replica_sets;
 mod scheduler;
 mod service_accounts;
+mod statuses;
 #[cfg(test)]
 mod testing;
 
@@ -84,7 +85,7 @@ pub async fn run(client_for: impl Fn(&str) -> kube::Client, informers: Informers
     let wake = Wake::on(controller.wakes());
     tasks.spawn(drive(controller, wake, parts()));
 
-    let controller = namespaces::Controller::new(client_for("namespace-controller"), i);
+    let controller = namespaces::Controller::new(client_for("namespace-controller"), i.namespaces.clone());
     tasks.spawn(drive(controller, Wake::on([i.namespaces.changes()]), parts()));
 
     let controller = nodes::Controller::spawn(client_for("node-controller"), recorder("node-controller"), i, shutdown);
