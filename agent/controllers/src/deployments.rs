@@ -10,9 +10,8 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
-use skiff_reconcile::{BoxError, EventKind, Informer, Next, Reconciler, Recorder};
+use skiff_reconcile::{BoxError, Caches, Changes, EventKind, Informer, Next, Reconciler, Recorder};
 
-use crate::Informers;
 use crate::objects;
 
 mod plan;
@@ -32,14 +31,12 @@ pub struct Controller {
 }
 
 impl Controller {
-    pub fn new(client: Client, recorder: Recorder, informers: &Informers) -> Self {
-        Self {
-            client,
-            recorder,
-            deployments: informers.deployments.clone(),
-            replica_sets: informers.replica_sets.clone(),
-            pods: informers.pods.clone(),
-        }
+    pub fn new(client: Client, recorder: Recorder, caches: &Caches) -> Self {
+        Self { client, recorder, deployments: caches.of(), replica_sets: caches.of(), pods: caches.of() }
+    }
+
+    pub fn wakes(&self) -> Vec<Changes> {
+        vec![self.deployments.changes(), self.replica_sets.changes(), self.pods.changes()]
     }
 
     async fn reconcile_one(&self, deployment: &Deployment, sets: &[Arc<ReplicaSet>]) -> Result<Next, BoxError> {
@@ -206,6 +203,9 @@ impl Reconciler for Controller {
     const NAME: &'static str = "deployment";
 
     async fn reconcile(&mut self) -> Result<Next, BoxError> {
+        self.deployments.synced().await;
+        self.replica_sets.synced().await;
+        self.pods.synced().await;
         let mut by_namespace: HashMap<String, Vec<Arc<ReplicaSet>>> = HashMap::new();
         for set in self.replica_sets.list() {
             by_namespace.entry(set.namespace().unwrap_or_default()).or_default().push(set);

@@ -8,13 +8,10 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::{Endpoints, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
-use kube::runtime::watcher;
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
-use skiff_reconcile::{BoxError, Changes, Informer, Next, Reconciler};
-use tokio_util::sync::CancellationToken;
+use skiff_reconcile::{BoxError, Caches, Changes, Informer, Next, Reconciler};
 
-use crate::Informers;
 use crate::objects;
 
 mod plan;
@@ -30,15 +27,8 @@ pub struct Controller {
 }
 
 impl Controller {
-    pub fn spawn(client: Client, informers: &Informers, shutdown: &CancellationToken) -> Self {
-        let config = watcher::Config::default;
-        Self {
-            services: informers.services.clone(),
-            pods: informers.pods.clone(),
-            endpoints: Informer::spawn(Api::all(client.clone()), config(), shutdown.clone()),
-            slices: Informer::spawn(Api::all(client.clone()), config(), shutdown.clone()),
-            client,
-        }
+    pub fn new(client: Client, caches: &Caches) -> Self {
+        Self { client, services: caches.of(), pods: caches.of(), endpoints: caches.of(), slices: caches.of() }
     }
 
     pub fn wakes(&self) -> Vec<Changes> {
@@ -140,6 +130,8 @@ impl Reconciler for Controller {
     const NAME: &'static str = "endpoints";
 
     async fn reconcile(&mut self) -> Result<Next, BoxError> {
+        self.services.synced().await;
+        self.pods.synced().await;
         self.endpoints.synced().await;
         self.slices.synced().await;
         let mut pods: HashMap<String, Vec<Arc<Pod>>> = HashMap::new();

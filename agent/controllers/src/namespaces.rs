@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{DeleteParams, Preconditions};
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
-use skiff_reconcile::{BoxError, Chain, Failures, Informer, Next, Reconciler, ServedKind, ServedKinds};
+use skiff_reconcile::{BoxError, Chain, Changes, Failures, Informer, Next, Reconciler, ServedKind, ServedKinds};
 
 use crate::anything::{self, PageItem};
 use crate::{objects, statuses};
@@ -38,6 +38,10 @@ pub struct Controller {
 impl Controller {
     pub fn new(client: Client, namespaces: Informer<Namespace>) -> Self {
         Self { client, namespaces }
+    }
+
+    pub fn wakes(&self) -> Vec<Changes> {
+        vec![self.namespaces.changes()]
     }
 
     /// Deletes what is in the namespace and says what is left.

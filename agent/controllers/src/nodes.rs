@@ -8,13 +8,10 @@ use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, NodeCondition, Pod, Taint};
 use kube::api::{DeleteParams, Patch, PatchParams};
-use kube::runtime::watcher;
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
-use skiff_reconcile::{BoxError, EventKind, Informer, Next, Reconciler, Recorder};
-use tokio_util::sync::CancellationToken;
+use skiff_reconcile::{BoxError, Caches, Changes, EventKind, Informer, Next, Reconciler, Recorder};
 
-use crate::Informers;
 use crate::objects;
 
 /// Upstream's node-monitor-grace-period.
@@ -35,16 +32,13 @@ pub struct Controller {
 }
 
 impl Controller {
-    pub fn spawn(client: Client, recorder: Recorder, informers: &Informers, shutdown: &CancellationToken) -> Self {
-        let leases = Api::namespaced(client.clone(), "kube-node-lease");
-        Self {
-            leases: Informer::spawn(leases, watcher::Config::default(), shutdown.clone()),
-            nodes: informers.nodes.clone(),
-            pods: informers.pods.clone(),
-            started: std::time::Instant::now(),
-            client,
-            recorder,
-        }
+    pub fn new(client: Client, recorder: Recorder, caches: &Caches) -> Self {
+        let started = std::time::Instant::now();
+        Self { leases: caches.of(), nodes: caches.of(), pods: caches.of(), started, client, recorder }
+    }
+
+    pub fn wakes(&self) -> Vec<Changes> {
+        vec![self.nodes.changes()]
     }
 
     async fn reconcile_one(&self, node: &Node) -> Result<(), BoxError> {
@@ -161,6 +155,8 @@ impl Reconciler for Controller {
     const NAME: &'static str = "node-lifecycle";
 
     async fn reconcile(&mut self) -> Result<Next, BoxError> {
+        self.nodes.synced().await;
+        self.pods.synced().await;
         self.leases.synced().await;
         for node in self.nodes.list() {
             self.reconcile_one(&node).await?;

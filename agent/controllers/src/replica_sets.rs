@@ -13,9 +13,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
-use skiff_reconcile::{BoxError, EventKind, Informer, Next, Reconciler, Recorder};
+use skiff_reconcile::{BoxError, Caches, Changes, EventKind, Informer, Next, Reconciler, Recorder};
 
-use crate::Informers;
 use crate::objects;
 
 mod plan;
@@ -64,14 +63,13 @@ impl Expectations {
 }
 
 impl Controller {
-    pub fn new(client: Client, recorder: Recorder, informers: &Informers) -> Self {
-        Self {
-            client,
-            recorder,
-            replica_sets: informers.replica_sets.clone(),
-            pods: informers.pods.clone(),
-            expectations: Expectations::default(),
-        }
+    pub fn new(client: Client, recorder: Recorder, caches: &Caches) -> Self {
+        let expectations = Expectations::default();
+        Self { client, recorder, replica_sets: caches.of(), pods: caches.of(), expectations }
+    }
+
+    pub fn wakes(&self) -> Vec<Changes> {
+        vec![self.replica_sets.changes(), self.pods.changes()]
     }
 
     async fn reconcile_one(&mut self, set: &ReplicaSet, pods: &[Arc<Pod>]) -> Result<Next, BoxError> {
@@ -187,6 +185,8 @@ impl Reconciler for Controller {
     const NAME: &'static str = "replicaset";
 
     async fn reconcile(&mut self) -> Result<Next, BoxError> {
+        self.replica_sets.synced().await;
+        self.pods.synced().await;
         self.expectations.forget_seen(&self.pods, Instant::now());
         let mut by_namespace: HashMap<String, Vec<Arc<Pod>>> = HashMap::new();
         for pod in self.pods.list() {

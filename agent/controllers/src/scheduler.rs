@@ -9,9 +9,8 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
-use skiff_reconcile::{BoxError, EventKind, Informer, Next, Reconciler, Recorder};
+use skiff_reconcile::{BoxError, Caches, Changes, EventKind, Informer, Next, Reconciler, Recorder};
 
-use crate::Informers;
 use crate::objects;
 
 mod fit;
@@ -33,8 +32,12 @@ pub struct Scheduler {
 }
 
 impl Scheduler {
-    pub fn new(client: Client, recorder: Recorder, informers: &Informers) -> Self {
-        Self { client, recorder, pods: informers.pods.clone(), nodes: informers.nodes.clone(), assumed: HashMap::new() }
+    pub fn new(client: Client, recorder: Recorder, caches: &Caches) -> Self {
+        Self { client, recorder, pods: caches.of(), nodes: caches.of(), assumed: HashMap::new() }
+    }
+
+    pub fn wakes(&self) -> Vec<Changes> {
+        vec![self.pods.changes(), self.nodes.changes()]
     }
 
     async fn bind(&mut self, pod: &Pod, node: &str) -> Result<bool, BoxError> {
@@ -86,6 +89,8 @@ impl Reconciler for Scheduler {
     const NAME: &'static str = "scheduler";
 
     async fn reconcile(&mut self) -> Result<Next, BoxError> {
+        self.pods.synced().await;
+        self.nodes.synced().await;
         let pods = self.pods.list();
         let nodes = self.nodes.list();
         let seen: HashMap<String, &Arc<Pod>> = pods.iter().map(|p| (p.uid().unwrap_or_default(), p)).collect();

@@ -5,10 +5,9 @@ use kube::api::{Patch, PatchParams, PostParams};
 use kube::runtime::watcher;
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
-use skiff_reconcile::{BoxError, Changes, Informer, Next, Reconciler};
+use skiff_reconcile::{BoxError, Caches, Changes, Informer, Next, Reconciler};
 use tokio_util::sync::CancellationToken;
 
-use crate::Informers;
 use crate::objects;
 
 const ACCOUNT: &str = "default";
@@ -23,10 +22,10 @@ pub struct Controller {
 }
 
 impl Controller {
-    pub fn spawn(client: Client, informers: &Informers, ca_pem: String, shutdown: &CancellationToken) -> Self {
+    pub fn spawn(client: Client, caches: &Caches, ca_pem: String, shutdown: &CancellationToken) -> Self {
         let named = |name: &str| watcher::Config::default().fields(&format!("metadata.name={name}"));
         Self {
-            namespaces: informers.namespaces.clone(),
+            namespaces: caches.of(),
             accounts: Informer::spawn(Api::all(client.clone()), named(ACCOUNT), shutdown.clone()),
             root_certificates: Informer::spawn(Api::all(client.clone()), named(ROOT_CA), shutdown.clone()),
             client,
@@ -76,6 +75,7 @@ impl Reconciler for Controller {
     const NAME: &'static str = "serviceaccount";
 
     async fn reconcile(&mut self) -> Result<Next, BoxError> {
+        self.namespaces.synced().await;
         self.accounts.synced().await;
         self.root_certificates.synced().await;
         for namespace in self.namespaces.list().iter().filter(|n| !objects::is_deleted(&***n)) {

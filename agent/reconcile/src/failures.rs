@@ -58,7 +58,7 @@ mod tests {
         let error = failures.into_result().expect_err("two failed");
         assert_eq!(error.to_string(), "b: no; c: never");
         let mut failures = Failures::default();
-        (0..8).for_each(|n| drop(failures.keep(n, Err::<u8, _>("no"))));
+        (0..8).for_each(|n| assert_eq!(failures.keep(n, Err::<u8, _>("no")), None));
         assert!(failures.into_result().expect_err("all failed").to_string().ends_with("4: no; and 3 more"));
         assert!(Failures::default().into_result().is_ok());
     }

@@ -4,6 +4,7 @@
 //! traffic follows endpoints. It decides nothing about any kind of object.
 
 pub mod applied;
+mod caches;
 mod driver;
 mod failures;
 pub mod feed;
@@ -16,6 +17,7 @@ mod resources;
 mod tests;
 
 pub use applied::Applied;
+pub use caches::Caches;
 pub use driver::{BoxError, Chain, Next, Reconciler, Wake, drive};
 pub use failures::Failures;
 pub use feed::Feed;
