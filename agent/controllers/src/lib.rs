@@ -10,6 +10,7 @@ mod garbage;
 mod namespaces;
 mod nodes;
 mod objects;
+mod pod_gc;
 mod replica_sets;
 mod scheduler;
 mod service_accounts;
@@ -72,6 +73,10 @@ pub async fn run(client_for: impl Fn(&str) -> kube::Client, caches: Caches, conf
 
     let name = "node-controller";
     let controller = nodes::Controller::new(client_for(name), recorder(name), &caches);
+    let wakes = controller.wakes();
+    running.start(controller, wakes);
+
+    let controller = pod_gc::Controller::new(client_for("pod-garbage-collector"), caches.of(), caches.of());
     let wakes = controller.wakes();
     running.start(controller, wakes);
 
