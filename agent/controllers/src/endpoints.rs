@@ -10,7 +10,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
-use skiff_reconcile::{BoxError, Caches, Changes, Informer, Next, Reconciler};
+use skiff_reconcile::{BoxError, Caches, Changes, Failures, Informer, Next, Reconciler};
 
 use crate::objects;
 
@@ -108,16 +108,16 @@ impl Controller {
     }
 
     /// Endpoints whose Service is gone; slices are collected through their owner.
-    async fn remove_orphans(&self) -> Result<(), kube::Error> {
+    async fn remove_orphans(&self, failures: &mut Failures) {
         for endpoints in self.endpoints.list() {
             let namespace = endpoints.namespace().unwrap_or_default();
             let made_here = objects::labels(&*endpoints).contains_key(plan::MADE_HERE);
             if made_here && self.services.get(Some(&namespace), &endpoints.name_any()).is_none() {
                 let api: Api<Endpoints> = Api::namespaced(self.client.clone(), &namespace);
-                objects::settle(api.delete(&endpoints.name_any(), &DeleteParams::default()).await.map(drop))?;
+                let deleted = api.delete(&endpoints.name_any(), &DeleteParams::default()).await;
+                failures.keep(format_args!("{namespace}/{}", endpoints.name_any()), objects::settle(deleted));
             }
         }
-        Ok(())
     }
 }
 
@@ -144,16 +144,16 @@ impl Reconciler for Controller {
                 slices.entry((slice.namespace().unwrap_or_default(), service)).or_default().push(slice);
             }
         }
-        let mut failure = None;
+        let mut failures = Failures::default();
         for service in self.services.list().into_iter().filter(|s| !objects::is_deleted(&**s)) {
             let namespace = service.namespace().unwrap_or_default();
             let pods = pods.get(&namespace).map(Vec::as_slice).unwrap_or_default();
+            let name = format!("{namespace}/{}", service.name_any());
             let slices = slices.get(&(namespace, service.name_any())).map(Vec::as_slice).unwrap_or_default();
-            if let Err(error) = self.reconcile_service(&service, pods, slices).await {
-                failure = Some(error);
-            }
+            failures.keep(name, self.reconcile_service(&service, pods, slices).await);
         }
-        self.remove_orphans().await?;
-        failure.map_or(Ok(Next::Change), Err)
+        self.remove_orphans(&mut failures).await;
+        failures.into_result()?;
+        Ok(Next::Change)
     }
 }

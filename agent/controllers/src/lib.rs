@@ -6,15 +6,18 @@
 mod anything;
 mod deployments;
 mod endpoints;
+mod expectations;
 mod garbage;
 mod namespaces;
 mod nodes;
 mod objects;
+mod owners;
 mod pod_gc;
 mod replica_sets;
 mod scheduler;
 mod service_accounts;
 mod statuses;
+mod templates;
 #[cfg(test)]
 mod testing;
 

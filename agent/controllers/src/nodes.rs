@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::{Node, NodeCondition, Pod, Taint};
 use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
-use skiff_reconcile::{BoxError, Caches, Changes, EventKind, Informer, Next, Reconciler, Recorder};
+use skiff_reconcile::{BoxError, Caches, Changes, EventKind, Failures, Informer, Next, Reconciler, Recorder};
 
 use crate::objects;
 
@@ -158,9 +158,11 @@ impl Reconciler for Controller {
         self.nodes.synced().await;
         self.pods.synced().await;
         self.leases.synced().await;
+        let mut failures = Failures::default();
         for node in self.nodes.list() {
-            self.reconcile_one(&node).await?;
+            failures.keep(node.name_any(), self.reconcile_one(&node).await);
         }
+        failures.into_result()?;
         Ok(Next::After(CHECK_INTERVAL))
     }
 }

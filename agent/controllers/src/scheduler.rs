@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
-use skiff_reconcile::{BoxError, Caches, Changes, EventKind, Informer, Next, Reconciler, Recorder};
+use skiff_reconcile::{BoxError, Caches, Changes, EventKind, Failures, Informer, Next, Reconciler, Recorder};
 
 use crate::objects;
 
@@ -104,17 +104,19 @@ impl Reconciler for Scheduler {
             .collect();
         let priority = |pod: &Pod| pod.spec.as_ref().and_then(|s| s.priority).unwrap_or(0);
         waiting.sort_by_key(|p| (std::cmp::Reverse(priority(p)), p.creation_timestamp().map(|t| t.0), p.name_any()));
+        let mut failures = Failures::default();
         for pod in waiting {
             match choose(&pod, &placed) {
                 Ok(node) => {
-                    if self.bind(&pod, &node).await? {
+                    if failures.keep(pod.name_any(), self.bind(&pod, &node).await) == Some(true) {
                         placed.add(&node, &pod);
                         self.assumed.insert(pod.uid().unwrap_or_default(), node);
                     }
                 }
-                Err(unfit) => self.refuse(&pod, &unfit).await?,
+                Err(unfit) => drop(failures.keep(pod.name_any(), self.refuse(&pod, &unfit).await)),
             }
         }
+        failures.into_result()?;
         Ok(Next::Change)
     }
 }

@@ -5,7 +5,7 @@ use kube::api::{Patch, PatchParams, PostParams};
 use kube::runtime::watcher;
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
-use skiff_reconcile::{BoxError, Caches, Changes, Informer, Next, Reconciler};
+use skiff_reconcile::{BoxError, Caches, Changes, Failures, Informer, Next, Reconciler};
 use tokio_util::sync::CancellationToken;
 
 use crate::objects;
@@ -78,10 +78,13 @@ impl Reconciler for Controller {
         self.namespaces.synced().await;
         self.accounts.synced().await;
         self.root_certificates.synced().await;
+        let mut failures = Failures::default();
         for namespace in self.namespaces.list().iter().filter(|n| !objects::is_deleted(&***n)) {
-            self.ensure_account(&namespace.name_any()).await?;
-            self.ensure_root_certificate(&namespace.name_any()).await?;
+            let name = namespace.name_any();
+            failures.keep(&name, self.ensure_account(&name).await);
+            failures.keep(&name, self.ensure_root_certificate(&name).await);
         }
+        failures.into_result()?;
         Ok(Next::Change)
     }
 }
