@@ -9,6 +9,7 @@ mod endpoints;
 mod expectations;
 mod garbage;
 mod namespaces;
+mod node_ipam;
 mod nodes;
 mod objects;
 mod owners;
@@ -21,6 +22,7 @@ mod templates;
 #[cfg(test)]
 mod testing;
 
+pub use node_ipam::{NodeRanges, NodeRangesError};
 use skiff_reconcile::{Caches, Changes, Feed, Parts, Reconciler, Recorder, Wake, drive, together};
 use tokio::task::JoinSet;
 
@@ -29,6 +31,8 @@ use tokio::task::JoinSet;
 pub struct Config {
     /// What pods trust.
     pub ca_pem: String,
+    /// Where the nodes' ranges of pod addresses come from.
+    pub node_ranges: NodeRanges,
 }
 
 /// The controllers of one start.
@@ -76,6 +80,11 @@ pub async fn run(client_for: impl Fn(&str) -> kube::Client, caches: Caches, conf
 
     let name = "node-controller";
     let controller = nodes::Controller::new(client_for(name), recorder(name), &caches);
+    let wakes = controller.wakes();
+    running.start(controller, wakes);
+
+    let name = "node-ipam-controller";
+    let controller = node_ipam::Controller::new(client_for(name), recorder(name), config.node_ranges, &caches);
     let wakes = controller.wakes();
     running.start(controller, wakes);
 

@@ -17,7 +17,7 @@ use crate::supervision::Plan;
 pub async fn start(plan: &Plan, api: &Api<Embedded>, pki: &Arc<Pki>, parts: &Parts) -> anyhow::Result<()> {
     let client = api.client("system:kube-controller-manager");
     let caches = Caches::new(client, parts.shutdown().clone());
-    controllers(api, caches.clone(), pki.ca_pem(), parts);
+    controllers(api, caches.clone(), plan.controllers(pki.ca_pem())?, parts);
     let node = first_node(plan, api, parts).await;
     skiff_network::prepare(&plan.network()).await?;
     runtime(plan, parts).await?;
@@ -34,8 +34,7 @@ pub async fn start(plan: &Plan, api: &Api<Embedded>, pki: &Arc<Pki>, parts: &Par
     Ok(())
 }
 
-fn controllers(api: &Api<Embedded>, caches: Caches, ca_pem: &str, parts: &Parts) {
-    let config = skiff_controllers::Config { ca_pem: ca_pem.to_owned() };
+fn controllers(api: &Api<Embedded>, caches: Caches, config: skiff_controllers::Config, parts: &Parts) {
     let (api, all) = (api.clone(), parts.clone());
     parts.run("controllers", move || {
         let api = api.clone();
