@@ -24,8 +24,6 @@ mod render;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use observe::is_ready_endpoint;
-
 /// The table is looked at so often also without a notice, which may be lost: one short program each time.
 const CHECK_INTERVAL: Duration = Duration::from_secs(600);
 

@@ -6,6 +6,7 @@
 pub mod applied;
 mod caches;
 mod driver;
+pub mod endpoints;
 mod failures;
 pub mod feed;
 mod informer;
