@@ -1,4 +1,4 @@
-//! Deployments: a ReplicaSet for each template, scaled so that the new one takes over.
+//! Deployments: a ReplicaSet for each template, scaled so that the new one takes over. Scope: cluster.
 //!
 //! Writes ReplicaSets it controls, their replicas and annotations, and the status and revision of Deployments.
 
@@ -10,7 +10,9 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
-use skiff_reconcile::{BoxError, Caches, Chain, Changes, EventKind, Failures, Informer, Next, Reconciler, Recorder};
+use skiff_reconcile::{
+    BoxError, Caches, Chain, Changes, EventKind, Failures, Informer, Next, Reconciler, Recorder, Scope,
+};
 
 use crate::{objects, owners, statuses};
 
@@ -154,6 +156,7 @@ impl Controller {
 
 impl Reconciler for Controller {
     const NAME: &'static str = "deployment";
+    const SCOPE: Scope = Scope::Cluster;
 
     async fn reconcile(&mut self) -> Result<Next, BoxError> {
         self.deployments.synced().await;

@@ -1,4 +1,4 @@
-//! Endpoints and EndpointSlices: which pods a Service's traffic goes to.
+//! Endpoints and EndpointSlices: which pods a Service's traffic goes to. Scope: cluster.
 //!
 //! Writes the slices and Endpoints of Services with a selector, and mirrors hand-made Endpoints into slices.
 
@@ -10,7 +10,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
-use skiff_reconcile::{BoxError, Caches, Changes, Failures, Informer, Next, Reconciler};
+use skiff_reconcile::{BoxError, Caches, Changes, Failures, Informer, Next, Reconciler, Scope};
 
 use crate::objects;
 
@@ -128,6 +128,7 @@ fn labels_kept(current: &Endpoints, wanted: &Endpoints) -> bool {
 
 impl Reconciler for Controller {
     const NAME: &'static str = "endpoints";
+    const SCOPE: Scope = Scope::Cluster;
 
     async fn reconcile(&mut self) -> Result<Next, BoxError> {
         self.services.synced().await;

@@ -13,7 +13,7 @@ use kube::Client;
 use kube::api::{DeleteParams, Preconditions};
 use serde_json::{Value, json};
 use skiff_reconcile::feed::{Follower, Uid};
-use skiff_reconcile::{BoxError, Chain, Changes, Failures, Feed, Next, Reconciler, ServedKinds};
+use skiff_reconcile::{BoxError, Chain, Changes, Failures, Feed, Next, Reconciler, Scope, ServedKinds};
 
 use crate::anything;
 use crate::objects;
@@ -216,6 +216,7 @@ fn too_busy() -> BoxError {
 
 impl Reconciler for Controller {
     const NAME: &'static str = "garbage-collector";
+    const SCOPE: Scope = Scope::Cluster;
 
     async fn reconcile(&mut self) -> Result<Next, BoxError> {
         self.feed.synced().await;

@@ -1,4 +1,4 @@
-//! One module per Kubernetes controller, and the scheduler.
+//! One module per Kubernetes controller, and the scheduler. Scope: cluster, all of them.
 //!
 //! Each reads informers, plans purely and writes through the API client; none knows another. Nothing here touches the
 //! machine.
@@ -23,7 +23,7 @@ mod templates;
 mod testing;
 
 pub use node_ipam::{NodeRanges, NodeRangesError};
-use skiff_reconcile::{Caches, Changes, Feed, Parts, Reconciler, Recorder, Wake, drive, together};
+use skiff_reconcile::{Caches, Changes, Feed, Parts, Reconciler, Recorder, Scope, Wake, drive, together};
 use tokio::task::JoinSet;
 
 /// What is made of the controllers' settings.
@@ -43,6 +43,7 @@ struct Running {
 
 impl Running {
     fn start<R: Reconciler + 'static>(&mut self, reconciler: R, wakes: Vec<Changes>) {
+        const { assert!(matches!(R::SCOPE, Scope::Cluster), "a controller is one of the cluster") };
         self.tasks.spawn(drive(reconciler, Wake::on(wakes), self.parts.clone()));
     }
 }

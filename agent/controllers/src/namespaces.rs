@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{DeleteParams, Preconditions};
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
-use skiff_reconcile::{BoxError, Chain, Changes, Failures, Informer, Next, Reconciler, ServedKind, ServedKinds};
+use skiff_reconcile::{BoxError, Chain, Changes, Failures, Informer, Next, Reconciler, Scope, ServedKind, ServedKinds};
 
 use crate::anything::{self, PageItem};
 use crate::{objects, statuses};
@@ -153,6 +153,7 @@ fn is_to_be_emptied(namespace: &Namespace) -> bool {
 
 impl Reconciler for Controller {
     const NAME: &'static str = "namespace";
+    const SCOPE: Scope = Scope::Cluster;
 
     async fn reconcile(&mut self) -> Result<Next, BoxError> {
         let mut next = Next::Change;

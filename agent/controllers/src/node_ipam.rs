@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::Node;
 use kube::api::{ListParams, Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
-use skiff_reconcile::{BoxError, Caches, Changes, EventKind, Failures, Informer, Next, Reconciler, Recorder};
+use skiff_reconcile::{BoxError, Caches, Changes, EventKind, Failures, Informer, Next, Reconciler, Recorder, Scope};
 
 use crate::objects;
 
@@ -58,6 +58,7 @@ impl Controller {
 
 impl Reconciler for Controller {
     const NAME: &'static str = "node-ranges";
+    const SCOPE: Scope = Scope::Cluster;
 
     async fn reconcile(&mut self) -> Result<Next, BoxError> {
         self.nodes.synced().await;

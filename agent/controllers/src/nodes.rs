@@ -1,5 +1,5 @@
 //! Node lifecycle: a node that stopped renewing its lease becomes Unknown and is tainted, so that nothing is placed
-//! there and what runs there moves on.
+//! there and what runs there moves on. Scope: cluster.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::{Node, NodeCondition, Pod, Taint};
 use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
-use skiff_reconcile::{BoxError, Caches, Changes, EventKind, Failures, Informer, Next, Reconciler, Recorder};
+use skiff_reconcile::{BoxError, Caches, Changes, EventKind, Failures, Informer, Next, Reconciler, Recorder, Scope};
 
 use crate::objects;
 
@@ -153,6 +153,7 @@ fn is_over(pod: &Pod, taint: &Taint, now: Timestamp) -> bool {
 
 impl Reconciler for Controller {
     const NAME: &'static str = "node-lifecycle";
+    const SCOPE: Scope = Scope::Cluster;
 
     async fn reconcile(&mut self) -> Result<Next, BoxError> {
         self.nodes.synced().await;

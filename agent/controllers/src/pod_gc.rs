@@ -12,7 +12,7 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
-use skiff_reconcile::{BoxError, Changes, Failures, Informer, Next, Reconciler};
+use skiff_reconcile::{BoxError, Changes, Failures, Informer, Next, Reconciler, Scope};
 use tokio::time::Instant;
 
 use crate::objects;
@@ -85,6 +85,7 @@ impl Controller {
 
 impl Reconciler for Controller {
     const NAME: &'static str = "pod-garbage-collector";
+    const SCOPE: Scope = Scope::Cluster;
 
     async fn reconcile(&mut self) -> Result<Next, BoxError> {
         self.pods.synced().await;

@@ -1,4 +1,4 @@
-//! ReplicaSets: as many pods as asked for, made from the template.
+//! ReplicaSets: as many pods as asked for, made from the template. Scope: cluster.
 //!
 //! Writes pods it controls and the status of ReplicaSets.
 
@@ -10,7 +10,9 @@ use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, PostParams, Preconditions};
 use kube::{Api, Client, ResourceExt};
-use skiff_reconcile::{BoxError, Caches, Chain, Changes, EventKind, Failures, Informer, Next, Reconciler, Recorder};
+use skiff_reconcile::{
+    BoxError, Caches, Chain, Changes, EventKind, Failures, Informer, Next, Reconciler, Recorder, Scope,
+};
 
 use crate::expectations::Expectations;
 use crate::{objects, owners, statuses, templates};
@@ -119,6 +121,7 @@ impl Controller {
 
 impl Reconciler for Controller {
     const NAME: &'static str = "replicaset";
+    const SCOPE: Scope = Scope::Cluster;
 
     async fn reconcile(&mut self) -> Result<Next, BoxError> {
         self.replica_sets.synced().await;

@@ -1,4 +1,4 @@
-//! The scheduler: gives each waiting pod a node that has room for it and that it tolerates.
+//! The scheduler: gives each waiting pod a node that has room for it and that it tolerates. Scope: cluster.
 //!
 //! Writes bindings and the PodScheduled condition of pods that fit nowhere.
 
@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
-use skiff_reconcile::{BoxError, Caches, Changes, EventKind, Failures, Informer, Next, Reconciler, Recorder};
+use skiff_reconcile::{BoxError, Caches, Changes, EventKind, Failures, Informer, Next, Reconciler, Recorder, Scope};
 
 use crate::objects;
 
@@ -87,6 +87,7 @@ fn waits(pod: &Pod) -> bool {
 
 impl Reconciler for Scheduler {
     const NAME: &'static str = "scheduler";
+    const SCOPE: Scope = Scope::Cluster;
 
     async fn reconcile(&mut self) -> Result<Next, BoxError> {
         self.pods.synced().await;

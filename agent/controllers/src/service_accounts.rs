@@ -1,11 +1,12 @@
-//! What every namespace starts with: the `default` service account and the cluster's root certificate.
+//! What every namespace starts with: the `default` service account and the cluster's root certificate. Scope:
+//! cluster.
 
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, ServiceAccount};
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::runtime::watcher;
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
-use skiff_reconcile::{BoxError, Caches, Changes, Failures, Informer, Next, Reconciler};
+use skiff_reconcile::{BoxError, Caches, Changes, Failures, Informer, Next, Reconciler, Scope};
 use tokio_util::sync::CancellationToken;
 
 use crate::objects;
@@ -73,6 +74,7 @@ impl Controller {
 
 impl Reconciler for Controller {
     const NAME: &'static str = "serviceaccount";
+    const SCOPE: Scope = Scope::Cluster;
 
     async fn reconcile(&mut self) -> Result<Next, BoxError> {
         self.namespaces.synced().await;

@@ -19,7 +19,7 @@ mod tests;
 
 pub use applied::Applied;
 pub use caches::Caches;
-pub use driver::{BoxError, Chain, Next, Reconciler, Wake, drive};
+pub use driver::{BoxError, Chain, Next, Reconciler, Scope, Wake, drive};
 pub use failures::Failures;
 pub use feed::Feed;
 pub use informer::{Changes, Informer};
