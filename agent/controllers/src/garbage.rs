@@ -79,7 +79,7 @@ impl Pass<'_> {
                 path: kind.object(object.namespace(), &object.name),
                 name: format!("{} {}", kind.plural, object.name),
                 namespace: object.namespace().map(str::to_owned),
-                owns: !index.dependents(uid).is_empty(),
+                owns: index.dependents(uid).next().is_some(),
                 uid,
             })
         })
@@ -223,16 +223,12 @@ impl Reconciler for Controller {
         self.open.extend(self.follower.take());
         let pass = Pass { client: &self.client, feed: &self.feed, kinds: self.feed.kinds(), asked: Asked::default() };
         let mut steps = Vec::new();
-        let mut later = HashSet::new();
+        let mut open = std::mem::take(&mut self.open).into_iter();
         self.feed.read(|index| {
-            for uid in self.open.drain() {
-                match plan::plan(index, uid) {
-                    Some(_) if steps.len() >= PASS_MAX => drop(later.insert(uid)),
-                    Some(step) => steps.push((uid, step)),
-                    None => {}
-                }
-            }
+            let planned = open.by_ref().filter_map(|uid| Some((uid, plan::plan(index, uid)?)));
+            steps.extend(planned.take(PASS_MAX));
         });
+        let mut later: HashSet<Uid> = open.collect();
         let more = !later.is_empty();
         let pass = &pass;
         let taken = futures::stream::iter(steps).map(|(uid, step)| async move { (uid, pass.take(uid, step).await) });

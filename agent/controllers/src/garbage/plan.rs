@@ -37,7 +37,7 @@ pub fn plan(index: &Index, uid: Uid) -> Option<Step> {
         return object.owners.iter().any(|o| open(owner(index, namespace, o.uid))).then_some(Step::Collect);
     }
     if object.has_finalizer(ORPHAN) {
-        return Some(Step::Orphan(index.dependents(uid).to_vec()));
+        return Some(Step::Orphan(index.dependents(uid).collect()));
     }
     let blocked = || blocking(index, uid).any(|dependent| !waits_for(index, dependent, uid));
     (waits(object) && !blocked()).then_some(Step::Release)
@@ -49,7 +49,7 @@ fn blocking(index: &Index, uid: Uid) -> impl Iterator<Item = Uid> {
         let Some(object) = index.get(*dependent) else { return false };
         object.owners.iter().any(|o| o.uid == uid && o.waits) && owner(index, object.namespace(), uid).is_some()
     };
-    index.dependents(uid).iter().copied().filter(blocks)
+    index.dependents(uid).filter(blocks)
 }
 
 /// Whether an object that waits for its dependents waits, through them, for `goal`: then both would wait for ever.
