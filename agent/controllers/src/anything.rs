@@ -1,5 +1,7 @@
 //! Objects of any kind, by the path where they are: for what handles kinds that nobody knew when this was written.
 
+use futures::StreamExt;
+use futures::stream::BoxStream;
 use http::Request;
 use http::header::{ACCEPT, CONTENT_TYPE};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -17,28 +19,16 @@ struct Head {
 }
 
 /// A part of a list.
-#[derive(Default, Deserialize)]
-pub struct Page {
-    pub items: Vec<PageItem>,
-    metadata: PageMetadata,
-}
-
 #[derive(Deserialize)]
-pub struct PageItem {
-    pub metadata: ObjectMeta,
+struct Page {
+    items: Vec<Head>,
+    metadata: PageMetadata,
 }
 
 #[derive(Default, Deserialize)]
 struct PageMetadata {
     #[serde(rename = "continue")]
     next: Option<String>,
-}
-
-impl Page {
-    /// What the next page is asked for with.
-    pub fn next(&self) -> Option<&str> {
-        self.metadata.next.as_deref().filter(|token| !token.is_empty())
-    }
 }
 
 fn request(request: http::request::Builder, body: Vec<u8>) -> Result<Request<Vec<u8>>, kube::Error> {
@@ -64,7 +54,22 @@ pub async fn whole(client: &Client, path: &str) -> Result<Option<Value>, kube::E
     }
 }
 
-pub async fn page(client: &Client, path: &str, limit: usize, after: Option<&str>) -> Result<Page, kube::Error> {
+/// A list in parts of `limit` objects, so that it is never in memory whole. All parts are of one moment.
+pub fn pages<'a>(
+    client: &'a Client,
+    path: &'a str,
+    limit: usize,
+) -> BoxStream<'a, Result<Vec<ObjectMeta>, kube::Error>> {
+    let step = move |state: Option<Option<String>>| async move {
+        let Some(after) = state else { return Ok(None) };
+        let page = page(client, path, limit, after.as_deref()).await?;
+        let next = page.metadata.next.filter(|token| !token.is_empty()).map(Some);
+        Ok(Some((page.items.into_iter().map(|item| item.metadata).collect(), next)))
+    };
+    futures::stream::try_unfold(Some(None), step).boxed()
+}
+
+async fn page(client: &Client, path: &str, limit: usize, after: Option<&str>) -> Result<Page, kube::Error> {
     // Tokens are base64 without padding or the like, made by the server for this very use.
     let after = after.map(|token| format!("&continue={}", escape(token))).unwrap_or_default();
     let request = Request::get(format!("{path}?limit={limit}{after}")).header(ACCEPT, METADATA_LIST);

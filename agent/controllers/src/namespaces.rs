@@ -5,16 +5,16 @@
 
 use std::time::Duration;
 
-use futures::StreamExt;
+use futures::{StreamExt, TryStreamExt};
 use http::Request;
 use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{DeleteParams, Preconditions};
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 use skiff_reconcile::{BoxError, Chain, Changes, Failures, Informer, Next, Reconciler, Scope, ServedKind, ServedKinds};
 
-use crate::anything::{self, PageItem};
-use crate::{objects, statuses};
+use crate::{anything, objects, statuses};
 
 mod conditions;
 #[cfg(test)]
@@ -63,15 +63,11 @@ impl Controller {
 
     async fn empty_of(&self, kind: &ServedKind, namespace: &str, found: &mut Found) -> Result<(), BoxError> {
         let path = kind.collection(Some(namespace));
-        let (mut seen, mut failures, mut after) = (false, Failures::default(), None::<String>);
-        loop {
-            let page = anything::page(&self.client, &path, PAGE, after.as_deref()).await?;
-            seen |= !page.items.is_empty();
-            self.delete(&path, &page.items, &mut failures).await;
-            match page.next() {
-                Some(next) => after = Some(next.to_owned()),
-                None => break,
-            }
+        let (mut seen, mut failures) = (false, Failures::default());
+        let mut pages = anything::pages(&self.client, &path, PAGE);
+        while let Some(page) = pages.try_next().await? {
+            seen |= !page.is_empty();
+            self.delete(&path, &page, &mut failures).await;
         }
         if seen {
             self.count(kind, &path, found).await?;
@@ -79,8 +75,8 @@ impl Controller {
         failures.into_result()
     }
 
-    async fn delete(&self, path: &str, items: &[PageItem], failures: &mut Failures) {
-        let open = items.iter().map(|item| &item.metadata).filter(|metadata| metadata.deletion_timestamp.is_none());
+    async fn delete(&self, path: &str, page: &[ObjectMeta], failures: &mut Failures) {
+        let open = page.iter().filter(|metadata| metadata.deletion_timestamp.is_none());
         let deletions = open.map(|metadata| async move {
             let name = metadata.name.as_deref().unwrap_or_default();
             let preconditions = Some(Preconditions { uid: metadata.uid.clone(), resource_version: None });
@@ -99,16 +95,12 @@ impl Controller {
 
     /// What is left of a kind that there was something of.
     async fn count(&self, kind: &ServedKind, path: &str, found: &mut Found) -> Result<(), kube::Error> {
-        let (mut count, mut after) = (0, None::<String>);
-        loop {
-            let page = anything::page(&self.client, path, PAGE, after.as_deref()).await?;
-            count += page.items.len();
-            for finalizer in page.items.iter().flat_map(|item| item.metadata.finalizers.iter().flatten()) {
-                *found.finalizers.entry(finalizer.clone()).or_default() += 1;
-            }
-            match page.next() {
-                Some(next) => after = Some(next.to_owned()),
-                None => break,
+        let mut count = 0;
+        let mut pages = anything::pages(&self.client, path, PAGE);
+        while let Some(page) = pages.try_next().await? {
+            count += page.len();
+            for finalizer in page.into_iter().flat_map(|metadata| metadata.finalizers.unwrap_or_default()) {
+                *found.finalizers.entry(finalizer).or_default() += 1;
             }
         }
         if count > 0 {

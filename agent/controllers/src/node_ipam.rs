@@ -67,6 +67,7 @@ impl Reconciler for Controller {
         }
         // The cache may be late, and a range must not be given twice.
         let nodes = Api::<Node>::all(self.client.clone()).list(&ListParams::default()).await?.items;
+        self.refused.retain(|uid| nodes.iter().any(|node| node.metadata.uid.as_ref() == Some(uid)));
         let mut failures = Failures::default();
         for (node, range) in plan::plan(&self.ranges, &nodes) {
             match range {

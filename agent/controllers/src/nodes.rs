@@ -68,8 +68,13 @@ impl Controller {
             condition.last_transition_time = Some(objects::time(now));
         }
         let api: Api<Node> = Api::all(self.client.clone());
-        let patch = json!({"status": {"conditions": conditions}});
-        api.patch_status(&node.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await?;
+        // A node that comes back meanwhile has the last word.
+        let metadata = json!({"resourceVersion": node.resource_version()});
+        let patch = Patch::Merge(json!({"metadata": metadata, "status": {"conditions": conditions}}));
+        match api.patch_status(&node.name_any(), &PatchParams::default(), &patch).await {
+            Err(error) if objects::is_outdated(&error) => return Ok(()),
+            patched => drop(patched?),
+        }
         let message = format!("Node {} status is now: NodeNotReady", node.name_any());
         self.recorder.event(&objects::reference(node), EventKind::Normal, "NodeNotReady", &message).await;
         Ok(())

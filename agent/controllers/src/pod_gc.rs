@@ -48,7 +48,7 @@ impl Controller {
     }
 
     /// The nodes that have been gone for long enough, and when to look again at the others.
-    async fn gone(&mut self, pods: &[Arc<Pod>]) -> Result<(HashSet<String>, Next), kube::Error> {
+    async fn gone(&mut self, pods: &[Arc<Pod>], failures: &mut Failures) -> (HashSet<String>, Next) {
         let now = Instant::now();
         let named: HashSet<&str> = pods.iter().filter_map(|pod| node_name(pod)).collect();
         let missing = |name: &str| named.contains(name) && self.nodes.get(None, name).is_none();
@@ -61,13 +61,13 @@ impl Controller {
             match NODE_GONE_MIN.checked_sub(now.duration_since(*since)).filter(|left| !left.is_zero()) {
                 Some(left) => next = next.sooner(Next::After(left)),
                 // The cache may be late: whose pods are thrown away is asked for by name.
-                None if Api::<Node>::all(self.client.clone()).get_metadata_opt(name).await?.is_none() => {
-                    gone.insert(name.clone());
+                None => {
+                    let read = Api::<Node>::all(self.client.clone()).get_metadata_opt(name).await;
+                    gone.extend(failures.keep(name, read).is_some_and(|node| node.is_none()).then(|| name.clone()));
                 }
-                None => {}
             }
         }
-        Ok((gone, next))
+        (gone, next)
     }
 
     async fn remove(&self, pod: &Pod, reason: Reason) -> Result<(), kube::Error> {
@@ -91,13 +91,13 @@ impl Reconciler for Controller {
         self.pods.synced().await;
         self.nodes.synced().await;
         let pods = self.pods.list();
-        let (gone, next) = self.gone(&pods).await?;
+        let mut failures = Failures::default();
+        let (gone, next) = self.gone(&pods, &mut failures).await;
         let controller = &*self;
         let removals: Vec<_> = plan(&pods, &gone, TERMINATED_MAX)
             .into_iter()
             .map(|(pod, reason)| async move { (pod.name_any(), controller.remove(&pod, reason).await) })
             .collect();
-        let mut failures = Failures::default();
         let mut results = futures::stream::iter(removals).buffer_unordered(PARALLEL);
         while let Some((name, result)) = results.next().await {
             failures.keep(name, result);
