@@ -63,11 +63,22 @@ impl Controller {
 
     async fn empty_of(&self, kind: &ServedKind, namespace: &str, found: &mut Found) -> Result<(), BoxError> {
         let path = kind.collection(Some(namespace));
-        let (mut seen, mut failures) = (false, Failures::default());
+        let (mut seen, mut deleted, mut failures) = (false, 0, Failures::default());
         let mut pages = anything::pages(&self.client, &path, PAGE);
-        while let Some(page) = pages.try_next().await? {
-            seen |= !page.is_empty();
-            self.delete(&path, &page, &mut failures).await;
+        loop {
+            match pages.try_next().await {
+                Ok(Some(page)) => {
+                    seen |= !page.is_empty();
+                    deleted += self.delete(&path, &page, &mut failures).await;
+                }
+                Ok(None) => break,
+                // After so many changes, ours above all, the server has forgotten the list: what is left is shorter.
+                Err(error) if objects::is_expired(&error) && deleted > 0 => {
+                    (deleted, failures) = (0, Failures::default());
+                    pages = anything::pages(&self.client, &path, PAGE);
+                }
+                Err(error) => return Err(error.into()),
+            }
         }
         if seen {
             self.count(kind, &path, found).await?;
@@ -75,7 +86,8 @@ impl Controller {
         failures.into_result()
     }
 
-    async fn delete(&self, path: &str, page: &[ObjectMeta], failures: &mut Failures) {
+    /// Returns how many went or are to go.
+    async fn delete(&self, path: &str, page: &[ObjectMeta], failures: &mut Failures) -> usize {
         let open = page.iter().filter(|metadata| metadata.deletion_timestamp.is_none());
         let deletions = open.map(|metadata| async move {
             let name = metadata.name.as_deref().unwrap_or_default();
@@ -88,9 +100,11 @@ impl Controller {
         // Collected first: a stream over what borrows would tie the lifetimes of both together.
         let deletions: Vec<_> = deletions.collect();
         let mut results = futures::stream::iter(deletions).buffer_unordered(PARALLEL);
+        let mut deleted = 0;
         while let Some((path, result)) = results.next().await {
-            failures.keep(path, result);
+            deleted += usize::from(failures.keep(path, result).is_some());
         }
+        deleted
     }
 
     /// What is left of a kind that there was something of.

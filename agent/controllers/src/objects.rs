@@ -86,6 +86,11 @@ pub fn is_conflict(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 409)
 }
 
+/// Whether the server has forgotten the moment that was asked for.
+pub fn is_expired(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 410)
+}
+
 /// Takes an outdated write as done: there is nothing to write any more, or the next snapshot shows what is left.
 pub fn settle<T>(result: Result<T, kube::Error>) -> Result<(), kube::Error> {
     match result {

@@ -35,6 +35,8 @@ impl World {
         let pki = Pki::open(&dir.path().join("pki"), names).expect("pki");
         let mut config = skiff_store::Config::new(dir.path().join("store"));
         config.volatile_prefixes = skiff_apiserver::volatile_prefixes();
+        // Little, so that whoever is slow has to begin anew, as with many objects on a box.
+        config.history_max = 100;
         let store = Embedded::open(config).expect("store");
         let config = skiff_apiserver::Config {
             address: ([192, 168, 0, 1], 6443).into(),
