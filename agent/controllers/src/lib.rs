@@ -42,9 +42,10 @@ struct Running {
 }
 
 impl Running {
-    fn start<R: Reconciler + 'static>(&mut self, reconciler: R, wakes: Vec<Changes>) {
+    fn start<R: Reconciler + 'static>(&mut self, reconciler: R, wakes: fn(&R) -> Vec<Changes>) {
         const { assert!(matches!(R::SCOPE, Scope::Cluster), "a controller is one of the cluster") };
-        self.tasks.spawn(drive(reconciler, Wake::on(wakes), self.parts.clone()));
+        let wake = Wake::on(wakes(&reconciler));
+        self.tasks.spawn(drive(reconciler, wake, self.parts.clone()));
     }
 }
 
@@ -58,50 +59,40 @@ pub async fn run(client_for: impl Fn(&str) -> kube::Client, caches: Caches, conf
 
     let name = "deployment-controller";
     let controller = deployments::Controller::new(client_for(name), recorder(name), &caches);
-    let wakes = controller.wakes();
-    running.start(controller, wakes);
+    running.start(controller, deployments::Controller::wakes);
 
     let name = "replicaset-controller";
     let controller = replica_sets::Controller::new(client_for(name), recorder(name), &caches);
-    let wakes = controller.wakes();
-    running.start(controller, wakes);
+    running.start(controller, replica_sets::Controller::wakes);
 
     let controller = endpoints::Controller::new(client_for("endpoint-controller"), &caches);
-    let wakes = controller.wakes();
-    running.start(controller, wakes);
+    running.start(controller, endpoints::Controller::wakes);
 
     let client = client_for("serviceaccount-controller");
     let controller = service_accounts::Controller::spawn(client, &caches, config.ca_pem, &ending);
-    let wakes = controller.wakes();
-    running.start(controller, wakes);
+    running.start(controller, service_accounts::Controller::wakes);
 
     let controller = namespaces::Controller::new(client_for("namespace-controller"), caches.of());
-    let wakes = controller.wakes();
-    running.start(controller, wakes);
+    running.start(controller, namespaces::Controller::wakes);
 
     let name = "node-controller";
     let controller = nodes::Controller::new(client_for(name), recorder(name), &caches);
-    let wakes = controller.wakes();
-    running.start(controller, wakes);
+    running.start(controller, nodes::Controller::wakes);
 
     let name = "node-ipam-controller";
     let controller = node_ipam::Controller::new(client_for(name), recorder(name), config.node_ranges, &caches);
-    let wakes = controller.wakes();
-    running.start(controller, wakes);
+    running.start(controller, node_ipam::Controller::wakes);
 
     let controller = pod_gc::Controller::new(client_for("pod-garbage-collector"), caches.of(), caches.of());
-    let wakes = controller.wakes();
-    running.start(controller, wakes);
+    running.start(controller, pod_gc::Controller::wakes);
 
     let client = client_for("generic-garbage-collector");
     let controller = garbage::Controller::new(client.clone(), Feed::spawn(client, ending));
-    let wakes = controller.wakes();
-    running.start(controller, wakes);
+    running.start(controller, garbage::Controller::wakes);
 
     let name = "default-scheduler";
     let scheduler = scheduler::Scheduler::new(client_for(name), recorder(name), &caches);
-    let wakes = scheduler.wakes();
-    running.start(scheduler, wakes);
+    running.start(scheduler, scheduler::Scheduler::wakes);
 
     together(running.tasks, parts.shutdown()).await;
 }
