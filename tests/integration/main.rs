@@ -5,6 +5,7 @@
 
 mod api;
 mod cli;
+mod collection;
 mod console;
 mod crash;
 mod host;
@@ -67,6 +68,9 @@ const TESTS: &[Test] = &[
     ("kubectl::a_session", kubectl::a_session),
     ("kubectl::streams", kubectl::streams),
     ("kubectl::refuses_bad_manifests", kubectl::refuses_bad_manifests),
+    ("collection::pods_of_a_node_that_is_gone_are_removed", collection::pods_of_a_node_that_is_gone_are_removed),
+    ("collection::owners_in_a_circle_go_together", collection::owners_in_a_circle_go_together),
+    ("collection::a_namespace_says_what_holds_it", collection::a_namespace_says_what_holds_it),
     ("lifecycle::crashing_containers_back_off", lifecycle::crashing_containers_back_off),
     ("lifecycle::deleted_pods_are_replaced", lifecycle::deleted_pods_are_replaced),
     ("lifecycle::memory_limits_kill", lifecycle::memory_limits_kill),

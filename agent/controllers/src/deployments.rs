@@ -1,19 +1,20 @@
-//! Deployments: a ReplicaSet for each template, scaled so that the new one takes over.
+//! Deployments: a ReplicaSet for each template, scaled so that the new one takes over. Scope: cluster.
 //!
 //! Writes ReplicaSets it controls, their replicas and annotations, and the status and revision of Deployments.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus, ReplicaSet};
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
-use skiff_reconcile::{BoxError, EventKind, Informer, Next, Reconciler, Recorder};
+use skiff_reconcile::{
+    BoxError, Caches, Chain, Changes, EventKind, Failures, Informer, Next, Reconciler, Recorder, Scope,
+};
 
-use crate::Informers;
-use crate::objects;
+use crate::{objects, owners, statuses};
 
 mod plan;
 mod rollout;
@@ -32,20 +33,21 @@ pub struct Controller {
 }
 
 impl Controller {
-    pub fn new(client: Client, recorder: Recorder, informers: &Informers) -> Self {
-        Self {
-            client,
-            recorder,
-            deployments: informers.deployments.clone(),
-            replica_sets: informers.replica_sets.clone(),
-            pods: informers.pods.clone(),
-        }
+    pub fn new(client: Client, recorder: Recorder, caches: &Caches) -> Self {
+        Self { client, recorder, deployments: caches.of(), replica_sets: caches.of(), pods: caches.of() }
+    }
+
+    pub fn wakes(&self) -> Vec<Changes> {
+        vec![self.deployments.changes(), self.replica_sets.changes(), self.pods.changes()]
     }
 
     async fn reconcile_one(&self, deployment: &Deployment, sets: &[Arc<ReplicaSet>]) -> Result<Next, BoxError> {
-        let selected: Vec<Arc<ReplicaSet>> = self.owned(deployment, sets).await?;
-        let pods = self.pods_of(&selected);
-        let plan = plan(deployment, &selected, &pods, objects::now());
+        let claims = owners::claim(deployment, &objects::selector(&deployment.spec.selector), sets);
+        let mut failures = Failures::default();
+        owners::apply(&self.client, deployment, &claims.adopt, &claims.release, &mut failures).await;
+        failures.into_result()?;
+        let pods = self.pods_of(&claims.owned);
+        let plan = plan(deployment, &claims.owned, &pods, objects::now());
         for action in &plan.actions {
             self.apply(deployment, action).await?;
         }
@@ -53,41 +55,16 @@ impl Controller {
             self.write_revision(deployment, revision).await?;
         }
         if deployment.status.as_ref() != Some(&plan.status) {
-            self.write_status(deployment, &plan.status).await?;
+            statuses::write(&self.client, deployment, &plan.status).await?;
         }
         Ok(plan.next)
-    }
-
-    /// The sets it controls, having adopted matching ones that nobody controls.
-    async fn owned(
-        &self,
-        deployment: &Deployment,
-        sets: &[Arc<ReplicaSet>],
-    ) -> Result<Vec<Arc<ReplicaSet>>, kube::Error> {
-        let uid = deployment.metadata.uid.as_deref();
-        let selector = objects::selector(&deployment.spec.selector);
-        let mut owned = Vec::new();
-        for set in sets {
-            match objects::controller_uid(&set.metadata) {
-                Some(owner) if Some(owner) == uid => owned.push(Arc::clone(set)),
-                Some(_) => {}
-                None if objects::is_deleted(&**set) || objects::is_deleted(deployment) => {}
-                None if !selector.matches(objects::labels(&**set)) => {}
-                None => {
-                    let mut owners = set.owner_references().to_vec();
-                    owners.push(objects::controller_reference(deployment));
-                    self.patch_set(set, json!({"metadata": {"ownerReferences": owners}})).await?;
-                }
-            }
-        }
-        Ok(owned)
     }
 
     fn pods_of(&self, sets: &[Arc<ReplicaSet>]) -> HashMap<String, Vec<Arc<Pod>>> {
         let mut pods: HashMap<String, Vec<Arc<Pod>>> =
             sets.iter().map(|s| (s.uid().unwrap_or_default(), Vec::new())).collect();
         for pod in self.pods.list() {
-            if let Some(list) = objects::controller_uid(&pod.metadata).and_then(|uid| pods.get_mut(uid)) {
+            if let Some(list) = owners::controller_uid(&pod.metadata).and_then(|uid| pods.get_mut(uid)) {
                 list.push(pod);
             }
         }
@@ -109,7 +86,7 @@ impl Controller {
                     self.resolve_collision(deployment, set, &api).await?;
                 }
                 Err(error) => {
-                    let message = format!("Failed to create new replica set {:?}: {error}", set.name_any());
+                    let message = format!("Failed to create new replica set {:?}: {}", set.name_any(), Chain(&error));
                     self.recorder
                         .event(&objects::reference(deployment), EventKind::Warning, "ReplicaSetCreateError", &message)
                         .await;
@@ -154,13 +131,13 @@ impl Controller {
         api: &Api<ReplicaSet>,
     ) -> Result<(), BoxError> {
         let Some(existing) = api.get_opt(&wanted.name_any()).await? else { return Ok(()) };
-        let ours = objects::controller_uid(&existing.metadata) == deployment.metadata.uid.as_deref();
+        let ours = owners::controller_uid(&existing.metadata) == deployment.metadata.uid.as_deref();
         if ours && plan::same_template(&existing, deployment) {
             return Ok(());
         }
-        let count = deployment.status.as_ref().and_then(|s| s.collision_count).unwrap_or(0) + 1;
-        let patch = json!({"status": {"collisionCount": count}});
-        self.patch_status(deployment, patch).await
+        let mut status = deployment.status.clone().unwrap_or_default();
+        status.collision_count = Some(status.collision_count.unwrap_or(0) + 1);
+        Ok(statuses::write(&self.client, deployment, &status).await?)
     }
 
     /// Written only over the set that the plan was made from.
@@ -175,50 +152,30 @@ impl Controller {
         let patch = json!({"metadata": {"annotations": {plan::REVISION: revision}}});
         Ok(objects::settle(api.patch(&deployment.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await)?)
     }
-
-    async fn write_status(&self, deployment: &Deployment, status: &DeploymentStatus) -> Result<(), BoxError> {
-        let mut value = serde_json::to_value(status)?;
-        // A merge patch removes only what it names.
-        for field in [
-            "replicas",
-            "updatedReplicas",
-            "readyReplicas",
-            "availableReplicas",
-            "unavailableReplicas",
-            "terminatingReplicas",
-        ] {
-            if value.get(field).is_none() {
-                value[field] = Value::Null;
-            }
-        }
-        self.patch_status(deployment, json!({"status": value})).await
-    }
-
-    async fn patch_status(&self, deployment: &Deployment, patch: Value) -> Result<(), BoxError> {
-        let api: Api<Deployment> = Api::namespaced(self.client.clone(), &deployment.namespace().unwrap_or_default());
-        Ok(objects::settle(
-            api.patch_status(&deployment.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await,
-        )?)
-    }
 }
 
 impl Reconciler for Controller {
     const NAME: &'static str = "deployment";
+    const SCOPE: Scope = Scope::Cluster;
 
     async fn reconcile(&mut self) -> Result<Next, BoxError> {
+        self.deployments.synced().await;
+        self.replica_sets.synced().await;
+        self.pods.synced().await;
         let mut by_namespace: HashMap<String, Vec<Arc<ReplicaSet>>> = HashMap::new();
         for set in self.replica_sets.list() {
             by_namespace.entry(set.namespace().unwrap_or_default()).or_default().push(set);
         }
         let mut next = Next::Change;
-        let mut failure = None;
+        let mut failures = Failures::default();
         for deployment in self.deployments.list() {
-            let sets = by_namespace.get(&deployment.namespace().unwrap_or_default());
-            match self.reconcile_one(&deployment, sets.map(Vec::as_slice).unwrap_or_default()).await {
-                Ok(wanted) => next = next.sooner(wanted),
-                Err(error) => failure = Some(error),
-            }
+            let namespace = deployment.namespace().unwrap_or_default();
+            let sets = by_namespace.get(&namespace).map(Vec::as_slice).unwrap_or_default();
+            let result = self.reconcile_one(&deployment, sets).await;
+            let wanted = failures.keep(format_args!("{namespace}/{}", deployment.name_any()), result);
+            next = next.sooner(wanted.unwrap_or(Next::Change));
         }
-        failure.map_or(Ok(next), Err)
+        failures.into_result()?;
+        Ok(next)
     }
 }

@@ -1,4 +1,4 @@
-//! Endpoints and EndpointSlices: which pods a Service's traffic goes to.
+//! Endpoints and EndpointSlices: which pods a Service's traffic goes to. Scope: cluster.
 //!
 //! Writes the slices and Endpoints of Services with a selector, and mirrors hand-made Endpoints into slices.
 
@@ -8,13 +8,10 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::{Endpoints, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
-use kube::runtime::watcher;
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
-use skiff_reconcile::{BoxError, Changes, Informer, Next, Reconciler};
-use tokio_util::sync::CancellationToken;
+use skiff_reconcile::{BoxError, Caches, Changes, Failures, Informer, Next, Reconciler, Scope};
 
-use crate::Informers;
 use crate::objects;
 
 mod plan;
@@ -30,15 +27,8 @@ pub struct Controller {
 }
 
 impl Controller {
-    pub fn spawn(client: Client, informers: &Informers, shutdown: &CancellationToken) -> Self {
-        let config = watcher::Config::default;
-        Self {
-            services: informers.services.clone(),
-            pods: informers.pods.clone(),
-            endpoints: Informer::spawn(Api::all(client.clone()), config(), shutdown.clone()),
-            slices: Informer::spawn(Api::all(client.clone()), config(), shutdown.clone()),
-            client,
-        }
+    pub fn new(client: Client, caches: &Caches) -> Self {
+        Self { client, services: caches.of(), pods: caches.of(), endpoints: caches.of(), slices: caches.of() }
     }
 
     pub fn wakes(&self) -> Vec<Changes> {
@@ -118,16 +108,16 @@ impl Controller {
     }
 
     /// Endpoints whose Service is gone; slices are collected through their owner.
-    async fn remove_orphans(&self) -> Result<(), kube::Error> {
+    async fn remove_orphans(&self, failures: &mut Failures) {
         for endpoints in self.endpoints.list() {
             let namespace = endpoints.namespace().unwrap_or_default();
             let made_here = objects::labels(&*endpoints).contains_key(plan::MADE_HERE);
             if made_here && self.services.get(Some(&namespace), &endpoints.name_any()).is_none() {
                 let api: Api<Endpoints> = Api::namespaced(self.client.clone(), &namespace);
-                objects::settle(api.delete(&endpoints.name_any(), &DeleteParams::default()).await.map(drop))?;
+                let deleted = api.delete(&endpoints.name_any(), &DeleteParams::default()).await;
+                failures.keep(format_args!("{namespace}/{}", endpoints.name_any()), objects::settle(deleted));
             }
         }
-        Ok(())
     }
 }
 
@@ -138,8 +128,11 @@ fn labels_kept(current: &Endpoints, wanted: &Endpoints) -> bool {
 
 impl Reconciler for Controller {
     const NAME: &'static str = "endpoints";
+    const SCOPE: Scope = Scope::Cluster;
 
     async fn reconcile(&mut self) -> Result<Next, BoxError> {
+        self.services.synced().await;
+        self.pods.synced().await;
         self.endpoints.synced().await;
         self.slices.synced().await;
         let mut pods: HashMap<String, Vec<Arc<Pod>>> = HashMap::new();
@@ -152,16 +145,16 @@ impl Reconciler for Controller {
                 slices.entry((slice.namespace().unwrap_or_default(), service)).or_default().push(slice);
             }
         }
-        let mut failure = None;
+        let mut failures = Failures::default();
         for service in self.services.list().into_iter().filter(|s| !objects::is_deleted(&**s)) {
             let namespace = service.namespace().unwrap_or_default();
             let pods = pods.get(&namespace).map(Vec::as_slice).unwrap_or_default();
+            let name = format!("{namespace}/{}", service.name_any());
             let slices = slices.get(&(namespace, service.name_any())).map(Vec::as_slice).unwrap_or_default();
-            if let Err(error) = self.reconcile_service(&service, pods, slices).await {
-                failure = Some(error);
-            }
+            failures.keep(name, self.reconcile_service(&service, pods, slices).await);
         }
-        self.remove_orphans().await?;
-        failure.map_or(Ok(Next::Change), Err)
+        self.remove_orphans(&mut failures).await;
+        failures.into_result()?;
+        Ok(Next::Change)
     }
 }

@@ -1,234 +1,248 @@
 //! Garbage collection by owner references: dependents go with their last owner, and owners that asked for it wait for
-//! their dependents or let them go.
+//! their dependents or let them go. Scope: cluster.
 //!
-//! The caches of different kinds run apart for moments: an owner that looks absent is asked for by name before anything
-//! is deleted.
+//! The feed says which objects to look at. Each is read before it is written, and an owner that looks absent is asked for
+//! by name before anything is deleted. Owners that wait for each other in a circle are let go together.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use http::Request;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
-use kube::core::{GroupVersionKind, PartialObjectMeta};
-use kube::runtime::watcher;
-use kube::{Api, Client, ResourceExt};
+use futures::StreamExt;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use kube::Client;
+use kube::api::{DeleteParams, Preconditions};
 use serde_json::{Value, json};
-use skiff_object::kinds::{self, Kind, Scope};
-use skiff_reconcile::{BoxError, Changes, Informer, Next, Reconciler};
-use tokio_util::sync::CancellationToken;
+use skiff_reconcile::feed::{Follower, Uid};
+use skiff_reconcile::{BoxError, Chain, Changes, Failures, Feed, Next, Reconciler, Scope, ServedKinds};
 
+use crate::anything;
 use crate::objects;
 
-const FOREGROUND: &str = "foregroundDeletion";
-const ORPHAN: &str = "orphan";
-/// How often an owner that waits for its dependents is looked at again if nothing is heard of them.
-const RECHECK: Duration = Duration::from_secs(1);
+mod plan;
+#[cfg(test)]
+mod tests;
 
-type Metadata = PartialObjectMeta<DynamicObject>;
+use plan::{FOREGROUND, ORPHAN, Policy, Standing, Step, Verdict};
 
-struct Watched {
-    kind: Arc<Kind>,
-    objects: Informer<Metadata>,
-}
+/// Objects handled at once, so that many writes share one commit.
+const PARALLEL: usize = 16;
+/// Objects in one pass, so that what is new does not wait for a namespace full of old ones.
+const PASS_MAX: usize = 500;
+/// How often an object that others write to is read again in one pass.
+const ATTEMPTS: usize = 5;
 
 pub struct Controller {
     client: Client,
-    watched: Vec<Watched>,
+    feed: Feed,
+    follower: Follower,
+    /// To be looked at.
+    open: HashSet<Uid>,
 }
 
-/// An object, as far as ownership goes.
-#[derive(Clone)]
-struct Item {
-    kind: Arc<Kind>,
-    metadata: Arc<Metadata>,
+/// Where an object is.
+struct Place {
+    name: String,
+    namespace: Option<String>,
+    path: String,
+    uid: Uid,
+    owns: bool,
 }
 
-impl Item {
-    fn owners(&self) -> &[OwnerReference] {
-        self.metadata.owner_references()
-    }
+/// What one pass has found out about owners that are not in the feed.
+#[derive(Default)]
+struct Asked(Mutex<HashMap<(String, String), Standing>>);
 
-    fn uid(&self) -> String {
-        self.metadata.uid().unwrap_or_default()
-    }
-
-    fn has_finalizer(&self, name: &str) -> bool {
-        objects_deleted(&self.metadata) && self.metadata.finalizers().iter().any(|f| f == name)
-    }
-
-    fn api(&self, client: &Client) -> Api<DynamicObject> {
-        let resource = resource(&self.kind);
-        match self.metadata.namespace() {
-            Some(namespace) => Api::namespaced_with(client.clone(), &namespace, &resource),
-            None => Api::all_with(client.clone(), &resource),
-        }
-    }
-}
-
-fn objects_deleted(metadata: &Metadata) -> bool {
-    metadata.metadata.deletion_timestamp.is_some()
-}
-
-fn resource(kind: &Kind) -> ApiResource {
-    let gvk = GroupVersionKind::gvk(&kind.group, &kind.version, &kind.kind);
-    ApiResource::from_gvk_with_plural(&gvk, &kind.plural)
-}
-
-/// Events own nothing and are owned by nothing; they would be most of what is cached.
-fn is_watched(kind: &Kind) -> bool {
-    kind.is_kept() && kind.storage_version.is_none() && !kind.is("", "Event")
-}
-
-/// Ownership needs no labels, and annotations are often larger than all the rest.
-fn slim(metadata: &mut Metadata) {
-    metadata.metadata.labels = None;
-    metadata.metadata.annotations = None;
+struct Pass<'a> {
+    client: &'a Client,
+    feed: &'a Feed,
+    kinds: Arc<ServedKinds>,
+    asked: Asked,
 }
 
 impl Controller {
-    pub fn spawn(client: Client, shutdown: &CancellationToken) -> Self {
-        let watched = kinds::built_in()
-            .kinds()
-            .filter(|kind| is_watched(kind))
-            .map(|kind| {
-                let api: Api<Metadata> = Api::all_with(client.clone(), &resource(kind));
-                Watched {
-                    kind: Arc::clone(kind),
-                    objects: Informer::spawn_slim(api, watcher::Config::default(), slim, shutdown.clone()),
-                }
-            })
-            .collect();
-        Self { client, watched }
+    pub fn new(client: Client, feed: Feed) -> Self {
+        Self { client, follower: feed.follow(), feed, open: HashSet::new() }
     }
 
     pub fn wakes(&self) -> Vec<Changes> {
-        self.watched.iter().map(|w| w.objects.changes()).collect()
+        vec![self.feed.changes()]
+    }
+}
+
+impl Pass<'_> {
+    /// `None` for what is gone, or of a kind that is not served any more.
+    fn place(&self, uid: Uid) -> Option<Place> {
+        self.feed.read(|index| {
+            let object = index.get(uid)?;
+            let kind = self.kinds.get(&object.kind().api_version, &object.kind().kind)?;
+            Some(Place {
+                path: kind.object(object.namespace(), &object.name),
+                name: format!("{} {}", kind.plural, object.name),
+                namespace: object.namespace().map(str::to_owned),
+                owns: index.dependents(uid).next().is_some(),
+                uid,
+            })
+        })
     }
 
-    fn items(&self) -> Vec<Item> {
-        let of = |w: &Watched| {
-            w.objects
-                .list()
-                .into_iter()
-                .map(|metadata| Item { kind: Arc::clone(&w.kind), metadata })
-                .collect::<Vec<_>>()
+    async fn take(&self, uid: Uid, step: Step) -> Result<(), (String, BoxError)> {
+        let Some(place) = self.place(uid) else { return Ok(()) };
+        let taken = match step {
+            Step::Collect => self.collect(&place).await,
+            Step::Release => self.release(&place, FOREGROUND).await,
+            Step::Orphan(dependents) => self.orphan(&place, &dependents).await,
         };
-        self.watched.iter().flat_map(of).collect()
+        taken.map_err(|error| (place.name, error))
     }
 
-    /// Whether the owner is really gone, by asking for it.
-    async fn is_gone(&self, item: &Item, owner: &OwnerReference) -> Result<bool, kube::Error> {
-        // A kind that is not served may come back with its definition: leave its dependents alone.
-        let Some(kind) = kinds::by_kind(&owner.api_version, &owner.kind) else { return Ok(false) };
-        let namespace = match kind.scope {
-            Scope::Namespaced => item.metadata.namespace().map(|n| format!("/namespaces/{n}")).unwrap_or_default(),
-            Scope::Cluster => String::new(),
-        };
-        let root = if kind.group.is_empty() { "/api" } else { "/apis" };
-        let path = format!("{root}/{}{namespace}/{}/{}", kind.api_version(), kind.plural, owner.name);
-        let request = Request::get(path).body(Vec::new()).expect("a path made of valid names");
-        match self.client.request::<Value>(request).await {
-            Ok(found) => Ok(found["metadata"]["uid"] != json!(owner.uid)),
-            Err(kube::Error::Api(status)) if status.code == 404 => Ok(true),
-            Err(error) => Err(error),
-        }
-    }
-
-    async fn delete(&self, item: &Item, foreground: bool) -> Result<(), BoxError> {
-        let params = if foreground { DeleteParams::foreground() } else { DeleteParams::background() };
-        let preconditions = Some(Preconditions { uid: Some(item.uid()), resource_version: None });
-        let params = DeleteParams { preconditions, ..params };
-        Ok(objects::settle(item.api(&self.client).delete(&item.metadata.name_any(), &params).await)?)
-    }
-
-    async fn patch(&self, item: &Item, mut metadata: Value) -> Result<(), BoxError> {
-        metadata["resourceVersion"] = json!(item.metadata.resource_version());
-        let patch = Patch::Merge(json!({"metadata": metadata}));
-        Ok(objects::settle(
-            item.api(&self.client).patch(&item.metadata.name_any(), &PatchParams::default(), &patch).await,
-        )?)
-    }
-
-    async fn remove_finalizer(&self, item: &Item, name: &str) -> Result<(), BoxError> {
-        let kept: Vec<&String> = item.metadata.finalizers().iter().filter(|f| *f != name).collect();
-        self.patch(item, json!({"finalizers": kept})).await
-    }
-
-    /// An object whose owners are all gone goes too; references to some that are gone are dropped.
-    async fn collect(&self, item: &Item, known: &HashSet<String>) -> Result<(), BoxError> {
-        if objects_deleted(&item.metadata) {
-            return Ok(());
-        }
-        let mut gone = HashSet::new();
-        for owner in item.owners().iter().filter(|o| !known.contains(&o.uid)) {
-            if self.is_gone(item, owner).await? {
-                gone.insert(owner.uid.clone());
+    /// Reads the object and writes what `change` makes of it, again if somebody else wrote meanwhile. `change` gives
+    /// `None` where nothing is to be done.
+    async fn rewrite(&self, place: &Place, change: impl Fn(&ObjectMeta) -> Option<Value>) -> Result<(), BoxError> {
+        for _ in 0..ATTEMPTS {
+            let Some(read) = self.read(place).await? else { return Ok(()) };
+            let Some(mut metadata) = change(&read) else { return Ok(()) };
+            metadata["resourceVersion"] = json!(read.resource_version);
+            match anything::merge(self.client, &place.path, &json!({"metadata": metadata})).await {
+                Err(error) if objects::is_conflict(&error) => {}
+                result => return Ok(objects::settle(result)?),
             }
         }
-        if gone.is_empty() {
-            return Ok(());
-        }
-        if gone.len() == item.owners().len() {
-            return self.delete(item, false).await;
-        }
-        let kept: Vec<_> = item.owners().iter().filter(|o| !gone.contains(&o.uid)).collect();
-        self.patch(item, json!({"ownerReferences": kept})).await
+        Err(too_busy())
     }
 
-    /// Deletes the dependents; lets the owner go when none that blocks it is left.
-    async fn foreground(&self, owner: &Item, dependents: &[Item]) -> Result<(), BoxError> {
-        let uid = owner.uid();
-        let mut blocked = false;
-        for dependent in dependents {
-            blocked |= dependent.owners().iter().any(|o| o.uid == uid && o.block_owner_deletion == Some(true));
-            if !objects_deleted(&dependent.metadata) {
-                self.delete(dependent, true).await?;
+    /// The object as it is now; `None` if it is gone or another has its name.
+    async fn read(&self, place: &Place) -> Result<Option<ObjectMeta>, kube::Error> {
+        let read = anything::metadata(self.client, &place.path).await?;
+        Ok(read.filter(|read| read.uid.as_deref().is_some_and(|uid| Uid::of(uid) == place.uid)))
+    }
+
+    async fn release(&self, place: &Place, finalizer: &str) -> Result<(), BoxError> {
+        self.rewrite(place, |read| {
+            let finalizers = read.finalizers.as_deref().unwrap_or_default();
+            let kept: Vec<&String> = finalizers.iter().filter(|f| *f != finalizer).collect();
+            (kept.len() < finalizers.len()).then(|| json!({"finalizers": kept}))
+        })
+        .await
+    }
+
+    /// All dependents are tried; the owner waits until none of them has failed.
+    async fn orphan(&self, owner: &Place, dependents: &[Uid]) -> Result<(), BoxError> {
+        let mut failures = Failures::default();
+        for place in dependents.iter().filter_map(|uid| self.place(*uid)) {
+            let orphaned = self.rewrite(&place, |read| {
+                let owners = read.owner_references.as_deref().unwrap_or_default();
+                let kept: Vec<_> = owners.iter().filter(|o| Uid::of(&o.uid) != owner.uid).collect();
+                (kept.len() < owners.len()).then(|| json!({"ownerReferences": kept}))
+            });
+            failures.keep(&place.name, orphaned.await);
+        }
+        failures.into_result()?;
+        self.release(owner, ORPHAN).await
+    }
+
+    async fn collect(&self, place: &Place) -> Result<(), BoxError> {
+        for _ in 0..ATTEMPTS {
+            let Some(read) = self.read(place).await? else { return Ok(()) };
+            if read.deletion_timestamp.is_some() {
+                return Ok(());
+            }
+            let mut owners = Vec::new();
+            for owner in read.owner_references.iter().flatten() {
+                owners.push((owner.clone(), self.standing(place, owner).await?));
+            }
+            let finalizers = read.finalizers.as_deref().unwrap_or_default();
+            let result = match plan::judge(&owners, finalizers, place.owns) {
+                Verdict::Stays => return Ok(()),
+                Verdict::Keep(kept) => {
+                    let metadata = json!({"resourceVersion": read.resource_version, "ownerReferences": kept});
+                    anything::merge(self.client, &place.path, &json!({"metadata": metadata})).await
+                }
+                Verdict::Delete(policy) => self.delete(place, &read, policy).await,
+            };
+            match result {
+                Err(error) if objects::is_conflict(&error) => {}
+                result => return Ok(objects::settle(result)?),
             }
         }
-        if blocked { Ok(()) } else { self.remove_finalizer(owner, FOREGROUND).await }
+        Err(too_busy())
     }
 
-    async fn orphan(&self, owner: &Item, dependents: &[Item]) -> Result<(), BoxError> {
-        let uid = owner.uid();
-        for dependent in dependents {
-            let kept: Vec<_> = dependent.owners().iter().filter(|o| o.uid != uid).collect();
-            self.patch(dependent, json!({"ownerReferences": kept})).await?;
-        }
-        self.remove_finalizer(owner, ORPHAN).await
+    async fn delete(&self, place: &Place, read: &ObjectMeta, policy: Policy) -> Result<(), kube::Error> {
+        let params = match policy {
+            Policy::Background => DeleteParams::background(),
+            Policy::Foreground => DeleteParams::foreground(),
+            Policy::Orphan => DeleteParams::orphan(),
+        };
+        // Somebody may give it another owner meanwhile.
+        let preconditions = Preconditions { uid: read.uid.clone(), resource_version: read.resource_version.clone() };
+        let params = DeleteParams { preconditions: Some(preconditions), ..params };
+        anything::delete(self.client, &place.path, &params).await
     }
+
+    async fn standing(&self, place: &Place, owner: &OwnerReference) -> Result<Standing, kube::Error> {
+        let known = self
+            .feed
+            .read(|index| plan::owner(index, place.namespace.as_deref(), Uid::of(&owner.uid)).map(plan::waits));
+        match known {
+            Some(true) => Ok(Standing::Waiting),
+            Some(false) => Ok(Standing::Solid),
+            None => self.ask(place, owner).await,
+        }
+    }
+
+    /// Whether an owner that is not in the feed is really gone, by asking for it.
+    async fn ask(&self, place: &Place, owner: &OwnerReference) -> Result<Standing, kube::Error> {
+        // A kind that is not served may come back with its definition: its dependents are left alone. So are objects of
+        // the cluster that name an owner in a namespace: nobody can say which one.
+        let Some(kind) = self.kinds.get(&owner.api_version, &owner.kind) else { return Ok(Standing::Solid) };
+        if kind.namespaced && place.namespace.is_none() {
+            return Ok(Standing::Solid);
+        }
+        let key = (kind.object(place.namespace.as_deref(), &owner.name), owner.uid.clone());
+        if let Some(known) = self.asked.0.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
+            return Ok(*known);
+        }
+        let found = anything::metadata(self.client, &key.0).await?;
+        let there = found.is_some_and(|found| found.uid.as_deref() == Some(&*owner.uid));
+        let standing = if there { Standing::Solid } else { Standing::Gone };
+        self.asked.0.lock().unwrap_or_else(PoisonError::into_inner).insert(key, standing);
+        Ok(standing)
+    }
+}
+
+fn too_busy() -> BoxError {
+    "others write to it all the time, will retry".into()
 }
 
 impl Reconciler for Controller {
     const NAME: &'static str = "garbage-collector";
+    const SCOPE: Scope = Scope::Cluster;
 
     async fn reconcile(&mut self) -> Result<Next, BoxError> {
-        for watched in &self.watched {
-            watched.objects.synced().await;
-        }
-        let items = self.items();
-        let known: HashSet<String> = items.iter().map(Item::uid).collect();
-        let mut dependents: HashMap<&str, Vec<Item>> = HashMap::new();
-        for item in &items {
-            for owner in item.owners() {
-                dependents.entry(owner.uid.as_str()).or_default().push(item.clone());
+        self.feed.synced().await;
+        self.open.extend(self.follower.take());
+        let pass = Pass { client: &self.client, feed: &self.feed, kinds: self.feed.kinds(), asked: Asked::default() };
+        let mut steps = Vec::new();
+        let mut open = std::mem::take(&mut self.open).into_iter();
+        self.feed.read(|index| {
+            let planned = open.by_ref().filter_map(|uid| Some((uid, plan::plan(index, uid)?)));
+            steps.extend(planned.take(PASS_MAX));
+        });
+        let mut later: HashSet<Uid> = open.collect();
+        let more = !later.is_empty();
+        let pass = &pass;
+        let taken = futures::stream::iter(steps).map(|(uid, step)| async move { (uid, pass.take(uid, step).await) });
+        let taken: Vec<_> = taken.buffer_unordered(PARALLEL).collect().await;
+        let mut failures = Failures::default();
+        for (uid, result) in taken {
+            if let Err((name, error)) = result {
+                tracing::debug!(object = name, error = %Chain(&*error), "not collected");
+                failures.keep(name, Err::<(), _>(error));
+                later.insert(uid);
             }
         }
-        let mut next = Next::Change;
-        for item in &items {
-            if item.owners().iter().any(|o| !known.contains(&o.uid)) {
-                self.collect(item, &known).await?;
-            }
-            let of_item = || dependents.get(item.uid().as_str()).map(Vec::as_slice).unwrap_or_default();
-            if item.has_finalizer(FOREGROUND) {
-                self.foreground(item, of_item()).await?;
-                next = next.sooner(Next::After(RECHECK));
-            }
-            if item.has_finalizer(ORPHAN) {
-                self.orphan(item, of_item()).await?;
-            }
-        }
-        Ok(next)
+        self.open = later;
+        failures.into_result()?;
+        Ok(if more { Next::After(std::time::Duration::ZERO) } else { Next::Change })
     }
 }

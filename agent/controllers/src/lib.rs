@@ -1,99 +1,98 @@
-//! One module per Kubernetes controller, and the scheduler.
+//! One module per Kubernetes controller, and the scheduler. Scope: cluster, all of them.
 //!
 //! Each reads informers, plans purely and writes through the API client; none knows another. Nothing here touches the
 //! machine.
 
+mod anything;
 mod deployments;
 mod endpoints;
+mod expectations;
 mod garbage;
 mod namespaces;
+mod node_ipam;
 mod nodes;
 mod objects;
+mod owners;
+mod pod_gc;
 mod replica_sets;
 mod scheduler;
 mod service_accounts;
+mod statuses;
+mod templates;
+#[cfg(test)]
+mod testing;
 
-use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
-use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
-use kube::Api;
-use kube::runtime::watcher;
-use skiff_reconcile::{Informer, Parts, Recorder, Wake, drive, together};
+pub use node_ipam::{NodeRanges, NodeRangesError};
+use skiff_reconcile::{Caches, Changes, Feed, Parts, Reconciler, Recorder, Scope, Wake, drive, together};
 use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
 
-/// The caches that controllers share.
-#[derive(Clone)]
-pub struct Informers {
-    pub deployments: Informer<Deployment>,
-    pub replica_sets: Informer<ReplicaSet>,
-    pub pods: Informer<Pod>,
-    pub services: Informer<Service>,
-    pub nodes: Informer<Node>,
-    pub namespaces: Informer<Namespace>,
+/// What is made of the controllers' settings.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// What pods trust.
+    pub ca_pem: String,
+    /// Where the nodes' ranges of pod addresses come from.
+    pub node_ranges: NodeRanges,
 }
 
-impl Informers {
-    pub fn spawn(client: &kube::Client, shutdown: &CancellationToken) -> Self {
-        let config = watcher::Config::default;
-        Self {
-            deployments: Informer::spawn(Api::all(client.clone()), config(), shutdown.clone()),
-            replica_sets: Informer::spawn(Api::all(client.clone()), config(), shutdown.clone()),
-            pods: Informer::spawn(Api::all(client.clone()), config(), shutdown.clone()),
-            services: Informer::spawn(Api::all(client.clone()), config(), shutdown.clone()),
-            nodes: Informer::spawn(Api::all(client.clone()), config(), shutdown.clone()),
-            namespaces: Informer::spawn(Api::all(client.clone()), config(), shutdown.clone()),
-        }
-    }
+/// The controllers of one start.
+struct Running {
+    tasks: JoinSet<()>,
+    parts: Parts,
+}
 
-    async fn synced(&self) {
-        self.deployments.synced().await;
-        self.replica_sets.synced().await;
-        self.pods.synced().await;
-        self.services.synced().await;
-        self.nodes.synced().await;
-        self.namespaces.synced().await;
+impl Running {
+    fn start<R: Reconciler + 'static>(&mut self, reconciler: R, wakes: fn(&R) -> Vec<Changes>) {
+        const { assert!(matches!(R::SCOPE, Scope::Cluster), "a controller is one of the cluster") };
+        let wake = Wake::on(wakes(&reconciler));
+        self.tasks.spawn(drive(reconciler, wake, self.parts.clone()));
     }
 }
 
-/// Runs every controller until `shutdown`. `client_for` gives each its own identity; `ca_pem` is what pods trust.
-pub async fn run(client_for: impl Fn(&str) -> kube::Client, informers: Informers, ca_pem: String, parts: Parts) {
-    let shutdown = parts.shutdown();
-    informers.synced().await;
-    let mut tasks = JoinSet::new();
+/// Runs every controller until `shutdown`. `client_for` gives each its own identity.
+pub async fn run(client_for: impl Fn(&str) -> kube::Client, caches: Caches, config: Config, parts: Parts) {
     let recorder = |component: &str| Recorder::new(client_for(component), component, "");
-    let parts = || parts.clone();
-    let i = &informers;
+    // What only this start reads ends with it.
+    let ending = parts.shutdown().child_token();
+    let _end = ending.clone().drop_guard();
+    let mut running = Running { tasks: JoinSet::new(), parts: parts.clone() };
 
-    let controller =
-        deployments::Controller::new(client_for("deployment-controller"), recorder("deployment-controller"), i);
-    let wake = Wake::on([i.deployments.changes(), i.replica_sets.changes(), i.pods.changes()]);
-    tasks.spawn(drive(controller, wake, parts()));
+    let name = "deployment-controller";
+    let controller = deployments::Controller::new(client_for(name), recorder(name), &caches);
+    running.start(controller, deployments::Controller::wakes);
 
-    let controller =
-        replica_sets::Controller::new(client_for("replicaset-controller"), recorder("replicaset-controller"), i);
-    tasks.spawn(drive(controller, Wake::on([i.replica_sets.changes(), i.pods.changes()]), parts()));
+    let name = "replicaset-controller";
+    let controller = replica_sets::Controller::new(client_for(name), recorder(name), &caches);
+    running.start(controller, replica_sets::Controller::wakes);
 
-    let controller = endpoints::Controller::spawn(client_for("endpoint-controller"), i, shutdown);
-    let wake = Wake::on(controller.wakes());
-    tasks.spawn(drive(controller, wake, parts()));
+    let controller = endpoints::Controller::new(client_for("endpoint-controller"), &caches);
+    running.start(controller, endpoints::Controller::wakes);
 
-    let controller = service_accounts::Controller::spawn(client_for("serviceaccount-controller"), i, ca_pem, shutdown);
-    let wake = Wake::on(controller.wakes());
-    tasks.spawn(drive(controller, wake, parts()));
+    let client = client_for("serviceaccount-controller");
+    let controller = service_accounts::Controller::spawn(client, &caches, config.ca_pem, &ending);
+    running.start(controller, service_accounts::Controller::wakes);
 
-    let controller = namespaces::Controller::new(client_for("namespace-controller"), i);
-    tasks.spawn(drive(controller, Wake::on([i.namespaces.changes()]), parts()));
+    let controller = namespaces::Controller::new(client_for("namespace-controller"), caches.of());
+    running.start(controller, namespaces::Controller::wakes);
 
-    let controller = nodes::Controller::spawn(client_for("node-controller"), recorder("node-controller"), i, shutdown);
-    let wake = Wake::on([i.nodes.changes()]);
-    tasks.spawn(drive(controller, wake, parts()));
+    let name = "node-controller";
+    let controller = nodes::Controller::new(client_for(name), recorder(name), &caches);
+    running.start(controller, nodes::Controller::wakes);
 
-    let controller = garbage::Controller::spawn(client_for("generic-garbage-collector"), shutdown);
-    let wake = Wake::on(controller.wakes());
-    tasks.spawn(drive(controller, wake, parts()));
+    let name = "node-ipam-controller";
+    let controller = node_ipam::Controller::new(client_for(name), recorder(name), config.node_ranges, &caches);
+    running.start(controller, node_ipam::Controller::wakes);
 
-    let scheduler = scheduler::Scheduler::new(client_for("default-scheduler"), recorder("default-scheduler"), i);
-    tasks.spawn(drive(scheduler, Wake::on([i.pods.changes(), i.nodes.changes()]), parts()));
+    let controller = pod_gc::Controller::new(client_for("pod-garbage-collector"), caches.of(), caches.of());
+    running.start(controller, pod_gc::Controller::wakes);
 
-    together(tasks, shutdown).await;
+    let client = client_for("generic-garbage-collector");
+    let controller = garbage::Controller::new(client.clone(), Feed::spawn(client, ending));
+    running.start(controller, garbage::Controller::wakes);
+
+    let name = "default-scheduler";
+    let scheduler = scheduler::Scheduler::new(client_for(name), recorder(name), &caches);
+    running.start(scheduler, scheduler::Scheduler::wakes);
+
+    together(running.tasks, parts.shutdown()).await;
 }

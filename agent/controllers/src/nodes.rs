@@ -1,5 +1,5 @@
 //! Node lifecycle: a node that stopped renewing its lease becomes Unknown and is tainted, so that nothing is placed
-//! there and what runs there moves on.
+//! there and what runs there moves on. Scope: cluster.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,13 +8,10 @@ use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, NodeCondition, Pod, Taint};
 use kube::api::{DeleteParams, Patch, PatchParams};
-use kube::runtime::watcher;
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
-use skiff_reconcile::{BoxError, EventKind, Informer, Next, Reconciler, Recorder};
-use tokio_util::sync::CancellationToken;
+use skiff_reconcile::{BoxError, Caches, Changes, EventKind, Failures, Informer, Next, Reconciler, Recorder, Scope};
 
-use crate::Informers;
 use crate::objects;
 
 /// Upstream's node-monitor-grace-period.
@@ -35,16 +32,13 @@ pub struct Controller {
 }
 
 impl Controller {
-    pub fn spawn(client: Client, recorder: Recorder, informers: &Informers, shutdown: &CancellationToken) -> Self {
-        let leases = Api::namespaced(client.clone(), "kube-node-lease");
-        Self {
-            leases: Informer::spawn(leases, watcher::Config::default(), shutdown.clone()),
-            nodes: informers.nodes.clone(),
-            pods: informers.pods.clone(),
-            started: std::time::Instant::now(),
-            client,
-            recorder,
-        }
+    pub fn new(client: Client, recorder: Recorder, caches: &Caches) -> Self {
+        let started = std::time::Instant::now();
+        Self { leases: caches.of(), nodes: caches.of(), pods: caches.of(), started, client, recorder }
+    }
+
+    pub fn wakes(&self) -> Vec<Changes> {
+        vec![self.nodes.changes()]
     }
 
     async fn reconcile_one(&self, node: &Node) -> Result<(), BoxError> {
@@ -74,8 +68,13 @@ impl Controller {
             condition.last_transition_time = Some(objects::time(now));
         }
         let api: Api<Node> = Api::all(self.client.clone());
-        let patch = json!({"status": {"conditions": conditions}});
-        api.patch_status(&node.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await?;
+        // A node that comes back meanwhile has the last word.
+        let metadata = json!({"resourceVersion": node.resource_version()});
+        let patch = Patch::Merge(json!({"metadata": metadata, "status": {"conditions": conditions}}));
+        match api.patch_status(&node.name_any(), &PatchParams::default(), &patch).await {
+            Err(error) if objects::is_outdated(&error) => return Ok(()),
+            patched => drop(patched?),
+        }
         let message = format!("Node {} status is now: NodeNotReady", node.name_any());
         self.recorder.event(&objects::reference(node), EventKind::Normal, "NodeNotReady", &message).await;
         Ok(())
@@ -159,12 +158,17 @@ fn is_over(pod: &Pod, taint: &Taint, now: Timestamp) -> bool {
 
 impl Reconciler for Controller {
     const NAME: &'static str = "node-lifecycle";
+    const SCOPE: Scope = Scope::Cluster;
 
     async fn reconcile(&mut self) -> Result<Next, BoxError> {
+        self.nodes.synced().await;
+        self.pods.synced().await;
         self.leases.synced().await;
+        let mut failures = Failures::default();
         for node in self.nodes.list() {
-            self.reconcile_one(&node).await?;
+            failures.keep(node.name_any(), self.reconcile_one(&node).await);
         }
+        failures.into_result()?;
         Ok(Next::After(CHECK_INTERVAL))
     }
 }

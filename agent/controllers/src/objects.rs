@@ -1,10 +1,10 @@
-//! What controllers ask of typed objects: owners, conditions, selectors, readiness. Pure.
+//! What controllers ask of typed objects: conditions, selectors, readiness. Pure.
 
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ObjectReference, Pod};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, Time};
 use kube::{Resource, ResourceExt};
 use skiff_object::labels::Selector;
 
@@ -12,23 +12,6 @@ use skiff_object::labels::Selector;
 pub fn selector(selector: &LabelSelector) -> Selector {
     let value = serde_json::to_value(selector).unwrap_or_default();
     Selector::from_label_selector(&value).unwrap_or_else(|_| Selector::nothing())
-}
-
-pub fn controller_uid(meta: &ObjectMeta) -> Option<&str> {
-    let owners = meta.owner_references.as_deref().unwrap_or_default();
-    owners.iter().find(|o| o.controller == Some(true)).map(|o| o.uid.as_str())
-}
-
-/// The reference by which `owner` controls what it makes.
-pub fn controller_reference<K: Resource<DynamicType = ()>>(owner: &K) -> OwnerReference {
-    OwnerReference {
-        api_version: K::api_version(&()).into_owned(),
-        kind: K::kind(&()).into_owned(),
-        name: owner.name_any(),
-        uid: owner.uid().unwrap_or_default(),
-        controller: Some(true),
-        block_owner_deletion: Some(true),
-    }
 }
 
 pub fn reference<K: Resource<DynamicType = ()>>(object: &K) -> ObjectReference {
@@ -96,6 +79,16 @@ pub fn is_outdated(error: &kube::Error) -> bool {
     let kube::Error::Api(status) = error else { return false };
     matches!(status.code, 404 | 409)
         || (status.code == 403 && status.message.ends_with("because it is being terminated"))
+}
+
+/// Whether somebody else wrote since the object was read.
+pub fn is_conflict(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 409)
+}
+
+/// Whether the server has forgotten the moment that was asked for.
+pub fn is_expired(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 410)
 }
 
 /// Takes an outdated write as done: there is nothing to write any more, or the next snapshot shows what is left.

@@ -1,4 +1,4 @@
-//! The scheduler: gives each waiting pod a node that has room for it and that it tolerates.
+//! The scheduler: gives each waiting pod a node that has room for it and that it tolerates. Scope: cluster.
 //!
 //! Writes bindings and the PodScheduled condition of pods that fit nowhere.
 
@@ -9,9 +9,8 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
-use skiff_reconcile::{BoxError, EventKind, Informer, Next, Reconciler, Recorder};
+use skiff_reconcile::{BoxError, Caches, Changes, EventKind, Failures, Informer, Next, Reconciler, Recorder, Scope};
 
-use crate::Informers;
 use crate::objects;
 
 mod fit;
@@ -33,8 +32,12 @@ pub struct Scheduler {
 }
 
 impl Scheduler {
-    pub fn new(client: Client, recorder: Recorder, informers: &Informers) -> Self {
-        Self { client, recorder, pods: informers.pods.clone(), nodes: informers.nodes.clone(), assumed: HashMap::new() }
+    pub fn new(client: Client, recorder: Recorder, caches: &Caches) -> Self {
+        Self { client, recorder, pods: caches.of(), nodes: caches.of(), assumed: HashMap::new() }
+    }
+
+    pub fn wakes(&self) -> Vec<Changes> {
+        vec![self.pods.changes(), self.nodes.changes()]
     }
 
     async fn bind(&mut self, pod: &Pod, node: &str) -> Result<bool, BoxError> {
@@ -84,8 +87,11 @@ fn waits(pod: &Pod) -> bool {
 
 impl Reconciler for Scheduler {
     const NAME: &'static str = "scheduler";
+    const SCOPE: Scope = Scope::Cluster;
 
     async fn reconcile(&mut self) -> Result<Next, BoxError> {
+        self.pods.synced().await;
+        self.nodes.synced().await;
         let pods = self.pods.list();
         let nodes = self.nodes.list();
         let seen: HashMap<String, &Arc<Pod>> = pods.iter().map(|p| (p.uid().unwrap_or_default(), p)).collect();
@@ -99,17 +105,19 @@ impl Reconciler for Scheduler {
             .collect();
         let priority = |pod: &Pod| pod.spec.as_ref().and_then(|s| s.priority).unwrap_or(0);
         waiting.sort_by_key(|p| (std::cmp::Reverse(priority(p)), p.creation_timestamp().map(|t| t.0), p.name_any()));
+        let mut failures = Failures::default();
         for pod in waiting {
             match choose(&pod, &placed) {
                 Ok(node) => {
-                    if self.bind(&pod, &node).await? {
+                    if failures.keep(pod.name_any(), self.bind(&pod, &node).await) == Some(true) {
                         placed.add(&node, &pod);
                         self.assumed.insert(pod.uid().unwrap_or_default(), node);
                     }
                 }
-                Err(unfit) => self.refuse(&pod, &unfit).await?,
+                Err(unfit) => drop(failures.keep(pod.name_any(), self.refuse(&pod, &unfit).await)),
             }
         }
+        failures.into_result()?;
         Ok(Next::Change)
     }
 }

@@ -1,14 +1,14 @@
-//! What every namespace starts with: the `default` service account and the cluster's root certificate.
+//! What every namespace starts with: the `default` service account and the cluster's root certificate. Scope:
+//! cluster.
 
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, ServiceAccount};
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::runtime::watcher;
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
-use skiff_reconcile::{BoxError, Changes, Informer, Next, Reconciler};
+use skiff_reconcile::{BoxError, Caches, Changes, Failures, Informer, Next, Reconciler, Scope};
 use tokio_util::sync::CancellationToken;
 
-use crate::Informers;
 use crate::objects;
 
 const ACCOUNT: &str = "default";
@@ -23,10 +23,10 @@ pub struct Controller {
 }
 
 impl Controller {
-    pub fn spawn(client: Client, informers: &Informers, ca_pem: String, shutdown: &CancellationToken) -> Self {
+    pub fn spawn(client: Client, caches: &Caches, ca_pem: String, shutdown: &CancellationToken) -> Self {
         let named = |name: &str| watcher::Config::default().fields(&format!("metadata.name={name}"));
         Self {
-            namespaces: informers.namespaces.clone(),
+            namespaces: caches.of(),
             accounts: Informer::spawn(Api::all(client.clone()), named(ACCOUNT), shutdown.clone()),
             root_certificates: Informer::spawn(Api::all(client.clone()), named(ROOT_CA), shutdown.clone()),
             client,
@@ -74,14 +74,19 @@ impl Controller {
 
 impl Reconciler for Controller {
     const NAME: &'static str = "serviceaccount";
+    const SCOPE: Scope = Scope::Cluster;
 
     async fn reconcile(&mut self) -> Result<Next, BoxError> {
+        self.namespaces.synced().await;
         self.accounts.synced().await;
         self.root_certificates.synced().await;
+        let mut failures = Failures::default();
         for namespace in self.namespaces.list().iter().filter(|n| !objects::is_deleted(&***n)) {
-            self.ensure_account(&namespace.name_any()).await?;
-            self.ensure_root_certificate(&namespace.name_any()).await?;
+            let name = namespace.name_any();
+            failures.keep(&name, self.ensure_account(&name).await);
+            failures.keep(&name, self.ensure_root_certificate(&name).await);
         }
+        failures.into_result()?;
         Ok(Next::Change)
     }
 }

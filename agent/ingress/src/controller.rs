@@ -1,4 +1,4 @@
-//! Keeps the proxy's table, the status of Ingresses and what is said about them up to date.
+//! Keeps the proxy's table, the status of Ingresses and what is said about them up to date. Scope: node.
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
@@ -12,7 +12,7 @@ use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
-use skiff_reconcile::{Applied, BoxError, EventKind, Informer, Next, Reconciler, Recorder};
+use skiff_reconcile::{Applied, BoxError, EventKind, Informer, Next, Reconciler, Recorder, Scope};
 
 use crate::certificates::box_ca::BoxCa;
 use crate::challenges::{Answer, Challenges};
@@ -227,6 +227,7 @@ impl Controller {
 
 impl Reconciler for Controller {
     const NAME: &'static str = "ingress";
+    const SCOPE: Scope = Scope::Node;
 
     async fn reconcile(&mut self) -> Result<Next, BoxError> {
         let (version, _) = self.challenges.current();

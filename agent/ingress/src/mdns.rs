@@ -1,5 +1,5 @@
 //! Names of the home network: hosts below `.local` are announced by avahi, where it runs, with the box's address.
-//! <https://avahi.org/doxygen/html/> (`org.freedesktop.Avahi`).
+//! Scope: node. <https://avahi.org/doxygen/html/> (`org.freedesktop.Avahi`).
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
-use skiff_reconcile::{BoxError, Informer, Next, Reconciler};
+use skiff_reconcile::{BoxError, Informer, Next, Reconciler, Scope};
 use tokio::sync::watch;
 use zbus::names::OwnedInterfaceName;
 use zbus::{Connection, Proxy};
@@ -138,6 +138,7 @@ async fn interface<'a>(connection: &Connection, path: &'a str, name: &str) -> zb
 
 impl Reconciler for Announcer {
     const NAME: &'static str = "mdns";
+    const SCOPE: Scope = Scope::Node;
 
     async fn reconcile(&mut self) -> Result<Next, BoxError> {
         if !std::path::Path::new(BUS).exists() {

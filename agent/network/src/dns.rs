@@ -1,5 +1,5 @@
 //! Cluster DNS at its Service's address: names of Services and pods from the objects, everything else from upstream.
-//! <https://github.com/kubernetes/dns/blob/master/docs/specification.md>
+//! Scope: node. <https://github.com/kubernetes/dns/blob/master/docs/specification.md>
 
 use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -8,7 +8,7 @@ use std::time::Duration;
 use hickory_proto::op::Message;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use skiff_reconcile::{BoxError, Informer, Next, Parts, Reconciler, Wake, drive};
+use skiff_reconcile::{BoxError, Informer, Next, Parts, Reconciler, Scope, Wake, drive};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::Semaphore;
@@ -50,6 +50,7 @@ struct Publisher {
 
 impl Reconciler for Publisher {
     const NAME: &'static str = "dns";
+    const SCOPE: Scope = Scope::Node;
 
     async fn reconcile(&mut self) -> Result<Next, BoxError> {
         let records = Records::new(

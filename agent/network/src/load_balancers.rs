@@ -1,5 +1,5 @@
 //! Services of type LoadBalancer get the box's own address. Two of them cannot have the same port: the older has it. Says
-//! of every Service and pod what is not served because it is the box's own.
+//! of every Service and pod what is not served because it is the box's own. Scope: cluster.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
-use skiff_reconcile::{BoxError, EventKind, Informer, Next, Reconciler, Recorder};
+use skiff_reconcile::{BoxError, EventKind, Informer, Next, Reconciler, Recorder, Scope};
 
 use crate::Config;
 use crate::reserved::{Ground, Refusal};
@@ -91,6 +91,7 @@ pub(crate) fn share(ground: &Ground<'_>, services: &[Arc<Service>]) -> (Vec<Arc<
 
 impl Reconciler for Controller {
     const NAME: &'static str = "load-balancer";
+    const SCOPE: Scope = Scope::Cluster;
 
     async fn reconcile(&mut self) -> Result<Next, BoxError> {
         let services = self.services.list();

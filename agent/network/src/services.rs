@@ -1,4 +1,4 @@
-//! Service addresses: what is sent to a Service arrives at one of its ready pods.
+//! Service addresses: what is sent to a Service arrives at one of its ready pods. Scope: node.
 //!
 //! The nftables table is rendered whole from the objects and applied in one transaction, when it changed or when the
 //! kernel's is not what was applied: after a notice of the kernel that somebody changed it, and now and then.
@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::Client;
 use skiff_host::nft;
-use skiff_reconcile::{Applied as Published, BoxError, Changes, Informer, Next, Reconciler};
+use skiff_reconcile::{Applied as Published, BoxError, Changes, Informer, Next, Reconciler, Scope};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -23,8 +23,6 @@ mod observe;
 mod render;
 #[cfg(test)]
 mod tests;
-
-pub(crate) use observe::is_ready_endpoint;
 
 /// The table is looked at so often also without a notice, which may be lost: one short program each time.
 const CHECK_INTERVAL: Duration = Duration::from_secs(600);
@@ -88,6 +86,7 @@ impl Proxy {
 
 impl Reconciler for Proxy {
     const NAME: &'static str = "service-addresses";
+    const SCOPE: Scope = Scope::Node;
 
     async fn reconcile(&mut self) -> Result<Next, BoxError> {
         let slices = self.slices.list();

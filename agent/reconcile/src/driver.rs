@@ -33,10 +33,20 @@ impl Next {
     }
 }
 
+/// Where a reconciler runs when a cluster has several nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// On each node, for what is on that node.
+    Node,
+    /// Once, for all nodes.
+    Cluster,
+}
+
 /// Takes a snapshot, plans, applies and publishes status, for everything it owns, each time it is called.
 pub trait Reconciler: Send {
     /// Names the reconciler in logs.
     const NAME: &'static str;
+    const SCOPE: Scope;
 
     fn reconcile(&mut self) -> impl Future<Output = Result<Next, BoxError>> + Send;
 }

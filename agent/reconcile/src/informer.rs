@@ -15,6 +15,8 @@ use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::feed::shrink_map;
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Key {
     namespace: Option<String>,
@@ -196,7 +198,10 @@ where
                 shared.wake();
             }
             Ok(Event::Delete(object)) => {
-                shared.objects.write().unwrap_or_else(PoisonError::into_inner).remove(&Key::of(&object));
+                let mut objects = shared.objects.write().unwrap_or_else(PoisonError::into_inner);
+                objects.remove(&Key::of(&object));
+                shrink_map(&mut objects);
+                drop(objects);
                 shared.wake();
             }
             Err(error) => tracing::debug!(%error, kind = std::any::type_name::<K>(), "watch failed, will retry"),

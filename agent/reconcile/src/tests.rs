@@ -7,7 +7,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Namespace;
 use tokio_util::sync::CancellationToken;
 
-use crate::{BoxError, Informer, Next, Parts, Reconciler, Wake, drive};
+use crate::{BoxError, Informer, Next, Parts, Reconciler, Scope, Wake, drive};
 
 struct Counting {
     calls: Arc<AtomicU32>,
@@ -17,6 +17,7 @@ struct Counting {
 
 impl Reconciler for Counting {
     const NAME: &'static str = "counting";
+    const SCOPE: Scope = Scope::Node;
 
     async fn reconcile(&mut self) -> Result<Next, BoxError> {
         self.calls.fetch_add(1, Ordering::SeqCst);

@@ -11,7 +11,7 @@ use kube::ResourceExt;
 use skiff_reconcile::Next;
 
 use super::{rollout, status};
-use crate::objects;
+use crate::{objects, owners};
 
 pub const REVISION: &str = "deployment.kubernetes.io/revision";
 const REVISION_HISTORY: &str = "deployment.kubernetes.io/revision-history";
@@ -218,7 +218,7 @@ pub fn new_set(view: &View<'_>, revision: &str, replicas: i32) -> ReplicaSet {
             namespace: deployment.namespace(),
             labels: Some(labels),
             annotations: Some(set_annotations(view, None, revision)),
-            owner_references: Some(vec![objects::controller_reference(deployment)]),
+            owner_references: Some(vec![owners::controller_reference(deployment)]),
             ..ObjectMeta::default()
         },
         spec: ReplicaSetSpec {

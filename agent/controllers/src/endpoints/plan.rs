@@ -214,7 +214,7 @@ fn slice(service: &Service, manager: &str, ports: Vec<EndpointPort>, endpoints: 
             generate_name: Some(format!("{}-", service.name_any())),
             namespace: service.namespace(),
             labels: Some(labels),
-            owner_references: Some(vec![objects::controller_reference(service)]),
+            owner_references: Some(vec![crate::owners::controller_reference(service)]),
             ..ObjectMeta::default()
         },
         address_type: "IPv4".to_owned(),

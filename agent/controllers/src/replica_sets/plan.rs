@@ -12,6 +12,7 @@ use kube::ResourceExt;
 use skiff_reconcile::Next;
 
 use crate::objects::{self, is_active, is_deleted, is_ready};
+use crate::owners::{self, Claims};
 
 const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 
@@ -29,15 +30,10 @@ pub struct Plan {
 
 /// `unseen` pods were made but are not in `pods` yet; `deleted` are on their way though they do not look it.
 pub fn plan(set: &ReplicaSet, pods: &[Arc<Pod>], unseen: usize, deleted: &HashSet<&str>, now: Timestamp) -> Plan {
-    let uid = set.metadata.uid.as_deref().unwrap_or_default();
     let spec = set.spec.clone();
-    let selector = objects::selector(&spec.selector);
-    let owned = |pod: &&Arc<Pod>| objects::controller_uid(&pod.metadata) == Some(uid);
-    let matches = |pod: &Arc<Pod>| selector.matches(objects::labels(&**pod));
-    let (mine, astray): (Vec<_>, Vec<_>) = pods.iter().filter(owned).cloned().partition(&matches);
-    let orphans = pods.iter().filter(|p| objects::controller_uid(&p.metadata).is_none() && is_active(p) && matches(p));
+    let Claims { owned: mine, mut adopt, release } = owners::claim(set, &objects::selector(&spec.selector), pods);
+    adopt.retain(|pod| is_active(pod));
     let dying = is_deleted(set);
-    let adopt: Vec<_> = if dying { Vec::new() } else { orphans.cloned().collect() };
     let on_its_way = |pod: &Pod| deleted.contains(pod.metadata.uid.as_deref().unwrap_or_default());
     let terminating = mine.iter().filter(|p| is_deleted(&***p) && !objects::is_terminal(p)).count();
     let mut active: Vec<_> = mine.into_iter().chain(adopt.iter().cloned()).filter(|p| is_active(p)).collect();
@@ -53,7 +49,7 @@ pub fn plan(set: &ReplicaSet, pods: &[Arc<Pod>], unseen: usize, deleted: &HashSe
     };
     let min_ready = Duration::from_secs(u64::try_from(spec.min_ready_seconds.unwrap_or(0)).unwrap_or(0));
     let next = next_availability(&active, min_ready, now);
-    Plan { create, delete, adopt, release: if dying { Vec::new() } else { astray }, active, terminating, next }
+    Plan { create, delete, adopt, release, active, terminating, next }
 }
 
 /// Those that are missed least come first: not placed, not running, not ready, cheap, young, often restarted.

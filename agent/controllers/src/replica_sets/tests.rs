@@ -1,16 +1,11 @@
 //! The plan's laws: it reaches the wanted number, is empty there, and takes the pods that are missed least.
 
-use std::collections::HashSet;
-use std::sync::Arc;
-
-use k8s_openapi::api::apps::v1::ReplicaSet;
-use k8s_openapi::api::core::v1::Pod;
-use kube::ResourceExt;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::plan::{plan, status};
-use crate::objects;
+use super::*;
+use crate::testing::World;
 
 fn set(replicas: usize) -> ReplicaSet {
     serde_json::from_value(json!({
@@ -104,4 +99,29 @@ proptest! {
         let second = plan(&set, &pods, 0, &HashSet::new(), objects::now());
         prop_assert_eq!((second.create, second.delete.len()), (0, 0));
     }
+}
+
+#[tokio::test]
+async fn a_late_cache_makes_no_pod_twice() {
+    let world = World::start().await;
+    world.post("/api/v1/namespaces/default/serviceaccounts", json!({"metadata": {"name": "default"}})).await;
+    let mut object = serde_json::to_value(set(3)).expect("JSON");
+    object["spec"]["template"]["spec"]["containers"][0]["image"] = json!("a");
+    object["metadata"] = json!({"name": "web-1"});
+    let made = world.post("/apis/apps/v1/namespaces/default/replicasets", object).await;
+    let mut controller = Controller {
+        client: world.client.clone(),
+        recorder: Recorder::new(world.client.clone(), "replicaset-controller", ""),
+        replica_sets: Informer::fixed([serde_json::from_value(made).expect("a ReplicaSet")]),
+        // It never shows anything.
+        pods: Informer::fixed([]),
+        expectations: Expectations::default(),
+    };
+    for _ in 0..3 {
+        controller.reconcile().await.expect("no failure");
+    }
+    let pods = world.get("/api/v1/namespaces/default/pods").await;
+    let pods = pods["items"].as_array().expect("a list");
+    assert_eq!(pods.len(), 3);
+    assert!(pods.iter().all(|pod| pod["metadata"]["ownerReferences"][0]["controller"] == true));
 }

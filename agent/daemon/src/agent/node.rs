@@ -3,12 +3,10 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context;
-use kube::Api as KubeApi;
-use kube::runtime::watcher;
 use skiff_apiserver::{Api, Pki};
 use skiff_cri::{Runtime, Supervisor};
 use skiff_node::Node;
-use skiff_reconcile::{Informer, Parts};
+use skiff_reconcile::{Caches, Parts};
 use skiff_store::Embedded;
 
 use crate::containerd_unit;
@@ -18,32 +16,30 @@ use crate::supervision::Plan;
 /// Starts them in the order in which they need each other.
 pub async fn start(plan: &Plan, api: &Api<Embedded>, pki: &Arc<Pki>, parts: &Parts) -> anyhow::Result<()> {
     let client = api.client("system:kube-controller-manager");
-    let informers = skiff_controllers::Informers::spawn(&client, parts.shutdown());
-    controllers(api, informers.clone(), pki.ca_pem(), parts);
+    let caches = Caches::new(client, parts.shutdown().clone());
+    controllers(api, caches.clone(), plan.controllers(pki.ca_pem())?, parts);
     let node = first_node(plan, api, parts).await;
     skiff_network::prepare(&plan.network()).await?;
     runtime(plan, parts).await?;
     let client = api.client("system:serviceaccount:kube-system:network");
-    let slices = Informer::spawn(KubeApi::all(client.clone()), watcher::Config::default(), parts.shutdown().clone());
     parts.run("network", {
-        let (config, parts) = (plan.network(), parts.clone());
-        let (services, pods, slices) = (informers.services.clone(), informers.pods.clone(), slices.clone());
+        let (config, caches, parts) = (plan.network(), caches.clone(), parts.clone());
         move || {
-            let inputs = (services.clone(), pods.clone(), slices.clone());
-            skiff_network::run(config.clone(), client.clone(), inputs.0, inputs.1, inputs.2, parts.clone())
+            let client = client.clone();
+            skiff_network::run(config.clone(), client, caches.of(), caches.of(), caches.of(), parts.clone())
         }
     });
-    front_door(plan, api, &informers, slices, parts).await?;
+    front_door(plan, api, &caches, parts).await?;
     run_node(plan, api, node, parts);
     Ok(())
 }
 
-fn controllers(api: &Api<Embedded>, informers: skiff_controllers::Informers, ca_pem: &str, parts: &Parts) {
-    let (api, ca_pem, all) = (api.clone(), ca_pem.to_owned(), parts.clone());
+fn controllers(api: &Api<Embedded>, caches: Caches, config: skiff_controllers::Config, parts: &Parts) {
+    let (api, all) = (api.clone(), parts.clone());
     parts.run("controllers", move || {
         let api = api.clone();
         let client_for = move |name: &str| api.client(&format!("system:serviceaccount:kube-system:{name}"));
-        skiff_controllers::run(client_for, informers.clone(), ca_pem.clone(), all.clone())
+        skiff_controllers::run(client_for, caches.clone(), config.clone(), all.clone())
     });
 }
 
@@ -88,13 +84,7 @@ async fn runtime(plan: &Plan, parts: &Parts) -> anyhow::Result<()> {
 }
 
 /// The ingress, and behind it the box's own pages.
-async fn front_door(
-    plan: &Plan,
-    api: &Api<Embedded>,
-    informers: &skiff_controllers::Informers,
-    slices: Informer<k8s_openapi::api::discovery::v1::EndpointSlice>,
-    parts: &Parts,
-) -> anyhow::Result<()> {
+async fn front_door(plan: &Plan, api: &Api<Embedded>, caches: &Caches, parts: &Parts) -> anyhow::Result<()> {
     let pages = std::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0))?;
     pages.set_nonblocking(true)?;
     let Some(config) = plan.ingress(Some(pages.local_addr()?))? else {
@@ -116,9 +106,9 @@ async fn front_door(
         }
     });
     let client = api.client("system:serviceaccount:kube-system:ingress");
-    let (services, all) = (informers.services.clone(), parts.clone());
+    let (caches, all) = (caches.clone(), parts.clone());
     parts.run("ingress", move || {
-        skiff_ingress::run(config.clone(), client.clone(), services.clone(), slices.clone(), all.clone())
+        skiff_ingress::run(config.clone(), client.clone(), caches.of(), caches.of(), all.clone())
     });
     Ok(())
 }

@@ -1,4 +1,5 @@
-//! Keeps the certificates that Ingresses ask for: starts an order where one is needed, each as a task of its own.
+//! Keeps the certificates that Ingresses ask for: starts an order where one is needed, each as a task of its own. Scope:
+//! cluster.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::api::networking::v1::Ingress;
 use kube::{Api, Client, ResourceExt};
-use skiff_reconcile::{BoxError, EventKind, Informer, Next, Reconciler, Recorder};
+use skiff_reconcile::{BoxError, EventKind, Informer, Next, Reconciler, Recorder, Scope};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::accounts::Accounts;
@@ -237,6 +238,7 @@ fn after(at: Timestamp, now: Timestamp) -> Next {
 
 impl Reconciler for Controller {
     const NAME: &'static str = "certificates";
+    const SCOPE: Scope = Scope::Cluster;
 
     async fn reconcile(&mut self) -> Result<Next, BoxError> {
         self.ingresses.synced().await;

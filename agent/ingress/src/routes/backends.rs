@@ -1,12 +1,13 @@
 //! From a Service and a port to the endpoints that serve it.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Service, ServicePort};
-use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::ResourceExt;
+use skiff_reconcile::endpoints;
 
 use super::Observed;
 use crate::table::{Backend, Protocol};
@@ -91,7 +92,9 @@ impl<'a> Backends<'a> {
             return Ok(*index);
         }
         let slices = self.slices.get(&key).map(Vec::as_slice).unwrap_or_default();
-        self.list.push(Backend { name: full, protocol, endpoints: endpoints(found, slices).into_iter().collect() });
+        let endpoints = endpoints::choose(found, slices.iter().map(|slice| &***slice));
+        let endpoints = endpoints.into_iter().map(|(ip, port): (IpAddr, u16)| SocketAddr::new(ip, port)).collect();
+        self.list.push(Backend { name: full, protocol, endpoints });
         self.index.insert(entry, self.list.len() - 1);
         Ok(self.list.len() - 1)
     }
@@ -114,25 +117,4 @@ fn app_protocol(port: &ServicePort) -> Protocol {
         Some("kubernetes.io/h2c" | "h2c" | "grpc") => Protocol::H2c,
         Some(_) | None => Protocol::Http1,
     }
-}
-
-/// Ready endpoints; where all that is left is going away, those that still serve.
-fn endpoints(port: &ServicePort, slices: &[&Arc<EndpointSlice>]) -> BTreeSet<SocketAddr> {
-    let select = |wanted: fn(&Endpoint) -> bool| -> BTreeSet<SocketAddr> {
-        let mut found = BTreeSet::new();
-        for slice in slices {
-            let name = port.name.as_deref().unwrap_or_default();
-            let named = slice.ports.iter().flatten().filter(|p| p.name.as_deref().unwrap_or_default() == name);
-            for number in named.filter_map(|p| p.port.and_then(|n| u16::try_from(n).ok())) {
-                let addresses = slice.endpoints.iter().flatten().filter(|e| wanted(e)).flat_map(|e| &e.addresses);
-                let addresses = addresses.filter_map(|a| a.parse::<IpAddr>().ok());
-                found.extend(addresses.map(|a| SocketAddr::new(a, number)));
-            }
-        }
-        found
-    };
-    let ready = select(|e| e.conditions.as_ref().and_then(|c| c.ready) != Some(false));
-    let draining: fn(&Endpoint) -> bool =
-        |e| e.conditions.as_ref().is_some_and(|c| c.serving == Some(true) && c.terminating == Some(true));
-    if ready.is_empty() { select(draining) } else { ready }
 }

@@ -7,8 +7,7 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 use kube::ResourceExt;
-
-use crate::services::is_ready_endpoint;
+use skiff_reconcile::endpoints;
 
 /// What a name has. A name that exists without addresses is answered with nothing, not with "no such name".
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -91,7 +90,7 @@ impl Records {
     fn add_headless(&mut self, name: &str, slices: &[&EndpointSlice]) {
         self.names.entry(name.to_owned()).or_default();
         for slice in slices {
-            for endpoint in slice.endpoints.iter().flatten().filter(|e| is_ready_endpoint(e)) {
+            for endpoint in slice.endpoints.iter().flatten().filter(|e| endpoints::is_ready(e)) {
                 for address in endpoint.addresses.iter().filter_map(|a| a.parse().ok()) {
                     let own = format!("{}.{name}", endpoint_label(endpoint, address));
                     self.names.entry(name.to_owned()).or_default().addresses.insert(address);

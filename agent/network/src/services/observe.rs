@@ -5,8 +5,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Pod, Service, ServicePort};
-use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::ResourceExt;
+use skiff_reconcile::endpoints;
 
 use crate::reserved::{self, Ground};
 
@@ -112,36 +113,9 @@ fn route(
         protocol: Protocol::parse(port.protocol.as_deref()),
         addresses,
         node_port,
-        endpoints: endpoints(port, slices),
+        endpoints: endpoints::choose(port, slices.iter().map(|slice| &***slice)),
         affinity_seconds: affinity.then(|| u32::try_from(timeout.unwrap_or(10_800)).unwrap_or(10_800)),
     })
-}
-
-/// Ready endpoints; where all that is left is going away, those that still serve.
-fn endpoints(port: &ServicePort, slices: &[&Arc<EndpointSlice>]) -> BTreeSet<(Ipv4Addr, u16)> {
-    let select = |wanted: fn(&Endpoint) -> bool| -> BTreeSet<(Ipv4Addr, u16)> {
-        let mut found = BTreeSet::new();
-        for slice in slices {
-            let name = port.name.as_deref().unwrap_or_default();
-            let named = slice.ports.iter().flatten().filter(|p| p.name.as_deref().unwrap_or_default() == name);
-            for number in named.filter_map(|p| p.port.and_then(number)) {
-                let chosen = slice.endpoints.iter().flatten().filter(|e| wanted(e));
-                let addresses = chosen.flat_map(|e| &e.addresses).filter_map(|a| a.parse().ok());
-                found.extend(addresses.map(|a: Ipv4Addr| (a, number)));
-            }
-        }
-        found
-    };
-    let ready = select(is_ready_endpoint);
-    if ready.is_empty() { select(is_draining) } else { ready }
-}
-
-pub(crate) fn is_ready_endpoint(endpoint: &Endpoint) -> bool {
-    endpoint.conditions.as_ref().and_then(|c| c.ready) != Some(false)
-}
-
-fn is_draining(endpoint: &Endpoint) -> bool {
-    endpoint.conditions.as_ref().is_some_and(|c| c.serving == Some(true) && c.terminating == Some(true))
 }
 
 /// Ports that a pod on this machine has on the machine itself.
