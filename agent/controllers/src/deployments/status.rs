@@ -154,11 +154,7 @@ fn progress(
         // A finished rollout stays finished when a pod of it fails.
         return Next::Change;
     }
-    let moved = old.updated_replicas.unwrap_or(0) < counts.updated
-        || old.ready_replicas.unwrap_or(0) < counts.ready
-        || old.available_replicas.unwrap_or(0) < counts.available
-        || (old.replicas.unwrap_or(0) - old.updated_replicas.unwrap_or(0)) > (counts.replicas - counts.updated);
-    if moved || new_generation || current.is_none() {
+    if has_moved(old, counts) || new_generation || current.is_none() {
         let (reason, message) = if view.new.is_none() || current.is_none() {
             ("NewReplicaSetCreated", format!("Created new replica set for {subject}."))
         } else {
@@ -172,11 +168,32 @@ fn progress(
         conditions.push(progressing);
         return Next::After(Duration::from_secs(u64::try_from(deadline).unwrap_or(600) + 1));
     }
-    let Some(current) = current else { return Next::Change };
+    match current {
+        Some(current) => in_time(&current, &subject, deadline, conditions, now),
+        None => Next::Change,
+    }
+}
+
+/// Whether more pods are new, ready or available than before, or fewer are old.
+fn has_moved(old: &DeploymentStatus, counts: &Counts) -> bool {
+    old.updated_replicas.unwrap_or(0) < counts.updated
+        || old.ready_replicas.unwrap_or(0) < counts.ready
+        || old.available_replicas.unwrap_or(0) < counts.available
+        || (old.replicas.unwrap_or(0) - old.updated_replicas.unwrap_or(0)) > (counts.replicas - counts.updated)
+}
+
+/// A rollout that stands still has time until its deadline.
+fn in_time(
+    current: &DeploymentCondition,
+    subject: &str,
+    deadline: i32,
+    conditions: &mut Vec<DeploymentCondition>,
+    now: Timestamp,
+) -> Next {
     if current.reason.as_deref() == Some("ProgressDeadlineExceeded") {
         return Next::Change;
     }
-    let since = current.last_update_time.map_or(now, |t| t.0);
+    let since = current.last_update_time.as_ref().map_or(now, |t| t.0);
     let passed = Duration::try_from(now.duration_since(since)).unwrap_or_default();
     let limit = Duration::from_secs(u64::try_from(deadline).unwrap_or(600));
     if passed <= limit {
