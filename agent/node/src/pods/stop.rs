@@ -10,7 +10,7 @@ use skiff_reconcile::EventKind;
 use tokio::time::Instant;
 
 use super::hooks;
-use super::observe::{Container, Observed};
+use super::observe::{Container, Observed, State};
 use super::start::find;
 use crate::context::Context;
 use crate::names;
@@ -128,25 +128,19 @@ pub async fn orphan(context: &Arc<Context>, uid: &str) -> skiff_cri::Result<()> 
     remove(context, uid, &observed).await
 }
 
-/// Keeps one dead container of each name for `kubectl logs --previous`, besides the newest, and no sandbox without a
+/// Keeps a few dead containers of each name, for `kubectl logs --previous`, and no sandbox without a
 /// container besides the newest.
 pub async fn leftovers(context: &Context, observed: &Observed) {
-    let mut seen: HashMap<&str, usize> = HashMap::new();
-    for container in &observed.containers {
-        let count = seen.entry(container.name.as_str()).or_default();
-        *count += 1;
-        let ended = container.state != super::observe::State::Running;
-        if *count > 2 && ended {
-            if let Err(error) = context.runtime.remove_container(&container.id).await {
-                tracing::debug!(%error, container = container.id, "old container not removed, will retry");
-                continue;
-            }
-            let in_use = |file: &String| {
-                let others = observed.containers.iter().filter(|other| other.id != container.id);
-                others.filter_map(|other| other.message_file.as_ref()).any(|other| other == file)
-            };
-            crate::logs::remove_attempt(context, container, in_use);
+    for container in too_many(observed) {
+        if let Err(error) = context.runtime.remove_container(&container.id).await {
+            tracing::debug!(%error, container = container.id, "old container not removed, will retry");
+            continue;
         }
+        let in_use = |file: &String| {
+            let others = observed.containers.iter().filter(|other| other.id != container.id);
+            others.filter_map(|other| other.message_file.as_ref()).any(|other| other == file)
+        };
+        crate::logs::remove_attempt(context, container, in_use);
     }
     let dead = observed.sandboxes.iter().skip(1).filter(|sandbox| !sandbox.ready && is_empty(observed, &sandbox.id));
     for sandbox in dead {
@@ -159,6 +153,28 @@ pub async fn failed_sandboxes(context: &Context, observed: &Observed) {
     for sandbox in observed.sandboxes.iter().take_while(|sandbox| is_empty(observed, &sandbox.id)) {
         remove_sandbox(context, &sandbox.id).await;
     }
+}
+
+/// Ended containers that nobody asks for any more: of each name the newest two stay, the last one's log among them. They
+/// are removed several at a time: each removal alone rewrites the same pages of the file system.
+fn too_many(observed: &Observed) -> Vec<&Container> {
+    const KEPT: usize = 2;
+    const TOO_MANY: usize = 5;
+    let mut ended: HashMap<&str, Vec<&Container>> = HashMap::new();
+    for (index, container) in observed.containers.iter().enumerate() {
+        let newer = observed.containers[..index].iter().filter(|other| other.name == container.name).count();
+        if newer >= KEPT && container.state != State::Running {
+            ended.entry(container.name.as_str()).or_default().push(container);
+        }
+    }
+    // One in an older sandbox keeps that: it does not wait.
+    let newest = observed.sandboxes.first().map(|sandbox| sandbox.id.as_str());
+    let is_over = |old: &Vec<&Container>| old.len() + KEPT >= TOO_MANY;
+    let keeps_more = |container: &&Container| Some(container.sandbox.as_str()) != newest;
+    ended
+        .into_values()
+        .flat_map(|old| if is_over(&old) { old } else { old.into_iter().filter(keeps_more).collect() })
+        .collect()
 }
 
 fn is_empty(observed: &Observed, sandbox: &str) -> bool {
