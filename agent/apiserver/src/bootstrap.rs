@@ -1,5 +1,6 @@
 //! The objects that exist on every cluster: namespaces, default roles and bindings, priority classes and the
-//! `kubernetes` Service. Made when missing, at each start; what an administrator changed stays.
+//! `kubernetes` Service. Made when missing, at each start; what an administrator added stays, and so does every change of a
+//! role that is marked as not to be brought up to date.
 
 use std::net::IpAddr;
 
@@ -35,15 +36,25 @@ impl<S: Store> Api<S> {
         self.bootstrap_service(address, port).await
     }
 
+    /// All at once: the store makes one write of them.
     async fn bootstrap_roles(&self) -> Result<(), ApiError> {
-        const RBAC: &str = "rbac.authorization.k8s.io/v1";
-        for role in roles::cluster_roles() {
-            self.ensure(RBAC, "ClusterRole", None, role).await?;
+        let made = roles::defaults().into_iter().map(|default| self.ensure_role(default));
+        futures::future::try_join_all(made).await.map(drop)
+    }
+
+    /// Makes it, or adds what it lacks of what this version needs.
+    async fn ensure_role(&self, default: roles::Default) -> Result<(), ApiError> {
+        let roles::Default { kind, namespace, object } = default;
+        let kind = kinds::by_kind("rbac.authorization.k8s.io/v1", kind).expect("a built-in kind");
+        let name = skiff_object::meta::name(&object).to_owned();
+        match self.read(kind, namespace, &name).await? {
+            None => return self.make(kind, namespace, object).await,
+            Some(old) if roles::brought_up(&old, &object).is_none() => return Ok(()),
+            Some(_) => {}
         }
-        for binding in roles::cluster_role_bindings() {
-            self.ensure(RBAC, "ClusterRoleBinding", None, binding).await?;
-        }
-        Ok(())
+        let change = |old: &Value| Ok(roles::brought_up(old, &object).unwrap_or_else(|| old.clone()));
+        let operation = Operation::Update { name: &name, part: Part::Main, change: &change };
+        self.write(Write { author: &Author::own(), kind, namespace, operation }).await.map(drop)
     }
 
     async fn bootstrap_service(&self, address: IpAddr, port: u16) -> Result<(), ApiError> {

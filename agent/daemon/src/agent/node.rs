@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::Context;
 use kube::Api as KubeApi;
 use kube::runtime::watcher;
-use skiff_apiserver::{Api, Pki};
+use skiff_apiserver::{Api, Identity, Pki};
 use skiff_cri::{Runtime, Supervisor};
 use skiff_node::Node;
 use skiff_reconcile::{Informer, Parts};
@@ -17,13 +17,13 @@ use crate::supervision::Plan;
 
 /// Starts them in the order in which they need each other.
 pub async fn start(plan: &Plan, api: &Api<Embedded>, pki: &Arc<Pki>, parts: &Parts) -> anyhow::Result<()> {
-    let client = api.client("system:kube-controller-manager");
+    let client = api.client(&Identity::ControllerManager);
     let informers = skiff_controllers::Informers::spawn(&client, parts.shutdown());
     controllers(api, informers.clone(), pki.ca_pem(), parts);
     let node = first_node(plan, api, parts).await;
     skiff_network::prepare(&plan.network()).await?;
     runtime(plan, parts).await?;
-    let client = api.client("system:serviceaccount:kube-system:network");
+    let client = api.client(&Identity::Network);
     let slices = Informer::spawn(KubeApi::all(client.clone()), watcher::Config::default(), parts.shutdown().clone());
     parts.run("network", {
         let (config, parts) = (plan.network(), parts.clone());
@@ -42,9 +42,18 @@ fn controllers(api: &Api<Embedded>, informers: skiff_controllers::Informers, ca_
     let (api, ca_pem, all) = (api.clone(), ca_pem.to_owned(), parts.clone());
     parts.run("controllers", move || {
         let api = api.clone();
-        let client_for = move |name: &str| api.client(&format!("system:serviceaccount:kube-system:{name}"));
+        let client_for = move |name: &str| api.client(&controller(name));
         skiff_controllers::run(client_for, informers.clone(), ca_pem.clone(), all.clone())
     });
+}
+
+/// Who a controller is, by the name it records events under.
+fn controller(name: &str) -> Identity {
+    match name {
+        "default-scheduler" => Identity::Scheduler,
+        "serviceaccount-controller" => Identity::Controller("service-account-controller".to_owned()),
+        name => Identity::Controller(name.to_owned()),
+    }
 }
 
 /// As it is told of before its runtime is there.
@@ -56,7 +65,7 @@ async fn first_node(plan: &Plan, api: &Api<Embedded>, parts: &Parts) -> Node {
 
 fn build_node(plan: &Plan, api: &Api<Embedded>, parts: &Parts) -> Node {
     let runtime: Arc<dyn Runtime> = Arc::new(plan.containerd());
-    let client = api.client(&format!("system:node:{}", plan.node_name));
+    let client = api.client(&Identity::Node(plan.node_name.clone()));
     Node::build(plan.node(), client, runtime, parts.shutdown())
 }
 
@@ -102,7 +111,7 @@ async fn front_door(
         return Ok(());
     };
     parts.run("console", {
-        let (console, client) = (plan.console(), api.client("system:skiff:console"));
+        let (console, client) = (plan.console(), api.client(&Identity::Console));
         let shutdown = parts.shutdown().clone();
         move || {
             let pages = pages.try_clone().and_then(tokio::net::TcpListener::from_std);
@@ -115,7 +124,7 @@ async fn front_door(
             }
         }
     });
-    let client = api.client("system:serviceaccount:kube-system:ingress");
+    let client = api.client(&Identity::Ingress);
     let (services, all) = (informers.services.clone(), parts.clone());
     parts.run("ingress", move || {
         skiff_ingress::run(config.clone(), client.clone(), services.clone(), slices.clone(), all.clone())
