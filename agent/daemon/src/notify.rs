@@ -33,7 +33,7 @@ fn send(state: &NotifyState<'_>) {
 
 /// Feeds the watchdog, if there is one, as long as the API answers and the store takes writes.
 pub async fn feed_watchdog(client: kube::Client, store: Embedded, shutdown: CancellationToken) {
-    let Some(limit) = sd_notify::watchdog_enabled() else { return };
+    let Some(limit) = sd_notify::watchdog_enabled() else { return shutdown.cancelled().await };
     let alive = move || -> BoxFuture<'static, bool> {
         let (client, store) = (client.clone(), store.clone());
         Box::pin(async move { is_alive(client, &store).await })
