@@ -5,6 +5,7 @@
 pub mod applied;
 mod driver;
 mod informer;
+mod nodes;
 mod parts;
 mod recorder;
 
@@ -14,5 +15,6 @@ mod tests;
 pub use applied::Applied;
 pub use driver::{BoxError, Chain, Next, Reconciler, Wake, drive};
 pub use informer::{Changes, Informer};
+pub use nodes::{node_address, node_addresses};
 pub use parts::{PartReport, Parts, together};
 pub use recorder::{EventKind, Recorder};

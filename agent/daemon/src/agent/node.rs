@@ -21,17 +21,21 @@ pub async fn start(plan: &Plan, api: &Api<Embedded>, pki: &Arc<Pki>, parts: &Par
     let informers = skiff_controllers::Informers::spawn(&client, parts.shutdown());
     controllers(api, informers.clone(), pki.ca_pem(), parts);
     let node = first_node(plan, api, parts).await;
+    let plan = &plan.with_range(&node.range(|range| plan.fits(range)).await)?;
     skiff_network::prepare(&plan.network()).await?;
     runtime(plan, parts).await?;
     let client = api.client(&Identity::Network);
     let slices = Informer::spawn(KubeApi::all(client.clone()), watcher::Config::default(), parts.shutdown().clone());
-    parts.run("network", {
+    let sources = skiff_network::Sources {
+        services: informers.services.clone(),
+        slices: slices.clone(),
+        pods: informers.pods.clone(),
+        nodes: informers.nodes.clone(),
+    };
+    network(plan, &client, &sources, parts);
+    parts.run("load balancers", {
         let (config, parts) = (plan.network(), parts.clone());
-        let (services, pods, slices) = (informers.services.clone(), informers.pods.clone(), slices.clone());
-        move || {
-            let inputs = (services.clone(), pods.clone(), slices.clone());
-            skiff_network::run(config.clone(), client.clone(), inputs.0, inputs.1, inputs.2, parts.clone())
-        }
+        move || skiff_network::run_cluster(config.clone(), client.clone(), sources.clone(), parts.clone())
     });
     front_door(plan, api, &informers, slices, parts).await?;
     run_node(plan, api, node, parts);
@@ -45,6 +49,12 @@ fn controllers(api: &Api<Embedded>, informers: skiff_controllers::Informers, ca_
         let client_for = move |name: &str| api.client(&controller(name));
         skiff_controllers::run(client_for, informers.clone(), ca_pem.clone(), all.clone())
     });
+}
+
+/// The network of this node.
+pub(super) fn network(plan: &Plan, client: &kube::Client, sources: &skiff_network::Sources, parts: &Parts) {
+    let (config, client, sources, all) = (plan.network(), client.clone(), sources.clone(), parts.clone());
+    parts.run("network", move || skiff_network::run(config.clone(), client.clone(), sources.clone(), all.clone()));
 }
 
 /// Who a controller is, by the name it records events under.
@@ -70,18 +80,31 @@ fn build_node(plan: &Plan, api: &Api<Embedded>, parts: &Parts) -> Node {
 }
 
 fn run_node(plan: &Plan, api: &Api<Embedded>, first: Node, parts: &Parts) {
-    let first = Mutex::new(Some(first));
-    let (plan, api, all) = (plan.clone(), api.clone(), parts.clone());
+    let connect = {
+        let (api, name) = (api.clone(), plan.node_name.clone());
+        move |node: Node| {
+            api.connect_node(&name, Arc::new(InProcessNode(node.server())));
+            node
+        }
+    };
+    let again = {
+        let (plan, api, all, connect) = (plan.clone(), api.clone(), parts.clone(), connect.clone());
+        move || connect(build_node(&plan, &api, &all))
+    };
+    keep(connect(first), parts, again);
+}
+
+/// Runs a node, and one made anew when it ends.
+pub(super) fn keep(first: Node, parts: &Parts, again: impl Fn() -> Node + Send + 'static) {
+    let (first, shutdown) = (Mutex::new(Some(first)), parts.shutdown().clone());
     parts.run("node", move || {
         let first = first.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let node = first.unwrap_or_else(|| build_node(&plan, &api, &all));
-        api.connect_node(&plan.node_name, Arc::new(InProcessNode(node.server())));
-        node.run(all.shutdown().clone())
+        first.unwrap_or_else(&again).run(shutdown.clone())
     });
 }
 
 /// The container runtime. As long as its supervisor lives, it is started again when it dies.
-async fn runtime(plan: &Plan, parts: &Parts) -> anyhow::Result<()> {
+pub(super) async fn runtime(plan: &Plan, parts: &Parts) -> anyhow::Result<()> {
     let supervisor = Supervisor::start(plan.runtime(), containerd_unit::find(plan).await)
         .await
         .context("the container runtime did not start")?;
@@ -125,9 +148,10 @@ async fn front_door(
         }
     });
     let client = api.client(&Identity::Ingress);
-    let (services, all) = (informers.services.clone(), parts.clone());
+    let (services, nodes, all) = (informers.services.clone(), informers.nodes.clone(), parts.clone());
     parts.run("ingress", move || {
-        skiff_ingress::run(config.clone(), client.clone(), services.clone(), slices.clone(), all.clone())
+        let inputs = (services.clone(), slices.clone(), nodes.clone());
+        skiff_ingress::run(config.clone(), client.clone(), inputs.0, inputs.1, inputs.2, all.clone())
     });
     Ok(())
 }
