@@ -22,8 +22,10 @@ use crate::problems::Problems;
 use crate::supervision::Plan;
 use crate::{memory, notify};
 
+mod alone;
 mod node;
 
+pub use alone::run as run_node;
 pub use node::stop_proxy;
 
 /// How long running requests and pods' workers get to finish what they are at.
