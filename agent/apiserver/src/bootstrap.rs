@@ -13,6 +13,7 @@ use crate::status::ApiError;
 use crate::strategy::Part;
 use crate::write::{Author, Operation, Write};
 
+mod endpoints;
 mod roles;
 
 const NAMESPACES: &[&str] = &["default", "kube-system", "kube-public", "kube-node-lease"];
@@ -64,20 +65,7 @@ impl<S: Store> Api<S> {
                 "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": port}]},
         });
         self.ensure("v1", "Service", Some("default"), service).await?;
-        let family = if address.is_ipv4() { "IPv4" } else { "IPv6" };
-        let endpoints = json!({
-            "metadata": {"name": "kubernetes", "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}},
-            "subsets": [{"addresses": [{"ip": address.to_string()}],
-                "ports": [{"name": "https", "port": port, "protocol": "TCP"}]}],
-        });
-        self.ensure_current("v1", "Endpoints", endpoints, "subsets").await?;
-        let slice = json!({
-            "metadata": {"name": "kubernetes", "labels": {"kubernetes.io/service-name": "kubernetes"}},
-            "addressType": family,
-            "endpoints": [{"addresses": [address.to_string()], "conditions": {"ready": true}}],
-            "ports": [{"name": "https", "port": port, "protocol": "TCP"}],
-        });
-        self.ensure_current("discovery.k8s.io/v1", "EndpointSlice", slice, "endpoints").await
+        self.publish_address(address, port).await
     }
 
     async fn ensure(
@@ -104,7 +92,7 @@ impl<S: Store> Api<S> {
         }
     }
 
-    /// Like `ensure` in the default namespace, and brings one field up to date: the box's address may have changed.
+    /// Like `ensure` in the default namespace, and brings one field up to date: addresses come and go.
     async fn ensure_current(&self, api_version: &str, kind: &str, object: Value, field: &str) -> Result<(), ApiError> {
         let namespace = Some("default");
         let current_kind = kinds::by_kind(api_version, kind).expect("a built-in kind");

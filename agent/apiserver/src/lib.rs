@@ -152,6 +152,7 @@ impl<S: Store + Clone> Api<S> {
         api.bootstrap(address.ip(), address.port()).await.map_err(StartError::Bootstrap)?;
         authorizer.reload(&store).await?;
         tokio::spawn(authorizer.follow(store, shutdown));
+        tokio::spawn(api.clone().keep_endpoints());
         api.inner.ready.store(true, Ordering::Release);
         Ok(api)
     }

@@ -1,7 +1,5 @@
 //! Each part of the agent has what it uses, and no more.
 
-use skiff_store::Store;
-
 use super::*;
 
 use Identity::{Agent, Console, ControllerManager, Ingress, Network, Scheduler};
@@ -300,11 +298,49 @@ async fn a_role_that_lacks_something_has_it_after_the_next_start() {
     assert_eq!(whole["metadata"]["annotations"]["rbac.authorization.kubernetes.io/autoupdate"], "true");
     let mine = json!([{"verbs": ["get"], "apiGroups": [""], "resources": ["limitranges"]}]);
     assert_eq!(server.merge(path, json!({"rules": mine})).await.0, StatusCode::OK);
-    server.api.bootstrap(([192, 168, 0, 1]).into(), 6443).await.expect("the default objects");
+    server.api.bootstrap([192, 168, 0, 1].into(), 6443).await.expect("the default objects");
     let rules = server.get(path).await.1["rules"].as_array().cloned().unwrap_or_default();
     assert_eq!(rules[0], mine[0], "what was added stays");
     assert_eq!(rules[1..], whole["rules"].as_array().cloned().unwrap_or_default()[..]);
-    let revision = server.api.store().revision();
-    server.api.bootstrap(([192, 168, 0, 1]).into(), 6443).await.expect("the default objects");
-    assert_eq!(server.api.store().revision(), revision, "nothing is written where nothing is missing");
+    let versions = || async {
+        let paths = [
+            "/apis/rbac.authorization.k8s.io/v1/clusterroles",
+            "/apis/rbac.authorization.k8s.io/v1/roles",
+            "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings",
+            "/api/v1/namespaces/default/endpoints",
+        ];
+        let mut all = Vec::new();
+        for path in paths {
+            let (_, list) = server.get(path).await;
+            all.extend(list["items"].as_array().into_iter().flatten().map(|o| o["metadata"].clone()));
+        }
+        all
+    };
+    let before = versions().await;
+    server.api.bootstrap([192, 168, 0, 1].into(), 6443).await.expect("the default objects");
+    assert_eq!(versions().await, before, "nothing is written where nothing is missing");
+}
+
+#[tokio::test]
+async fn every_api_server_that_is_alive_is_an_endpoint() {
+    let server = Server::start().await;
+    let addresses = || async {
+        let (_, endpoints) = server.get("/api/v1/namespaces/default/endpoints/kubernetes").await;
+        let (_, slice) = server.get("/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/kubernetes").await;
+        let list =
+            |value: &Value, at: fn(&Value) -> Value| value.as_array().into_iter().flatten().map(at).collect::<Vec<_>>();
+        let of_slice = list(&slice["endpoints"], |endpoint| endpoint["addresses"][0].clone());
+        assert_eq!(list(&endpoints["subsets"][0]["addresses"], |address| address["ip"].clone()), of_slice);
+        of_slice
+    };
+    assert_eq!(addresses().await, ["192.168.0.1"]);
+    server.api.bootstrap([192, 168, 0, 2].into(), 6443).await.expect("another server begins");
+    assert_eq!(addresses().await, ["192.168.0.1", "192.168.0.2"], "it takes nobody's address away");
+    // The other one dies: nobody renews its lease.
+    let lease = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/apiserver-192-168-0-2";
+    let (code, answer) = server.merge(lease, json!({"spec": {"renewTime": "2020-01-01T00:00:00.000000Z"}})).await;
+    assert_eq!(code, StatusCode::OK, "{answer}");
+    server.api.bootstrap([192, 168, 0, 1].into(), 6443).await.expect("the next renewal");
+    assert_eq!(addresses().await, ["192.168.0.1"]);
+    assert_eq!(server.get(lease).await.0, StatusCode::NOT_FOUND);
 }
