@@ -2,18 +2,11 @@
 
 use super::*;
 
-use Identity::{Agent, Console, ControllerManager, Ingress, Network, Scheduler};
-
 const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
 const SLICES: &str = "/apis/discovery.k8s.io/v1/endpointslices";
-const SETS: &str = "/apis/apps/v1/namespaces/default/replicasets";
 
 fn node(name: &str) -> Identity {
     Identity::Node(name.to_owned())
-}
-
-fn controller(name: &str) -> Identity {
-    Identity::Controller(name.to_owned())
 }
 
 impl Server {
@@ -37,114 +30,126 @@ async fn is_refused(server: &Server, identity: &Identity, request: &str) -> bool
     server.api.handle(User::of(identity), request).await.status() == StatusCode::FORBIDDEN
 }
 
+/// What each part does, and what it must not.
+const PARTS: &[(&str, &[&str], &[&str])] = &[
+    (
+        "scheduler",
+        &["POST /api/v1/namespaces/default/pods/one/binding", "PATCH /api/v1/namespaces/default/pods/one/status"],
+        &[SECRETS, "DELETE /api/v1/nodes/a", POST_POD, "PATCH /api/v1/nodes/a/status"],
+    ),
+    (
+        "controller-manager",
+        &["GET /api/v1/pods", "GET /apis/apps/v1/deployments", FEED],
+        &[DELETE_POD, "GET /skiff/v1/problems", PATCH_NODE],
+    ),
+    (
+        "replicaset-controller",
+        &[POST_POD, "PATCH /apis/apps/v1/namespaces/default/replicasets/x/status"],
+        &[SECRETS, "DELETE /api/v1/nodes/a", "DELETE /apis/apps/v1/namespaces/default/replicasets/x"],
+    ),
+    (
+        "deployment-controller",
+        &[
+            "POST /apis/apps/v1/namespaces/default/replicasets",
+            "PATCH /apis/apps/v1/namespaces/default/deployments/x/status",
+        ],
+        &[SECRETS, POST_POD, DELETE_POD],
+    ),
+    (
+        "endpoint-controller",
+        &["POST /api/v1/namespaces/default/endpoints", "GET /apis/discovery.k8s.io/v1/endpointslices"],
+        &[SECRETS, "POST /api/v1/namespaces/default/services", DELETE_POD],
+    ),
+    (
+        "service-account-controller",
+        &["POST /api/v1/namespaces/default/serviceaccounts", "PATCH /api/v1/namespaces/default/configmaps/x"],
+        &[SECRETS, "POST /api/v1/namespaces/default/serviceaccounts/default/token", "GET /api/v1/pods"],
+    ),
+    (
+        "namespace-controller",
+        &["PUT /api/v1/namespaces/x/finalize", SECRETS, FEED],
+        &["POST /api/v1/namespaces", POST_POD, PATCH_NODE],
+    ),
+    (
+        "node-controller",
+        &[PATCH_NODE, "DELETE /api/v1/namespaces/default/pods/gone", "GET /apis/coordination.k8s.io/v1/leases"],
+        &[SECRETS, POST_POD, "DELETE /apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/a"],
+    ),
+    (
+        "generic-garbage-collector",
+        &["DELETE /api/v1/namespaces/default/pods/gone", FEED],
+        &[POST_POD, "GET /skiff/v1/parts"],
+    ),
+    ("unheard-of", &["GET /apis"], &[SECRETS, "GET /api/v1/pods", FEED]),
+    (
+        "network",
+        &[
+            "GET /apis/discovery.k8s.io/v1/endpointslices",
+            "PATCH /api/v1/namespaces/default/services/kubernetes/status",
+            "POST /api/v1/namespaces/kube-system/endpoints",
+            "PATCH /apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/a-services",
+        ],
+        &[
+            SECRETS,
+            "POST /api/v1/namespaces/default/services",
+            "PATCH /api/v1/namespaces/default/services/kubernetes",
+            PATCH_NODE,
+            "DELETE /apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/a",
+        ],
+    ),
+    (
+        "ingress",
+        &[
+            SECRETS,
+            "POST /apis/networking.k8s.io/v1/ingressclasses",
+            "PATCH /apis/networking.k8s.io/v1/namespaces/default/ingresses/x/status",
+        ],
+        &["PATCH /apis/networking.k8s.io/v1/namespaces/default/ingresses/x", "GET /api/v1/configmaps", DELETE_POD],
+    ),
+    (
+        "console",
+        &[
+            "GET /api/v1/nodes",
+            "GET /skiff/v1/problems",
+            "GET /api/v1/namespaces/kube-system/secrets?fieldSelector=metadata.name%3Dbox-ca",
+        ],
+        &[
+            SECRETS,
+            "GET /api/v1/namespaces/kube-system/secrets?fieldSelector=metadata.name%3Dother",
+            "GET /api/v1/namespaces/default/secrets?fieldSelector=metadata.name%3Dbox-ca",
+            "DELETE /api/v1/nodes/a",
+            "GET /skiff/v1/parts",
+        ],
+    ),
+    ("agent", &["GET /api/v1/nodes", "GET /api/v1/namespaces/default"], &[SECRETS, PATCH_NODE]),
+];
+const SECRETS: &str = "GET /api/v1/namespaces/kube-system/secrets";
+const FEED: &str = "GET /skiff/v1/metadata";
+const POST_POD: &str = "POST /api/v1/namespaces/default/pods";
+const DELETE_POD: &str = "DELETE /api/v1/namespaces/default/pods/one";
+const PATCH_NODE: &str = "PATCH /api/v1/nodes/a";
+
+fn identity(name: &str) -> Identity {
+    match name {
+        "scheduler" => Identity::Scheduler,
+        "controller-manager" => Identity::ControllerManager,
+        "network" => Identity::Network,
+        "ingress" => Identity::Ingress,
+        "console" => Identity::Console,
+        "agent" => Identity::Agent,
+        controller => Identity::Controller(controller.to_owned()),
+    }
+}
+
 #[tokio::test]
 async fn every_part_has_what_it_uses_and_no_more() {
     let server = two_nodes().await;
-    let secrets = "GET /api/v1/namespaces/kube-system/secrets";
-    let table: &[(Identity, &[&str], &[&str])] = &[
-        (
-            Scheduler,
-            &["POST /api/v1/namespaces/default/pods/one/binding", "PATCH /api/v1/namespaces/default/pods/one/status"],
-            &[
-                secrets,
-                "DELETE /api/v1/nodes/a",
-                "POST /api/v1/namespaces/default/pods",
-                "PATCH /api/v1/nodes/a/status",
-            ],
-        ),
-        (
-            ControllerManager,
-            &["GET /api/v1/pods", "GET /apis/apps/v1/deployments", "GET /skiff/v1/metadata"],
-            &["DELETE /api/v1/namespaces/default/pods/one", "GET /skiff/v1/problems", "PATCH /api/v1/nodes/a"],
-        ),
-        (
-            controller("replicaset-controller"),
-            &["POST /api/v1/namespaces/default/pods", &format!("PATCH {SETS}/x/status")],
-            &[secrets, "DELETE /api/v1/nodes/a", &format!("DELETE {SETS}/x")],
-        ),
-        (
-            controller("deployment-controller"),
-            &[&format!("POST {SETS}"), "PATCH /apis/apps/v1/namespaces/default/deployments/x/status"],
-            &[secrets, "POST /api/v1/namespaces/default/pods", "DELETE /api/v1/namespaces/default/pods/one"],
-        ),
-        (
-            controller("endpoint-controller"),
-            &["POST /api/v1/namespaces/default/endpoints", &format!("GET {SLICES}")],
-            &[secrets, "POST /api/v1/namespaces/default/services", "DELETE /api/v1/namespaces/default/pods/one"],
-        ),
-        (
-            controller("service-account-controller"),
-            &["POST /api/v1/namespaces/default/serviceaccounts", "PATCH /api/v1/namespaces/default/configmaps/x"],
-            &[secrets, "POST /api/v1/namespaces/default/serviceaccounts/default/token", "GET /api/v1/pods"],
-        ),
-        (
-            controller("namespace-controller"),
-            &["PUT /api/v1/namespaces/x/finalize", secrets, "GET /skiff/v1/metadata"],
-            &["POST /api/v1/namespaces", "POST /api/v1/namespaces/default/pods", "PATCH /api/v1/nodes/a"],
-        ),
-        (
-            controller("node-controller"),
-            &["PATCH /api/v1/nodes/a", "DELETE /api/v1/namespaces/default/pods/gone", &format!("GET {LEASES}")],
-            &[secrets, "POST /api/v1/namespaces/default/pods", &format!("DELETE {LEASES}/a")],
-        ),
-        (
-            controller("generic-garbage-collector"),
-            &["DELETE /api/v1/namespaces/default/pods/gone", "GET /skiff/v1/metadata"],
-            &["POST /api/v1/namespaces/default/pods", "GET /skiff/v1/parts"],
-        ),
-        (controller("unheard-of"), &["GET /apis"], &[secrets, "GET /api/v1/pods", "GET /skiff/v1/metadata"]),
-        (
-            Network,
-            &[
-                &format!("GET {SLICES}"),
-                "PATCH /api/v1/namespaces/default/services/kubernetes/status",
-                "POST /api/v1/namespaces/kube-system/endpoints",
-                &format!("PATCH {LEASES}/a-services"),
-            ],
-            &[
-                secrets,
-                "POST /api/v1/namespaces/default/services",
-                "PATCH /api/v1/nodes/a",
-                "PATCH /api/v1/namespaces/default/services/kubernetes",
-                &format!("DELETE {LEASES}/a"),
-            ],
-        ),
-        (
-            Ingress,
-            &[
-                secrets,
-                "POST /apis/networking.k8s.io/v1/ingressclasses",
-                "PATCH /apis/networking.k8s.io/v1/namespaces/default/ingresses/x/status",
-            ],
-            &[
-                "PATCH /apis/networking.k8s.io/v1/namespaces/default/ingresses/x",
-                "GET /api/v1/configmaps",
-                "DELETE /api/v1/namespaces/default/pods/one",
-            ],
-        ),
-        (
-            Console,
-            &[
-                "GET /api/v1/nodes",
-                "GET /skiff/v1/problems",
-                "GET /api/v1/namespaces/kube-system/secrets?fieldSelector=metadata.name%3Dbox-ca",
-            ],
-            &[
-                secrets,
-                "GET /api/v1/namespaces/kube-system/secrets?fieldSelector=metadata.name%3Dother",
-                "GET /api/v1/namespaces/default/secrets?fieldSelector=metadata.name%3Dbox-ca",
-                "DELETE /api/v1/nodes/a",
-                "GET /skiff/v1/parts",
-            ],
-        ),
-        (Agent, &["GET /api/v1/nodes", "GET /api/v1/namespaces/default"], &[secrets, "PATCH /api/v1/nodes/a"]),
-    ];
-    for (identity, allowed, refused) in table {
+    for (name, allowed, refused) in PARTS {
         for request in *allowed {
-            assert!(!is_refused(&server, identity, request).await, "{identity:?} may {request}");
+            assert!(!is_refused(&server, &identity(name), request).await, "{name} may {request}");
         }
         for request in *refused {
-            assert!(is_refused(&server, identity, request).await, "{identity:?} may not {request}");
+            assert!(is_refused(&server, &identity(name), request).await, "{name} may not {request}");
         }
     }
 }

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::observe::{Route, routes};
 use super::render::{render, transaction};
 use crate::reserved::{Ground, OwnPort};
+use crate::routes::Peer;
 use crate::{Config, Range, load_balancers};
 
 fn object<T: serde::de::DeserializeOwned>(value: Value) -> Arc<T> {
@@ -219,4 +220,22 @@ fn the_kernel_takes_the_script_and_its_changes() {
     assert!(refused.contains("10.43.0.7 . tcp . 80 : goto reject-all") && !refused.contains("dnat to"), "{refused}");
     let empty = nft_accepts(&scripts).expect("accepted");
     assert!(!empty.contains("service-") && !empty.contains("clients-"), "{empty}");
+}
+
+#[test]
+fn who_comes_from_another_node_is_let_in_to_pods_and_nobody_else() {
+    let peer = Peer { range: "10.42.1.0/24".parse().expect("a range"), address: [192, 168, 1, 11].into() };
+    let admitted = |peers: &[Peer]| -> Vec<String> {
+        let script = render(&config(), peers, &[]).script;
+        script.lines().filter(|line| line.contains(" outside ip ")).map(str::to_owned).collect()
+    };
+    let alone = admitted(&[]);
+    assert_eq!(alone.len(), 2, "one box lets nobody in: {alone:?}");
+    let two = admitted(&[peer]);
+    assert_eq!(
+        two[0],
+        "add rule ip skiff-test outside ip saddr { 10.42.1.0/24, 192.168.1.11 } ip daddr { 10.42.0.0/24, 192.168.1.10 } \
+         fib saddr . iif oif exists accept"
+    );
+    assert_eq!(two[1..], alone[..], "before the others are dropped");
 }
