@@ -24,6 +24,7 @@ mod pods;
 mod reboot;
 mod smuggling;
 mod support_bundle;
+mod two_nodes;
 mod web;
 
 use std::path::PathBuf;
@@ -103,6 +104,10 @@ const TESTS: &[Test] = &[
     ("host::the_screen_shows_the_box", host::the_screen_shows_the_box),
     ("reboot::pods_come_back", reboot::pods_come_back),
     ("support_bundle::holds_no_secret", support_bundle::holds_no_secret),
+    (
+        "two_nodes::pods_reach_each_other_and_nodes_keep_to_their_own",
+        two_nodes::pods_reach_each_other_and_nodes_keep_to_their_own,
+    ),
     ("console::the_first_page_hands_out_the_kubeconfig", console::the_first_page_hands_out_the_kubeconfig),
     ("api::bad_clients_are_refused", api::bad_clients_are_refused),
     ("api::secrets_are_in_no_file", api::secrets_are_in_no_file),

@@ -1,5 +1,6 @@
 //! The objects that exist on every cluster: namespaces, default roles and bindings, priority classes and the
-//! `kubernetes` Service. Made when missing, at each start; what an administrator changed stays.
+//! `kubernetes` Service. Made when missing, at each start; what an administrator added stays, and so does every change of a
+//! role that is marked as not to be brought up to date.
 
 use std::net::IpAddr;
 
@@ -12,6 +13,7 @@ use crate::status::ApiError;
 use crate::strategy::Part;
 use crate::write::{Author, Operation, Write};
 
+mod endpoints;
 mod roles;
 
 const NAMESPACES: &[&str] = &["default", "kube-system", "kube-public", "kube-node-lease"];
@@ -35,15 +37,25 @@ impl<S: Store> Api<S> {
         self.bootstrap_service(address, port).await
     }
 
+    /// All at once: the store makes one write of them.
     async fn bootstrap_roles(&self) -> Result<(), ApiError> {
-        const RBAC: &str = "rbac.authorization.k8s.io/v1";
-        for role in roles::cluster_roles() {
-            self.ensure(RBAC, "ClusterRole", None, role).await?;
+        let made = roles::defaults().into_iter().map(|default| self.ensure_role(default));
+        futures::future::try_join_all(made).await.map(drop)
+    }
+
+    /// Makes it, or adds what it lacks of what this version needs.
+    async fn ensure_role(&self, default: roles::Default) -> Result<(), ApiError> {
+        let roles::Default { kind, namespace, object } = default;
+        let kind = kinds::by_kind("rbac.authorization.k8s.io/v1", kind).expect("a built-in kind");
+        let name = skiff_object::meta::name(&object).to_owned();
+        match self.read(kind, namespace, &name).await? {
+            None => return self.make(kind, namespace, object).await,
+            Some(old) if roles::brought_up(&old, &object).is_none() => return Ok(()),
+            Some(_) => {}
         }
-        for binding in roles::cluster_role_bindings() {
-            self.ensure(RBAC, "ClusterRoleBinding", None, binding).await?;
-        }
-        Ok(())
+        let change = |old: &Value| Ok(roles::brought_up(old, &object).unwrap_or_else(|| old.clone()));
+        let operation = Operation::Update { name: &name, part: Part::Main, change: &change };
+        self.write(Write { author: &Author::own(), kind, namespace, operation }).await.map(drop)
     }
 
     async fn bootstrap_service(&self, address: IpAddr, port: u16) -> Result<(), ApiError> {
@@ -53,20 +65,7 @@ impl<S: Store> Api<S> {
                 "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": port}]},
         });
         self.ensure("v1", "Service", Some("default"), service).await?;
-        let family = if address.is_ipv4() { "IPv4" } else { "IPv6" };
-        let endpoints = json!({
-            "metadata": {"name": "kubernetes", "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}},
-            "subsets": [{"addresses": [{"ip": address.to_string()}],
-                "ports": [{"name": "https", "port": port, "protocol": "TCP"}]}],
-        });
-        self.ensure_current("v1", "Endpoints", endpoints, "subsets").await?;
-        let slice = json!({
-            "metadata": {"name": "kubernetes", "labels": {"kubernetes.io/service-name": "kubernetes"}},
-            "addressType": family,
-            "endpoints": [{"addresses": [address.to_string()], "conditions": {"ready": true}}],
-            "ports": [{"name": "https", "port": port, "protocol": "TCP"}],
-        });
-        self.ensure_current("discovery.k8s.io/v1", "EndpointSlice", slice, "endpoints").await
+        self.publish_address(address, port).await
     }
 
     async fn ensure(
@@ -93,7 +92,7 @@ impl<S: Store> Api<S> {
         }
     }
 
-    /// Like `ensure` in the default namespace, and brings one field up to date: the box's address may have changed.
+    /// Like `ensure` in the default namespace, and brings one field up to date: addresses come and go.
     async fn ensure_current(&self, api_version: &str, kind: &str, object: Value, field: &str) -> Result<(), ApiError> {
         let namespace = Some("default");
         let current_kind = kinds::by_kind(api_version, kind).expect("a built-in kind");

@@ -73,7 +73,8 @@ fn rules_of(role: &Value) -> Vec<Rule> {
 
 fn may<S: Store>(api: &Api<S>, user: &User, verb: &str, kind: &Kind, namespace: Option<&str>, name: &str) -> bool {
     let (group, resource) = (&*kind.group, &*kind.plural);
-    api.authorizer().allows(user, &Attributes::Resource { verb, group, resource, namespace, name: Some(name) })
+    let name = Some(name);
+    api.authorizer().allows(user, &Attributes::Resource { verb, group, resource, namespace, name, of_node: None })
 }
 
 fn held<S: Store>(api: &Api<S>, write: &Write<'_>, new: &Value, granted: &[Rule]) -> Result<(), ApiError> {
@@ -114,7 +115,7 @@ fn atoms(rule: &Rule) -> Vec<Rule> {
 }
 
 /// What of the granted rules nobody of the own ones covers. Pure.
-fn uncovered(own: &[Rule], granted: &[Rule]) -> Vec<Rule> {
+pub fn uncovered(own: &[Rule], granted: &[Rule]) -> Vec<Rule> {
     granted.iter().flat_map(atoms).filter(|atom| !own.iter().any(|own| covers(own, atom))).collect()
 }
 

@@ -5,6 +5,7 @@ use std::sync::PoisonError;
 use http::{Method, Request, Response, StatusCode, header};
 use serde_json::{Value, json};
 use skiff_object::decode::{self, Decoded, FieldValidation};
+use skiff_object::fields::FieldSelector;
 use skiff_object::kinds::{self, Kind, Nature};
 use skiff_object::meta;
 use skiff_object::patch::{self, PatchKind};
@@ -48,7 +49,7 @@ impl<S: Store> Api<S> {
         let Some(target) = request::target(&self.catalogue(), request.method(), &path, &query)? else {
             return self.path(&user, &path, &request).await;
         };
-        self.authorize(&user, &target)?;
+        self.authorize(&user, &target, &query).await?;
         let form = Form::negotiate(request.headers(), &query, &target.kind)?;
         let call = Call { user, target, query, form, request };
         if call.target.subresource.is_some() {
@@ -71,16 +72,20 @@ impl<S: Store> Api<S> {
         }
     }
 
-    fn authorize(&self, user: &User, target: &Target) -> Result<(), ApiError> {
+    async fn authorize(&self, user: &User, target: &Target, query: &Query) -> Result<(), ApiError> {
         let resource = target.resource();
+        // A selector that is none is refused later, with its reason.
+        let fields = query.get("fieldSelector").filter(|_| target.name.is_none());
+        let fields = fields.and_then(|text| FieldSelector::parse(text).ok()).unwrap_or_default();
         let attributes = Attributes::Resource {
             verb: target.verb.as_str(),
             group: &target.kind.group,
             resource: &resource,
             namespace: target.namespace(),
-            name: target.name.as_deref(),
+            name: target.name.as_deref().or_else(|| fields.exact("metadata.name")),
+            of_node: fields.exact("spec.nodeName"),
         };
-        if self.authorizer().allows(user, &attributes) {
+        if self.allows(user, &attributes).await? {
             return Ok(());
         }
         let scope = match target.namespace() {

@@ -14,6 +14,7 @@ mod feed;
 mod forward;
 mod handlers;
 mod lists;
+mod node_authorizer;
 mod own_ports;
 mod pki;
 mod prepare;
@@ -59,7 +60,7 @@ pub use pki::{Names, Pki, PkiError, write_private};
 pub use report::AgentReport;
 pub use reserve::ServiceNetwork;
 pub use status::ApiError;
-pub use users::User;
+pub use users::{Identity, User};
 
 use rbac::Authorizer;
 use tokens::Tokens;
@@ -151,6 +152,7 @@ impl<S: Store + Clone> Api<S> {
         api.bootstrap(address.ip(), address.port()).await.map_err(StartError::Bootstrap)?;
         authorizer.reload(&store).await?;
         tokio::spawn(authorizer.follow(store, shutdown));
+        tokio::spawn(api.clone().keep_endpoints());
         api.inner.ready.store(true, Ordering::Release);
         Ok(api)
     }
@@ -158,8 +160,8 @@ impl<S: Store + Clone> Api<S> {
 
 impl<S: Store> Api<S> {
     /// A client that calls this service without a network, as a part of the agent.
-    pub fn client(&self, user: &str) -> kube::Client {
-        kube::Client::new(InProcess { api: self.clone(), user: User::system(user) }, "default")
+    pub fn client(&self, identity: &Identity) -> kube::Client {
+        kube::Client::new(InProcess { api: self.clone(), user: User::of(identity) }, "default")
     }
 
     /// Makes a node reachable for requests about its pods.

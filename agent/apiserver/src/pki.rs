@@ -224,6 +224,32 @@ impl Pki {
         write_private(&self.path(leaf, "crt"), certificate.pem().as_bytes())
     }
 
+    /// Access for a node of this name: a kubeconfig with a certificate of its own, valid as long as the others. In JSON, which
+    /// is YAML, too.
+    pub fn node_kubeconfig(&self, name: &str, server_url: &str) -> Result<serde_json::Value, PkiError> {
+        let mut params = CertificateParams::default();
+        params.not_before = (SystemTime::now() - BACKDATE).into();
+        params.not_after = (SystemTime::now() + LEAF_LIFETIME).into();
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::OrganizationName, crate::users::NODES);
+        params
+            .distinguished_name
+            .push(DnType::CommonName, crate::User::of(&crate::Identity::Node(name.to_owned())).name);
+        let key = KeyPair::generate()?;
+        let certificate = params.signed_by(&key, &Issuer::from_ca_cert_pem(&self.ca_pem, &self.ca_key)?)?;
+        let encode = |pem: &str| BASE64_STANDARD.encode(pem);
+        Ok(serde_json::json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "skiff",
+            "clusters": [{"name": "skiff", "cluster": {
+                "server": server_url, "certificate-authority-data": encode(&self.ca_pem)}}],
+            "users": [{"name": "skiff", "user": {
+                "client-certificate-data": encode(&certificate.pem()), "client-key-data": encode(&key.serialize_pem())}}],
+            "contexts": [{"name": "skiff", "context": {"cluster": "skiff", "user": "skiff"}}],
+        }))
+    }
+
     fn load_serving(&self) -> Result<CertifiedKey, PkiError> {
         let (crt, key) = (self.path(&Leaf::Serving, "crt"), self.path(&Leaf::Serving, "key"));
         let chain = vec![CertificateDer::from_pem_file(&crt).map_err(invalid(&crt))?];

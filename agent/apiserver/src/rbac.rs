@@ -26,7 +26,10 @@ pub enum Attributes<'a> {
         /// With its subresource: `pods/log`.
         resource: &'a str,
         namespace: Option<&'a str>,
+        /// That of the path, or the one that a list is narrowed to by its fields.
         name: Option<&'a str>,
+        /// The node that a list of pods is narrowed to by its fields.
+        of_node: Option<&'a str>,
     },
     Path {
         verb: &'a str,
@@ -84,10 +87,9 @@ struct AggregationRule {
     cluster_role_selectors: Vec<serde_json::Value>,
 }
 
-/// Rules given to subjects, in one namespace or everywhere.
+/// Rules given in one namespace or everywhere.
 struct Grant {
     namespace: Option<String>,
-    subjects: Vec<Subject>,
     rules: Arc<[Rule]>,
 }
 
@@ -100,13 +102,48 @@ pub struct Authorizer {
 #[derive(Default)]
 struct Compiled {
     grants: Vec<Grant>,
+    /// Which grants each user and each group has.
+    by_user: HashMap<String, Vec<usize>>,
+    by_group: HashMap<String, Vec<usize>>,
     /// The rules of each ClusterRole, with those it aggregates.
     cluster_roles: HashMap<String, Arc<[Rule]>>,
 }
 
+impl Compiled {
+    fn add(&mut self, grant: Grant, subjects: Vec<Subject>) {
+        let number = self.grants.len();
+        for subject in subjects {
+            match subject.kind.as_str() {
+                "User" => self.by_user.entry(subject.name).or_default().push(number),
+                "Group" => self.by_group.entry(subject.name).or_default().push(number),
+                "ServiceAccount" => {
+                    let namespace = Some(subject.namespace).filter(|n| !n.is_empty()).or(grant.namespace.clone());
+                    let user = format!("system:serviceaccount:{}:{}", namespace.unwrap_or_default(), subject.name);
+                    self.by_user.entry(user).or_default().push(number);
+                }
+                _ => {}
+            }
+        }
+        self.grants.push(grant);
+    }
+
+    /// All that a user has, by its name and by its groups. One that it has twice comes twice.
+    fn of<'a>(&'a self, user: &'a User) -> impl Iterator<Item = &'a Grant> {
+        let by_group = user.groups.iter().filter_map(|group| self.by_group.get(group));
+        self.by_user.get(&user.name).into_iter().chain(by_group).flatten().map(|number| &self.grants[*number])
+    }
+}
+
 impl Authorizer {
     pub fn allows(&self, user: &User, wanted: &Attributes<'_>) -> bool {
-        user.is_master() || self.rules_for(user).any(|(namespace, rule)| grants(namespace, rule, wanted))
+        let allowed = |grant: &Grant| grant.rules.iter().any(|rule| grants(grant.namespace.as_deref(), rule, wanted));
+        user.is_master() || self.compiled().of(user).any(allowed)
+    }
+
+    /// Whether the rules of a ClusterRole, granted everywhere, would allow it.
+    pub fn role_allows(&self, role: &str, wanted: &Attributes<'_>) -> bool {
+        let compiled = self.compiled();
+        compiled.cluster_roles.get(role).is_some_and(|rules| rules.iter().any(|rule| grants(None, rule, wanted)))
     }
 
     /// What a user may do in a namespace, or in none: for `kubectl auth can-i --list`.
@@ -116,21 +153,9 @@ impl Authorizer {
             let resources = Rule { verbs: all(), api_groups: all(), resources: all(), ..Rule::default() };
             return vec![resources, Rule { verbs: all(), non_resource_urls: all(), ..Rule::default() }];
         }
-        let here = |granted: &Option<String>| granted.is_none() || granted.as_deref() == namespace;
-        self.rules_for(user).filter(|(granted, _)| here(granted)).map(|(_, rule)| rule).collect()
-    }
-
-    fn rules_for<'a>(&self, user: &'a User) -> impl Iterator<Item = (Option<String>, Rule)> + use<'a> {
-        let mine: Vec<_> = self
-            .compiled()
-            .grants
-            .iter()
-            .filter(|grant| grant.subjects.iter().any(|s| s.is(user)))
-            .map(|grant| (grant.namespace.clone(), Arc::clone(&grant.rules)))
-            .collect();
-        mine.into_iter().flat_map(|(namespace, rules)| {
-            rules.iter().map(|rule| (namespace.clone(), rule.clone())).collect::<Vec<_>>()
-        })
+        let compiled = self.compiled();
+        let here = |grant: &&Grant| grant.namespace.is_none() || grant.namespace.as_deref() == namespace;
+        compiled.of(user).filter(here).flat_map(|grant| grant.rules.iter().cloned()).collect()
     }
 
     /// Compiles the roles and bindings as they are stored now.
@@ -142,8 +167,11 @@ impl Authorizer {
         let rules = |role: &Object| (role.metadata.name.clone(), cluster_role_rules(role, &cluster_roles).into());
         let cluster_roles: HashMap<String, Arc<[Rule]>> = cluster_roles.iter().map(rules).collect();
         let all = cluster_bindings.into_iter().chain(bindings);
-        let grants = all.filter_map(|binding| grant(binding, &cluster_roles, &roles)).collect();
-        let compiled = Compiled { grants, cluster_roles };
+        let mut compiled = Compiled::default();
+        for (grant, subjects) in all.filter_map(|binding| grant(binding, &cluster_roles, &roles)) {
+            compiled.add(grant, subjects);
+        }
+        compiled.cluster_roles = cluster_roles;
         *self.compiled.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(compiled);
         Ok(())
     }
@@ -205,7 +233,11 @@ async fn load<S: Store>(store: &S, plural: &str) -> Result<Vec<Object>, skiff_st
     Ok(page.entries.iter().filter_map(|e| serde_json::from_slice(&e.value).ok()).collect())
 }
 
-fn grant(binding: Object, cluster_roles: &HashMap<String, Arc<[Rule]>>, roles: &[Object]) -> Option<Grant> {
+fn grant(
+    binding: Object,
+    cluster_roles: &HashMap<String, Arc<[Rule]>>,
+    roles: &[Object],
+) -> Option<(Grant, Vec<Subject>)> {
     let namespace = Some(binding.metadata.namespace).filter(|n| !n.is_empty());
     let rules = match binding.role_ref.kind.as_str() {
         "ClusterRole" => Arc::clone(cluster_roles.get(&binding.role_ref.name)?),
@@ -217,11 +249,7 @@ fn grant(binding: Object, cluster_roles: &HashMap<String, Arc<[Rule]>>, roles: &
         }
         _ => return None,
     };
-    let mut subjects = binding.subjects;
-    for subject in subjects.iter_mut().filter(|s| s.kind == "ServiceAccount" && s.namespace.is_empty()) {
-        subject.namespace = namespace.clone().unwrap_or_default();
-    }
-    Some(Grant { namespace, subjects, rules })
+    Some((Grant { namespace, rules }, binding.subjects))
 }
 
 /// An aggregated role's rules are those of the roles it selects.
@@ -236,22 +264,11 @@ fn cluster_role_rules(role: &Object, all: &[Object]) -> Vec<Rule> {
     rules
 }
 
-impl Subject {
-    fn is(&self, user: &User) -> bool {
-        match self.kind.as_str() {
-            "User" => self.name == user.name,
-            "Group" => user.groups.contains(&self.name),
-            "ServiceAccount" => user.name == format!("system:serviceaccount:{}:{}", self.namespace, self.name),
-            _ => false,
-        }
-    }
-}
-
-fn grants(granted_in: Option<String>, rule: Rule, wanted: &Attributes<'_>) -> bool {
+fn grants(granted_in: Option<&str>, rule: &Rule, wanted: &Attributes<'_>) -> bool {
     let has = |list: &[String], value: &str| list.iter().any(|v| v == "*" || v == value);
     match wanted {
-        Attributes::Resource { verb, group, resource, namespace, name } => {
-            let here = granted_in.is_none() || granted_in.as_deref() == *namespace;
+        Attributes::Resource { verb, group, resource, namespace, name, of_node: _ } => {
+            let here = granted_in.is_none() || granted_in == *namespace;
             let named = rule.resource_names.is_empty()
                 || name.is_some_and(|name| rule.resource_names.iter().any(|n| n == name));
             here && named

@@ -23,12 +23,12 @@ pub(crate) async fn handle<S: Store>(api: &Api<S>, call: Call) -> Result<Respons
     meta::set(&mut review, "creationTimestamp", Value::Null);
     review["status"] = match &*target.kind.kind {
         "SelfSubjectReview" => json!({"userInfo": user_info(&user)}),
-        "SelfSubjectAccessReview" => access(api, &user, &review["spec"]),
+        "SelfSubjectAccessReview" => access(api, &user, &review["spec"]).await?,
         "SelfSubjectRulesReview" => rules(api, &user, Some(meta::text_at(&review, &["spec", "namespace"]))),
-        "SubjectAccessReview" => access(api, &reviewed_user(&review["spec"])?, &review["spec"]),
+        "SubjectAccessReview" => access(api, &reviewed_user(&review["spec"])?, &review["spec"]).await?,
         "LocalSubjectAccessReview" => {
             stays_in(target.namespace(), &review["spec"])?;
-            access(api, &reviewed_user(&review["spec"])?, &review["spec"])
+            access(api, &reviewed_user(&review["spec"])?, &review["spec"]).await?
         }
         "TokenReview" => token(api, &review["spec"]).await,
         _ => return Err(ApiError::path_not_found()),
@@ -73,7 +73,7 @@ fn reviewed_user(spec: &Value) -> Result<User, ApiError> {
     Ok(User { name: name.to_owned(), uid: String::new(), groups, extra: Default::default() })
 }
 
-fn access<S: Store>(api: &Api<S>, user: &User, spec: &Value) -> Value {
+async fn access<S: Store>(api: &Api<S>, user: &User, spec: &Value) -> Result<Value, ApiError> {
     let attributes = &spec["resourceAttributes"];
     let text = |field: &str| meta::text_at(attributes, &[field]);
     let set = |value: &'static str, text: &str| if text.is_empty() { value.to_owned() } else { text.to_owned() };
@@ -82,21 +82,20 @@ fn access<S: Store>(api: &Api<S>, user: &User, spec: &Value) -> Value {
             "" => set("*", text("resource")),
             sub => format!("{}/{sub}", text("resource")),
         };
-        api.authorizer().allows(
-            user,
-            &Attributes::Resource {
-                verb: text("verb"),
-                group: text("group"),
-                resource: &resource,
-                namespace: Some(text("namespace")).filter(|n| !n.is_empty()),
-                name: Some(text("name")).filter(|n| !n.is_empty()),
-            },
-        )
+        let attributes = Attributes::Resource {
+            verb: text("verb"),
+            group: text("group"),
+            resource: &resource,
+            namespace: Some(text("namespace")).filter(|n| !n.is_empty()),
+            name: Some(text("name")).filter(|n| !n.is_empty()),
+            of_node: None,
+        };
+        api.allows(user, &attributes).await?
     } else {
         let text = |field: &str| meta::text_at(spec, &["nonResourceAttributes", field]);
         api.authorizer().allows(user, &Attributes::Path { verb: text("verb"), path: text("path") })
     };
-    json!({"allowed": allowed})
+    Ok(json!({"allowed": allowed}))
 }
 
 fn rules<S: Store>(api: &Api<S>, user: &User, namespace: Option<&str>) -> Value {

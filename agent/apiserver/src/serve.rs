@@ -144,8 +144,14 @@ impl<S: Store> Api<S> {
             None => ("users", None, asked.name.as_str()),
         };
         let may = |resource: &str, namespace: Option<&str>, name: &str| {
-            let attributes =
-                Attributes::Resource { verb: "impersonate", group: "", resource, namespace, name: Some(name) };
+            let attributes = Attributes::Resource {
+                verb: "impersonate",
+                group: "",
+                resource,
+                namespace,
+                name: Some(name),
+                of_node: None,
+            };
             self.authorizer().allows(&user, &attributes)
         };
         let groups = headers.get_all("impersonate-group").iter().filter_map(|v| v.to_str().ok());

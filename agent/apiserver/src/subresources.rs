@@ -16,7 +16,7 @@ use crate::status::ApiError;
 use crate::strategy::Part;
 use crate::tokens::{self, Claims, ISSUER, KubernetesClaim, ObjectClaim};
 use crate::write::{Operation, Write};
-use crate::{Api, answer, forward, prepare, random};
+use crate::{Api, answer, forward, node_authorizer, prepare, random};
 
 pub(crate) async fn handle<S: Store>(api: &Api<S>, call: Call) -> Result<Response<Body>, ApiError> {
     let kind = &call.target.kind;
@@ -161,6 +161,7 @@ async fn check_budgets<S: Store>(api: &Api<S>, namespace: Option<&str>, pod: &Va
 /// TokenRequest: a token for a service account, bound to a pod or a secret where one is named.
 async fn token<S: Store>(api: &Api<S>, call: Call) -> Result<Response<Body>, ApiError> {
     let target = call.target.clone();
+    let user = call.user;
     let mut request = read_body("authentication.k8s.io/v1", "TokenRequest", call.request, &call.query).await?;
     // The form of it was checked, not that there is one.
     if !request["spec"].is_object() {
@@ -188,7 +189,8 @@ async fn token<S: Store>(api: &Api<S>, call: Call) -> Result<Response<Body>, Api
         secret: None,
         node: None,
     };
-    bind_token(api, namespace, &request["spec"]["boundObjectRef"], &mut bound).await?;
+    let pod = bind_token(api, namespace, &request["spec"]["boundObjectRef"], &mut bound).await?;
+    node_authorizer::check_token(&user, kind, name, pod.as_ref())?;
     let claims = Claims {
         iss: ISSUER.to_owned(),
         sub: format!("system:serviceaccount:{namespace}:{name}"),
@@ -210,15 +212,16 @@ async fn token<S: Store>(api: &Api<S>, call: Call) -> Result<Response<Body>, Api
     Ok(body::json(StatusCode::CREATED, &request))
 }
 
+/// Answers with the pod it is bound to, if it is to one.
 async fn bind_token<S: Store>(
     api: &Api<S>,
     namespace: &str,
     reference: &Value,
     claim: &mut KubernetesClaim,
-) -> Result<(), ApiError> {
+) -> Result<Option<Value>, ApiError> {
     let (kind_name, name) = (meta::text_at(reference, &["kind"]), meta::text_at(reference, &["name"]));
     let kind = match kind_name {
-        "" => return Ok(()),
+        "" => return Ok(None),
         "Pod" | "Secret" => kinds::by_kind("v1", kind_name).expect("a built-in kind"),
         other => {
             return Err(ApiError::bad_request(format!(
@@ -233,11 +236,11 @@ async fn bind_token<S: Store>(
         let why = format!("the UID in the bound object reference ({asked}) does not match the UID in record ({uid})");
         return Err(ApiError::conflict(kind, name, &why));
     }
-    let object = Some(ObjectClaim { name: name.to_owned(), uid: uid.to_owned() });
+    let bound = Some(ObjectClaim { name: name.to_owned(), uid: uid.to_owned() });
     if kind_name == "Pod" {
-        claim.pod = object
-    } else {
-        claim.secret = object
+        claim.pod = bound;
+        return Ok(Some(object));
     }
-    Ok(())
+    claim.secret = bound;
+    Ok(None)
 }

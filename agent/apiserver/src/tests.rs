@@ -9,9 +9,10 @@ use serde_json::{Value, json};
 use skiff_store::Embedded;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Api, Config, Names, Pki, ServiceNetwork, User, body};
+use crate::{Api, Config, Identity, Names, Pki, ServiceNetwork, User, body};
 
 mod doors;
+mod identities;
 mod writes;
 
 struct Server {
@@ -46,7 +47,7 @@ impl Server {
         let start = |store| Api::start(config.clone(), store, &pki, CancellationToken::new());
         let api = start(store.clone()).await.expect("api");
         let second = start(store).await.expect("another on the same store");
-        Self { api, second, user: User::system("test"), _dir: dir }
+        Self { api, second, user: User::of(&Identity::Administrator), _dir: dir }
     }
 
     /// The same server as somebody else sees it.
@@ -321,7 +322,7 @@ async fn a_watch_sees_what_happens_and_resumes() {
     for n in 0..120 {
         server.merge(&format!("{MAPS}/b"), json!({"data": {"n": n.to_string()}})).await;
     }
-    check_error(&server.get(&path).await, expect![[r#"410 "Expired": "too old resource version: 29 (52)""#]]);
+    check_error(&server.get(&path).await, expect![[r#"410 "Expired": "too old resource version: 71 (94)""#]]);
 }
 
 #[tokio::test]

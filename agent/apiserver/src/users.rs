@@ -15,6 +15,31 @@ use crate::tokens::{Claims, ISSUER, Tokens};
 pub const MASTERS: &str = "system:masters";
 const AUTHENTICATED: &str = "system:authenticated";
 
+/// The group of all nodes, and how each of them is called.
+pub const NODES: &str = "system:nodes";
+const NODE_PREFIX: &str = "system:node:";
+/// Where the service accounts of controllers are.
+pub(crate) const CONTROLLERS: &str = "kube-system";
+
+/// Who a part of the agent is. Each has what its role in the bootstrap's tables grants, and nothing else.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Identity {
+    /// Who holds the administrator's certificate. No part of the agent is.
+    Administrator,
+    /// The node agent of this name.
+    Node(String),
+    Scheduler,
+    /// What the controllers share: their caches.
+    ControllerManager,
+    /// One controller, by upstream's name.
+    Controller(String),
+    Network,
+    Ingress,
+    Console,
+    /// What watches over the other parts and tells how the box is.
+    Agent,
+}
+
 /// An authenticated caller. In-process callers carry it as an extension of the request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct User {
@@ -31,9 +56,35 @@ impl User {
         Self { name: name.into(), uid: String::new(), groups, extra: BTreeMap::new() }
     }
 
-    /// A part of the agent itself.
-    pub fn system(name: &str) -> Self {
+    /// One who may do everything.
+    pub(crate) fn master(name: &str) -> Self {
         Self::new(name, [MASTERS.to_owned()])
+    }
+
+    /// The user that a part of the agent is.
+    pub fn of(identity: &Identity) -> Self {
+        match identity {
+            Identity::Administrator => Self::master("system:admin"),
+            Identity::Node(name) => Self::new(format!("{NODE_PREFIX}{name}"), [NODES.to_owned()]),
+            Identity::Scheduler => Self::new("system:kube-scheduler", []),
+            Identity::ControllerManager => Self::new("system:kube-controller-manager", []),
+            Identity::Controller(name) => Self::account(CONTROLLERS, name),
+            Identity::Network => Self::new("system:skiff:network", []),
+            Identity::Ingress => Self::new("system:skiff:ingress", []),
+            Identity::Console => Self::new("system:skiff:console", []),
+            Identity::Agent => Self::new("system:skiff:agent", []),
+        }
+    }
+
+    fn account(namespace: &str, name: &str) -> Self {
+        let groups = ["system:serviceaccounts".to_owned(), format!("system:serviceaccounts:{namespace}")];
+        Self::new(format!("system:serviceaccount:{namespace}:{name}"), groups)
+    }
+
+    /// The name of the node that this user is.
+    pub fn node(&self) -> Option<&str> {
+        let name = self.name.strip_prefix(NODE_PREFIX).filter(|name| !name.is_empty())?;
+        self.groups.iter().any(|group| group == NODES).then_some(name)
     }
 
     pub fn anonymous() -> Self {
@@ -52,8 +103,7 @@ impl User {
 
     pub fn from_claims(claims: &Claims) -> Self {
         let namespace = &claims.kubernetes.namespace;
-        let groups = ["system:serviceaccounts".to_owned(), format!("system:serviceaccounts:{namespace}")];
-        let mut user = Self::new(claims.sub.clone(), groups);
+        let mut user = Self::account(namespace, &claims.kubernetes.serviceaccount.name);
         user.uid = claims.kubernetes.serviceaccount.uid.clone();
         let mut extra = |key: &str, value: &str| {
             user.extra.insert(format!("authentication.kubernetes.io/{key}"), vec![value.to_owned()]);

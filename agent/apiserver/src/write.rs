@@ -12,7 +12,7 @@ use crate::reserve::Reserved;
 use crate::status::ApiError;
 use crate::strategy::{Part, Strategy};
 use crate::users::User;
-use crate::{Api, codec};
+use crate::{Api, codec, node_authorizer};
 
 /// Tries of a write that did not say which revision it is based on; each loses only to a writer that won.
 const CONFLICT_RETRIES_MAX: usize = 16;
@@ -36,7 +36,7 @@ pub struct Author {
 impl Author {
     /// The API itself, for what every cluster has.
     pub fn own() -> Self {
-        Self { user: User::system("system:apiserver"), manager: "skiff".to_owned(), effect: Effect::Store }
+        Self { user: User::master("system:apiserver"), manager: "skiff".to_owned(), effect: Effect::Store }
     }
 }
 
@@ -94,6 +94,7 @@ impl<S: Store> Api<S> {
                 Drafted::Draft(draft) => draft,
                 Drafted::Done(written) => return Ok(written),
             };
+            node_authorizer::check_write(&write, draft.old.as_ref(), draft.new.as_ref())?;
             let reserved = self.reserve(write.kind, draft.old.as_ref(), draft.new.as_mut()).await?;
             match self.commit(&write, &draft, reserved).await {
                 Ok(written) => return Ok(written),

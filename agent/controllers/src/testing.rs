@@ -50,7 +50,7 @@ impl World {
         };
         let shutdown = CancellationToken::new();
         let api = Api::start(config, store, &pki, shutdown.clone()).await.expect("api");
-        let client = api.client("test");
+        let client = api.client(&skiff_apiserver::Identity::Administrator);
         Self { api, client, _guard: shutdown.clone().drop_guard(), shutdown, _dir: dir }
     }
 

@@ -11,7 +11,7 @@ use anyhow::Context;
 use k8s_openapi::api::core::v1::Node;
 use kube::Api as KubeApi;
 use nix::fcntl::{Flock, FlockArg};
-use skiff_apiserver::{Api, Pki};
+use skiff_apiserver::{Api, Identity, Pki};
 use skiff_reconcile::Parts;
 use skiff_store::Embedded;
 use tokio_util::sync::CancellationToken;
@@ -22,8 +22,10 @@ use crate::problems::Problems;
 use crate::supervision::Plan;
 use crate::{memory, notify};
 
+mod alone;
 mod node;
 
+pub use alone::run as run_node;
 pub use node::stop_proxy;
 
 /// How long running requests and pods' workers get to finish what they are at.
@@ -56,7 +58,7 @@ pub async fn run(plan: Plan) -> anyhow::Result<Ended> {
     tracing::info!(address = %plan.api_address(), after_ms = started.elapsed().as_millis(), "api ready");
     notify::status("The API answers on this machine; waiting for a network address");
     if notify::has_watchdog() {
-        let (client, store, shutdown) = (api.client("system:skiff"), store.clone(), shutdown.clone());
+        let (client, store, shutdown) = (api.client(&Identity::Agent), store.clone(), shutdown.clone());
         parts.run("watchdog", move || notify::feed_watchdog(client.clone(), store.clone(), shutdown.clone()));
     }
 
@@ -81,7 +83,7 @@ pub async fn run(plan: Plan) -> anyhow::Result<Ended> {
             return Err(error);
         }
         keep_up(&store, &pki, &parts);
-        tokio::spawn(announce(plan.node_name.clone(), api.client("system:skiff"), started, shutdown.clone()));
+        tokio::spawn(announce(plan.node_name.clone(), api.client(&Identity::Agent), started, shutdown.clone()));
         changed = tokio::select! {
             changed = circumstances.changed() => Some(changed),
             () = shutdown.cancelled() => None,
@@ -206,7 +208,7 @@ async fn start_api(plan: &Plan, parts: &Parts) -> anyhow::Result<(Api<Embedded>,
     let (store_config, key_file) = (plan.store(), plan.paths.sealing_key());
     let store = tokio::task::spawn_blocking(move || crate::sealing::open(store_config, &key_file)).await??;
     let api = Api::start(plan.api(), store.clone(), &pki, parts.shutdown().clone()).await?;
-    api.report_with(Arc::new(Problems::new(plan, parts.clone(), api.client("system:skiff"))));
+    api.report_with(Arc::new(Problems::new(plan, parts.clone(), api.client(&Identity::Agent))));
     parts.run("API server", {
         let (api, pki, shutdown) = (api.clone(), Arc::clone(&pki), parts.shutdown().clone());
         move || {

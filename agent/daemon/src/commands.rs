@@ -16,6 +16,7 @@ pub mod ingress;
 mod ingress_proxy;
 mod kubeconfig;
 mod man;
+mod node;
 mod screen;
 mod slots;
 mod status;
@@ -70,6 +71,16 @@ enum Command {
     /// Serve what the agent says: started by it
     #[command(hide = true)]
     IngressProxy(ingress_proxy::Arguments),
+    /// Run the duties of one node against an API elsewhere: the container runtime, the pods, their network. Logs of its pods
+    /// and commands in them (`kubectl logs`, `exec`, `port-forward`) do not work yet
+    #[command(hide = true)]
+    Node(node::Arguments),
+    /// Print the access of a node of this name to this box's API
+    #[command(hide = true)]
+    NodeKubeconfig {
+        /// The node's name
+        name: String,
+    },
     /// Show the two systems on the disk of an appliance, and start the other one
     #[command(after_help = "Examples:\n  skiff slots\n  skiff slots boot-other --reboot")]
     Slots(slots::Arguments),
@@ -123,6 +134,8 @@ pub fn run(command: CommandLine) -> anyhow::Result<()> {
         Command::Images(arguments) => images::run(&arguments, &paths),
         Command::Ingress(arguments) => ingress::run(&arguments, &paths),
         Command::IngressProxy(arguments) => ingress_proxy::run(&arguments),
+        Command::Node(arguments) => node::run(&arguments, &paths),
+        Command::NodeKubeconfig { name } => node::print_kubeconfig(&name, &paths),
         Command::Slots(arguments) => slots::run(&arguments),
         Command::FactoryReset(arguments) => factory_reset::run(&arguments),
         Command::Host(arguments) => host::run(&arguments),

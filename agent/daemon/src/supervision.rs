@@ -21,6 +21,8 @@ pub struct Plan {
     pub paths: Paths,
     pub node_name: String,
     pub address: Address,
+    /// Of the addresses of all pods, those on this node: the first part until its object is known.
+    pub node_range: skiff_network::Range,
 }
 
 impl Plan {
@@ -35,11 +37,24 @@ impl Plan {
             (None, Some(address)) => Address::Found(address),
             (None, None) => Address::Provisional(network.pod_cidr.nth(1).into()),
         };
-        Ok(Self { settings, paths, node_name, address })
+        let node_range = skiff_network::Range::first_of((network.pod_cidr.base, network.pod_cidr.prefix_len));
+        Ok(Self { settings, paths, node_name, address, node_range })
     }
 
     pub fn node_address(&self) -> IpAddr {
         self.address.ip()
+    }
+
+    /// With the range that the node's object says.
+    pub fn with_range(&self, range: &str) -> anyhow::Result<Self> {
+        let node_range = range.parse().map_err(anyhow::Error::msg).context("the node's spec.podCIDR")?;
+        Ok(Self { node_range, ..self.clone() })
+    }
+
+    /// Whether a node of this cluster may have these addresses.
+    pub fn fits(&self, range: &str) -> bool {
+        let pods = &self.settings.network.pod_cidr;
+        range.parse::<skiff_network::Range>().is_ok_and(|range| range.is_in((pods.base, pods.prefix_len)))
     }
 
     /// Where others reach the API.
@@ -134,6 +149,7 @@ impl Plan {
             table: network.table.to_string(),
             mtu: network.mtu,
             pod_network: (network.pod_cidr.base, network.pod_cidr.prefix_len),
+            node_range: self.node_range,
             service_network: (network.service_cidr.base, network.service_cidr.prefix_len),
             cluster_domain: network.cluster_domain.to_string(),
             dns_address: network.service_cidr.nth(10),
@@ -197,7 +213,7 @@ impl Plan {
             cluster_domain: self.settings.network.cluster_domain.to_string(),
             cgroup_parent: format!("/{}", self.settings.runtime.cgroup_parent),
             node_ips: vec![self.node_address()],
-            pod_cidr: Some(self.settings.network.pod_cidr.to_string()),
+            pod_cidr: Some(self.node_range.to_string()),
             max_pods: self.settings.node.max_pods,
             log_file_bytes_max: u64::from(self.settings.runtime.log_file_mebibytes_max) << 20,
             log_files_max: self.settings.runtime.log_files_max,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ObjectReference, Secret, Service};
+use k8s_openapi::api::core::v1::{Node, ObjectReference, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
 use kube::api::{Patch, PatchParams};
@@ -37,6 +37,7 @@ pub struct Inputs {
     pub services: Informer<Service>,
     pub slices: Informer<EndpointSlice>,
     pub secrets: Informer<Secret>,
+    pub nodes: Informer<Node>,
     /// The name that avahi gave this machine.
     pub host_name: Arc<HostName>,
 }
@@ -175,14 +176,15 @@ impl Controller {
     }
 
     async fn write_status(&self, ingress: &Ingress) -> Result<(), kube::Error> {
-        let address = self.config.node_address.to_string();
+        let addresses = skiff_reconcile::node_addresses(&self.inputs.nodes.list());
         let status = ingress.status.as_ref().and_then(|s| s.load_balancer.as_ref());
         let current: Vec<_> = status.iter().flat_map(|l| l.ingress.iter().flatten()).map(|i| i.ip.as_deref()).collect();
-        if current == [Some(address.as_str())] {
+        if current.iter().copied().eq(addresses.iter().map(|address| Some(address.as_str()))) {
             return Ok(());
         }
         let api: Api<Ingress> = Api::namespaced(self.client.clone(), &ingress.namespace().unwrap_or_default());
-        let patch = Patch::Merge(json!({"status": {"loadBalancer": {"ingress": [{"ip": address}]}}}));
+        let entries: Vec<_> = addresses.iter().map(|address| json!({"ip": address})).collect();
+        let patch = Patch::Merge(json!({"status": {"loadBalancer": {"ingress": entries}}}));
         match api.patch_status(&ingress.name_any(), &PatchParams::default(), &patch).await {
             Ok(_) => Ok(()),
             Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),

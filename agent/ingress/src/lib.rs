@@ -25,7 +25,7 @@ pub mod table;
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Secret, Service};
+use k8s_openapi::api::core::v1::{Node, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::IngressClass;
 use kube::api::PostParams;
@@ -54,6 +54,7 @@ pub async fn run(
     client: Client,
     services: Informer<Service>,
     slices: Informer<EndpointSlice>,
+    nodes: Informer<Node>,
     parts: Parts,
 ) {
     let shutdown = parts.shutdown();
@@ -65,10 +66,12 @@ pub async fn run(
         secrets: Informer::spawn_slim(Api::all(client.clone()), all(), keep_what_is_read, shutdown.clone()),
         services,
         slices,
+        nodes,
         host_name: Arc::default(),
     };
     inputs.services.synced().await;
     inputs.slices.synced().await;
+    inputs.nodes.synced().await;
     inputs.ingresses.synced().await;
     inputs.classes.synced().await;
     inputs.secrets.synced().await;
@@ -81,6 +84,7 @@ pub async fn run(
         inputs.secrets.changes(),
         inputs.services.changes(),
         inputs.slices.changes(),
+        inputs.nodes.changes(),
     ];
     changes.extend([challenges.changes().into(), front.losses().into()]);
     let mut tasks = JoinSet::new();

@@ -62,7 +62,7 @@ fn render(config: &Config) -> String {
             "mtu": config.mtu,
             "ipam": {
                 "type": "host-local",
-                "ranges": [[{"subnet": config.pod_cidr(), "gateway": config.gateway().to_string()}]],
+                "ranges": [[{"subnet": config.node_range.to_string(), "gateway": config.gateway().to_string()}]],
                 "routes": [{"dst": "0.0.0.0/0"}],
                 "dataDir": config.cni_state_dir,
             },

@@ -1,24 +1,28 @@
-//! The pod network, service addresses and cluster DNS of this machine.
+//! The pod network, service addresses and cluster DNS.
 //!
-//! Owns the bridge, the nftables table, the CNI configuration and the cluster DNS address. Reads Services,
-//! EndpointSlices and Pods; writes the addresses of `type: LoadBalancer` Services.
+//! Of each node ([`prepare`], [`run`]): the bridge, the nftables table, the CNI configuration, the cluster DNS address and
+//! the routes to other nodes' pods. Of the cluster ([`run_cluster`]): the addresses of `type: LoadBalancer` Services and the
+//! Service of cluster DNS.
 
 mod cni;
 mod dns;
 mod load_balancers;
+mod range;
 mod reserved;
+mod routes;
 mod services;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
-use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::Client;
 use skiff_host::{command::CommandError, links, nft, sysctl};
 use skiff_reconcile::{Informer, Parts, Wake, drive, together};
 use tokio::task::JoinSet;
 
+pub use range::Range;
 pub use reserved::{ALWAYS as OWN_ALWAYS, OwnPort};
 
 #[derive(Clone, Debug)]
@@ -28,7 +32,10 @@ pub struct Config {
     pub bridge: String,
     pub table: String,
     pub mtu: u16,
+    /// Of all pods of the cluster.
     pub pod_network: (Ipv4Addr, u8),
+    /// Of the pods on this node: a part of that of all, or the whole.
+    pub node_range: Range,
     pub service_network: (Ipv4Addr, u8),
     pub cluster_domain: String,
     /// The address of cluster DNS, of the service network.
@@ -44,8 +51,9 @@ pub struct Config {
 }
 
 impl Config {
+    /// The bridge's own address.
     fn gateway(&self) -> Ipv4Addr {
-        Ipv4Addr::from_bits(self.pod_network.0.to_bits() + 1)
+        Ipv4Addr::from_bits(self.node_range.base.to_bits() + 1)
     }
 
     fn pod_cidr(&self) -> String {
@@ -78,7 +86,7 @@ pub async fn prepare(config: &Config) -> Result<(), NetworkError> {
     cni::write(config)?;
     cni::remove_damaged_results(config);
     sysctl::ensure("net.ipv4.ip_forward", "1")?;
-    links::ensure_bridge(&config.bridge, config.gateway(), config.pod_network.1, config.mtu).await?;
+    links::ensure_bridge(&config.bridge, config.gateway(), config.node_range.prefix_len, config.mtu).await?;
     links::ensure_address(&config.bridge, config.dns_address).await?;
     links::ensure_route(&config.service_cidr(), &config.bridge, config.gateway()).await?;
     // Traffic between pods crosses the bridge without the host's routing: without this, answers from a Service's
@@ -95,32 +103,53 @@ pub async fn prepare(config: &Config) -> Result<(), NetworkError> {
 /// Removes everything that `prepare` and `run` made on the machine.
 pub async fn remove(config: &Config) -> Result<(), NetworkError> {
     nft::remove_table(&config.table).await?;
+    routes::remove(config).await?;
     links::remove(&config.bridge).await?;
     Ok(())
 }
 
-/// Keeps service addresses and DNS up to date until `shutdown`. What is set up stays: pods go on without the agent.
-pub async fn run(
-    config: Config,
-    client: Client,
-    services: Informer<Service>,
-    pods: Informer<Pod>,
-    slices: Informer<EndpointSlice>,
-    parts: Parts,
-) {
-    if let Err(error) = dns::publish(&config, &client).await {
-        tracing::warn!(%error, "the Service of cluster DNS was not made");
+/// What the network is made of.
+#[derive(Clone)]
+pub struct Sources {
+    pub services: Informer<Service>,
+    pub slices: Informer<EndpointSlice>,
+    /// At least those of this node.
+    pub pods: Informer<Pod>,
+    pub nodes: Informer<Node>,
+}
+
+impl Sources {
+    async fn synced(&self) {
+        self.services.synced().await;
+        self.slices.synced().await;
+        self.pods.synced().await;
+        self.nodes.synced().await;
     }
-    services.synced().await;
-    pods.synced().await;
-    slices.synced().await;
+}
+
+/// Keeps this node's service addresses, routes and DNS up to date until `shutdown`. What is set up stays: pods go on
+/// without the agent.
+pub async fn run(config: Config, client: Client, sources: Sources, parts: Parts) {
+    sources.synced().await;
+    let Sources { services, slices, pods, nodes } = sources.clone();
     let mut tasks = JoinSet::new();
-    let proxy = services::Proxy::new(config.clone(), client.clone(), services.clone(), slices.clone(), pods.clone());
-    let wake = Wake::on([services.changes(), slices.changes(), pods.changes(), proxy.notices()]);
+    let proxy = services::Proxy::new(config.clone(), client, sources);
+    let wake = Wake::on([services.changes(), slices.changes(), pods.changes(), nodes.changes(), proxy.notices()]);
     tasks.spawn(drive(proxy, wake, parts.clone()));
-    let balancers = load_balancers::Controller::new(config.clone(), client, services.clone(), pods.clone());
-    tasks.spawn(drive(balancers, Wake::on([services.changes(), pods.changes()]), parts.clone()));
+    let routes = routes::Routes::new(config.clone(), nodes.clone());
+    tasks.spawn(drive(routes, Wake::on([nodes.changes()]), parts.clone()));
     let wake = Wake::on([services.changes(), slices.changes(), pods.changes()]);
     tasks.spawn(dns::run(config, dns::Sources { services, slices, pods }, wake, parts.clone()));
     together(tasks, parts.shutdown()).await;
+}
+
+/// What one does for the whole cluster, until `shutdown`.
+pub async fn run_cluster(config: Config, client: Client, sources: Sources, parts: Parts) {
+    if let Err(error) = dns::publish(&config, &client).await {
+        tracing::warn!(%error, "the Service of cluster DNS was not made");
+    }
+    sources.synced().await;
+    let Sources { services, pods, nodes, .. } = sources;
+    let wake = Wake::on([services.changes(), pods.changes(), nodes.changes()]);
+    drive(load_balancers::Controller::new(config, client, services, pods, nodes), wake, parts).await;
 }

@@ -1,10 +1,10 @@
-//! Services of type LoadBalancer get the box's own address. Two of them cannot have the same port: the older has it. Says
-//! of every Service and pod what is not served because it is the box's own. Scope: cluster.
+//! Services of type LoadBalancer get the addresses of all nodes that are ready. Two of them cannot have the same port: the
+//! older has it. Says of every Service and pod what is not served because it is the box's own. Scope: cluster.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
@@ -19,14 +19,21 @@ pub(crate) struct Controller {
     recorder: Recorder,
     services: Informer<Service>,
     pods: Informer<Pod>,
+    nodes: Informer<Node>,
     /// What was said of which object.
     said: HashSet<(Option<String>, String)>,
 }
 
 impl Controller {
-    pub(crate) fn new(config: Config, client: Client, services: Informer<Service>, pods: Informer<Pod>) -> Self {
+    pub(crate) fn new(
+        config: Config,
+        client: Client,
+        services: Informer<Service>,
+        pods: Informer<Pod>,
+        nodes: Informer<Node>,
+    ) -> Self {
         let recorder = Recorder::new(client.clone(), "service-controller", &config.node_name);
-        Self { config, client, recorder, services, pods, said: HashSet::new() }
+        Self { config, client, recorder, services, pods, nodes, said: HashSet::new() }
     }
 
     async fn write(&self, service: &Service, addresses: &[String]) -> Result<(), kube::Error> {
@@ -100,10 +107,10 @@ impl Reconciler for Controller {
         let ground = Ground { config: &config, addresses: &addresses };
         let (served, refused) = share(&ground, &services);
         self.say(&ground.refusals(&services, &self.pods.list())).await;
-        let address = self.config.node_address.to_string();
+        let addresses = skiff_reconcile::node_addresses(&self.nodes.list());
         for service in &services {
             let is = |list: &[Arc<Service>]| list.iter().any(|s| s.uid() == service.uid());
-            let wanted = if is(&served) { vec![address.clone()] } else { Vec::new() };
+            let wanted = if is(&served) { addresses.clone() } else { Vec::new() };
             if is(&refused) {
                 self.refuse(service).await;
             }

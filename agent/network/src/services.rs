@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::Client;
 use skiff_host::nft;
@@ -16,13 +16,13 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::reserved::Ground;
-use crate::{Config, load_balancers};
+use crate::{Config, Sources, load_balancers, routes};
 
 mod intact;
 mod observe;
 mod render;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 /// The table is looked at so often also without a notice, which may be lost: one short program each time.
 const CHECK_INTERVAL: Duration = Duration::from_secs(600);
@@ -32,6 +32,7 @@ pub(crate) struct Proxy {
     services: Informer<Service>,
     slices: Informer<EndpointSlice>,
     pods: Informer<Pod>,
+    nodes: Informer<Node>,
     applied: Option<Applied>,
     /// Raised when the kernel's table was changed, by us or by others.
     notices: watch::Receiver<u64>,
@@ -48,19 +49,14 @@ struct Applied {
 }
 
 impl Proxy {
-    pub(crate) fn new(
-        config: Config,
-        client: Client,
-        services: Informer<Service>,
-        slices: Informer<EndpointSlice>,
-        pods: Informer<Pod>,
-    ) -> Self {
+    pub(crate) fn new(config: Config, client: Client, sources: Sources) -> Self {
         let notices = nft::notices(&config.table).unwrap_or_else(|error| {
             tracing::warn!(%error, "changes of the packet filter by others are noticed late");
             watch::channel(0).1
         });
         let published = Published::new(client, &config.node_name, "services");
-        Self { config, services, slices, pods, applied: None, notices, published }
+        let Sources { services, slices, pods, nodes } = sources;
+        Self { config, services, slices, pods, nodes, applied: None, notices, published }
     }
 
     pub(crate) fn notices(&self) -> Changes {
@@ -103,8 +99,9 @@ impl Proxy {
         let addresses = skiff_host::links::own_addresses();
         let ground = Ground { config: &self.config, addresses: &addresses };
         let (balanced, _) = load_balancers::share(&ground, &services);
+        let peers = routes::peers(&self.config.node_name, &self.nodes.list());
         let routes = observe::routes(&ground, &services, &balanced, slices, &self.pods.list());
-        let rendered = render::render(&self.config, &routes);
+        let rendered = render::render(&self.config, &peers, &routes);
         let is_current = self.applied.as_ref().is_some_and(|applied| applied.script == rendered.script);
         if self.applied.is_some() && !self.is_intact().await {
             tracing::warn!(

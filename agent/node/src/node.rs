@@ -1,6 +1,7 @@
 //! Where everything is wired: the informer of this node's pods, the workers, registration, pressure, logs, and the API.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode, header};
@@ -19,6 +20,9 @@ use crate::pods::{Evictor, Pods};
 use crate::server::{Body, Server};
 use crate::stats::Statistics;
 use crate::{files, logs, pressure, registration};
+
+/// Between tries to learn which addresses the node's pods have.
+const RANGE_RETRY: Duration = Duration::from_secs(1);
 
 /// The node agent, built but not running.
 pub struct Node {
@@ -86,6 +90,18 @@ impl Node {
     pub async fn begin_boot(&self) {
         if let Err(error) = registration::begin_boot(&self.context).await {
             tracing::warn!(error = chain(&error), "the node still looks as before the boot");
+        }
+    }
+
+    /// The range of this node's pods, as its object says: waits until there is one that `fits`, however long the API does
+    /// not answer.
+    pub async fn range(&self, fits: impl Fn(&str) -> bool) -> String {
+        loop {
+            match registration::range(&self.context, &fits).await {
+                Ok(range) => return range,
+                Err(error) => tracing::warn!(error = chain(&error), "the node has no range of addresses, will retry"),
+            }
+            tokio::time::sleep(RANGE_RETRY).await;
         }
     }
 

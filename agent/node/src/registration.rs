@@ -25,6 +25,8 @@ const LEASE_RENEWAL: Duration = Duration::from_secs(10);
 const CHECK: Duration = Duration::from_secs(60);
 const RETRY_MIN: Duration = Duration::from_millis(50);
 const RETRY_MAX: Duration = Duration::from_secs(5);
+/// How often it is looked whether the node has got its range.
+const RANGE_POLL: Duration = Duration::from_millis(500);
 const LEASE_NAMESPACE: &str = "kube-node-lease";
 
 mod render;
@@ -107,19 +109,47 @@ pub async fn begin_boot(context: &Context) -> kube::Result<()> {
     api.patch_status(name, &PatchParams::default(), &Patch::Merge(body)).await.map(drop)
 }
 
+/// The addresses that this node's object gives its pods, once it has some. The object is made where there is none, and gets
+/// the settings' own where it has none or none that `fits`.
+pub async fn range(context: &Context, fits: impl Fn(&str) -> bool) -> kube::Result<String> {
+    let api: Api<Node> = Api::all(context.client.clone());
+    let name = &context.config.node_name;
+    let node = get_or_make(context, &api).await?;
+    let range = |node: &Node| node.spec.as_ref().and_then(|spec| spec.pod_cidr.clone()).filter(|range| fits(range));
+    if let Some(range) = range(&node) {
+        return Ok(range);
+    }
+    if let Some(own) = &context.config.pod_cidr {
+        let body = json!({"spec": {"podCIDR": own, "podCIDRs": [own]}});
+        api.patch(name, &PatchParams::default(), &Patch::Merge(body)).await?;
+        return Ok(own.clone());
+    }
+    tracing::info!(node = name, "waiting for a range of pod addresses");
+    loop {
+        tokio::time::sleep(RANGE_POLL).await;
+        if let Some(range) = range(&api.get(name).await?) {
+            return Ok(range);
+        }
+    }
+}
+
+async fn get_or_make(context: &Context, api: &Api<Node>) -> kube::Result<Node> {
+    let name = &context.config.node_name;
+    match api.get_opt(name).await? {
+        Some(node) => Ok(node),
+        None => match api.create(&PostParams::default(), &render::node(context)).await {
+            Err(kube::Error::Api(status)) if status.code == 409 => api.get(name).await,
+            made => made,
+        },
+    }
+}
+
 /// Makes the node's object say what is true now. Answers whether the node is ready.
 async fn ensure(context: &Context, pressure: Pressure, lacks: Option<&str>) -> kube::Result<bool> {
     let api: Api<Node> = Api::all(context.client.clone());
     let name = &context.config.node_name;
     let runtime = render::RuntimeFacts::observe(&*context.runtime).await.lacking(lacks);
-    let node = match api.get_opt(name).await? {
-        Some(node) => node,
-        None => match api.create(&PostParams::default(), &render::node(context)).await {
-            Ok(node) => node,
-            Err(kube::Error::Api(status)) if status.code == 409 => api.get(name).await?,
-            Err(error) => return Err(error),
-        },
-    };
+    let node = get_or_make(context, &api).await?;
     ensure_labels(context, &api, &node).await?;
     let old = serde_json::to_value(&node.status).unwrap_or(Value::Null);
     let conditions = node.status.as_ref().and_then(|status| status.conditions.clone()).unwrap_or_default();

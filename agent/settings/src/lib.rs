@@ -159,7 +159,7 @@ impl Default for Api {
 impl Default for Network {
     fn default() -> Self {
         Self {
-            pod_cidr: Cidr::constant([10, 42, 0, 0], 24),
+            pod_cidr: Cidr::constant([10, 42, 0, 0], 16),
             service_cidr: Cidr::constant([10, 43, 0, 0], 16),
             cluster_domain: DnsName::constant("cluster.local"),
             node_ports: PortRange { first: 30_000, last: 32_767 },

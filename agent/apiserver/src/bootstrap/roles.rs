@@ -2,9 +2,17 @@
 
 use serde_json::{Value, json};
 
+use crate::users::CONTROLLERS;
+
+mod parts;
+mod update;
+
+pub(super) use update::brought_up;
+
 /// Verbs, API groups, resources.
 type Rule = (&'static [&'static str], &'static [&'static str], &'static [&'static str]);
 
+const GROUP: &str = "rbac.authorization.k8s.io";
 const READ: &[&str] = &["get", "list", "watch"];
 const WRITE: &[&str] = &["create", "delete", "deletecollection", "patch", "update"];
 const ALL: &[&str] = &["*"];
@@ -144,7 +152,22 @@ const PUBLIC_PATHS: &[&str] = &["/healthz", "/livez", "/readyz", "/version", "/v
 const MONITORING_PATHS: &[&str] =
     &["/healthz", "/healthz/*", "/livez", "/livez/*", "/metrics", "/metrics/slis", "/readyz", "/readyz/*"];
 
-pub(super) fn cluster_roles() -> Vec<Value> {
+/// A role or a binding as it is made: its kind, its namespace, and itself.
+pub(super) struct Default {
+    pub(super) kind: &'static str,
+    pub(super) namespace: Option<&'static str>,
+    pub(super) object: Value,
+}
+
+/// All of them.
+pub(super) fn defaults() -> Vec<Default> {
+    let role = |object| Default { kind: "ClusterRole", namespace: None, object };
+    let binding = |object| Default { kind: "ClusterRoleBinding", namespace: None, object };
+    let general = cluster_roles().into_iter().map(role).chain(cluster_role_bindings().into_iter().map(binding));
+    general.chain(parts::PARTS.iter().flat_map(of_part)).collect()
+}
+
+fn cluster_roles() -> Vec<Value> {
     vec![
         with_paths(role("cluster-admin", &[(ALL, ALL, ALL)]), ALL, ALL),
         aggregated("admin", "admin"),
@@ -161,14 +184,53 @@ pub(super) fn cluster_roles() -> Vec<Value> {
     ]
 }
 
-pub(super) fn cluster_role_bindings() -> Vec<Value> {
-    vec![
-        binding("cluster-admin", &["system:masters"]),
-        binding("system:basic-user", &["system:authenticated"]),
-        binding("system:discovery", &["system:authenticated"]),
-        binding("system:public-info-viewer", &["system:authenticated", "system:unauthenticated"]),
-        binding("system:monitoring", &["system:monitoring"]),
-    ]
+fn cluster_role_bindings() -> Vec<Value> {
+    let all = [
+        ("cluster-admin", &["system:masters"] as &[&'static str]),
+        ("system:basic-user", &["system:authenticated"]),
+        ("system:discovery", &["system:authenticated"]),
+        ("system:public-info-viewer", &["system:authenticated", "system:unauthenticated"]),
+        ("system:monitoring", &["system:monitoring"]),
+    ];
+    let bound = |(role, groups): (&str, &[&'static str])| {
+        let groups = groups.iter().map(|name| subject(&parts::Subject::Group(name)));
+        binding("ClusterRole", role, groups.collect())
+    };
+    all.map(bound).to_vec()
+}
+
+/// The role of a part and who has it.
+fn of_part(part: &parts::Part) -> [Default; 2] {
+    let mut made = role(part.role, part.rules);
+    if !part.names.is_empty() {
+        for rule in made["rules"].as_array_mut().into_iter().flatten() {
+            rule["resourceNames"] = json!(part.names);
+        }
+    }
+    if !part.paths.is_empty() {
+        made = with_paths(made, &["get"], part.paths);
+    }
+    let (role_kind, binding_kind) = match part.namespace {
+        Some(_) => ("Role", "RoleBinding"),
+        None => ("ClusterRole", "ClusterRoleBinding"),
+    };
+    let bound = binding(role_kind, part.role, part.subjects.iter().map(subject).collect());
+    let default = |kind, object| Default { kind, namespace: part.namespace, object };
+    [default(role_kind, made), default(binding_kind, bound)]
+}
+
+fn subject(subject: &parts::Subject) -> Value {
+    match subject {
+        parts::Subject::User(name) => json!({"kind": "User", "name": name, "apiGroup": GROUP}),
+        parts::Subject::Group(name) => json!({"kind": "Group", "name": name, "apiGroup": GROUP}),
+        parts::Subject::Account(name) => json!({"kind": "ServiceAccount", "name": name, "namespace": CONTROLLERS}),
+    }
+}
+
+/// As upstream marks what it makes and keeps up to date.
+fn metadata(name: &str) -> Value {
+    json!({"name": name, "labels": {"kubernetes.io/bootstrapping": "rbac-defaults"},
+        "annotations": {update::AUTOUPDATE: "true"}})
 }
 
 fn role(name: &str, rules: &[Rule]) -> Value {
@@ -176,7 +238,7 @@ fn role(name: &str, rules: &[Rule]) -> Value {
         .iter()
         .map(|(verbs, groups, resources)| json!({"verbs": verbs, "apiGroups": groups, "resources": resources}))
         .collect();
-    json!({"metadata": {"name": name, "labels": {"kubernetes.io/bootstrapping": "rbac-defaults"}}, "rules": rules})
+    json!({"metadata": metadata(name), "rules": rules})
 }
 
 fn with_paths(mut role: Value, verbs: &[&str], paths: &[&str]) -> Value {
@@ -211,14 +273,10 @@ fn labelled(mut role: Value, to: &str) -> Value {
     role
 }
 
-fn binding(role: &str, groups: &[&str]) -> Value {
-    let subjects: Vec<Value> = groups
-        .iter()
-        .map(|name| json!({"kind": "Group", "name": name, "apiGroup": "rbac.authorization.k8s.io"}))
-        .collect();
+fn binding(kind: &str, role: &str, subjects: Vec<Value>) -> Value {
     json!({
-        "metadata": {"name": role, "labels": {"kubernetes.io/bootstrapping": "rbac-defaults"}},
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+        "metadata": metadata(role),
+        "roleRef": {"apiGroup": GROUP, "kind": kind, "name": role},
         "subjects": subjects,
     })
 }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context;
-use skiff_apiserver::{Api, Pki};
+use skiff_apiserver::{Api, Identity, Pki};
 use skiff_cri::{Runtime, Supervisor};
 use skiff_node::Node;
 use skiff_reconcile::{Caches, Parts};
@@ -15,19 +15,20 @@ use crate::supervision::Plan;
 
 /// Starts them in the order in which they need each other.
 pub async fn start(plan: &Plan, api: &Api<Embedded>, pki: &Arc<Pki>, parts: &Parts) -> anyhow::Result<()> {
-    let client = api.client("system:kube-controller-manager");
+    let client = api.client(&Identity::ControllerManager);
     let caches = Caches::new(client, parts.shutdown().clone());
     controllers(api, caches.clone(), plan.controllers(pki.ca_pem())?, parts);
     let node = first_node(plan, api, parts).await;
+    let plan = &plan.with_range(&node.range(|range| plan.fits(range)).await)?;
     skiff_network::prepare(&plan.network()).await?;
     runtime(plan, parts).await?;
-    let client = api.client("system:serviceaccount:kube-system:network");
-    parts.run("network", {
-        let (config, caches, parts) = (plan.network(), caches.clone(), parts.clone());
-        move || {
-            let client = client.clone();
-            skiff_network::run(config.clone(), client, caches.of(), caches.of(), caches.of(), parts.clone())
-        }
+    let client = api.client(&Identity::Network);
+    let sources =
+        skiff_network::Sources { services: caches.of(), slices: caches.of(), pods: caches.of(), nodes: caches.of() };
+    network(plan, &client, &sources, parts);
+    parts.run("load balancers", {
+        let (config, parts) = (plan.network(), parts.clone());
+        move || skiff_network::run_cluster(config.clone(), client.clone(), sources.clone(), parts.clone())
     });
     front_door(plan, api, &caches, parts).await?;
     run_node(plan, api, node, parts);
@@ -38,9 +39,24 @@ fn controllers(api: &Api<Embedded>, caches: Caches, config: skiff_controllers::C
     let (api, all) = (api.clone(), parts.clone());
     parts.run("controllers", move || {
         let api = api.clone();
-        let client_for = move |name: &str| api.client(&format!("system:serviceaccount:kube-system:{name}"));
+        let client_for = move |name: &str| api.client(&controller(name));
         skiff_controllers::run(client_for, caches.clone(), config.clone(), all.clone())
     });
+}
+
+/// The network of this node.
+pub(super) fn network(plan: &Plan, client: &kube::Client, sources: &skiff_network::Sources, parts: &Parts) {
+    let (config, client, sources, all) = (plan.network(), client.clone(), sources.clone(), parts.clone());
+    parts.run("network", move || skiff_network::run(config.clone(), client.clone(), sources.clone(), all.clone()));
+}
+
+/// Who a controller is, by the name it records events under.
+fn controller(name: &str) -> Identity {
+    match name {
+        "default-scheduler" => Identity::Scheduler,
+        "serviceaccount-controller" => Identity::Controller("service-account-controller".to_owned()),
+        name => Identity::Controller(name.to_owned()),
+    }
 }
 
 /// As it is told of before its runtime is there.
@@ -52,23 +68,36 @@ async fn first_node(plan: &Plan, api: &Api<Embedded>, parts: &Parts) -> Node {
 
 fn build_node(plan: &Plan, api: &Api<Embedded>, parts: &Parts) -> Node {
     let runtime: Arc<dyn Runtime> = Arc::new(plan.containerd());
-    let client = api.client(&format!("system:node:{}", plan.node_name));
+    let client = api.client(&Identity::Node(plan.node_name.clone()));
     Node::build(plan.node(), client, runtime, parts.shutdown())
 }
 
 fn run_node(plan: &Plan, api: &Api<Embedded>, first: Node, parts: &Parts) {
-    let first = Mutex::new(Some(first));
-    let (plan, api, all) = (plan.clone(), api.clone(), parts.clone());
+    let connect = {
+        let (api, name) = (api.clone(), plan.node_name.clone());
+        move |node: Node| {
+            api.connect_node(&name, Arc::new(InProcessNode(node.server())));
+            node
+        }
+    };
+    let again = {
+        let (plan, api, all, connect) = (plan.clone(), api.clone(), parts.clone(), connect.clone());
+        move || connect(build_node(&plan, &api, &all))
+    };
+    keep(connect(first), parts, again);
+}
+
+/// Runs a node, and one made anew when it ends.
+pub(super) fn keep(first: Node, parts: &Parts, again: impl Fn() -> Node + Send + 'static) {
+    let (first, shutdown) = (Mutex::new(Some(first)), parts.shutdown().clone());
     parts.run("node", move || {
         let first = first.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let node = first.unwrap_or_else(|| build_node(&plan, &api, &all));
-        api.connect_node(&plan.node_name, Arc::new(InProcessNode(node.server())));
-        node.run(all.shutdown().clone())
+        first.unwrap_or_else(&again).run(shutdown.clone())
     });
 }
 
 /// The container runtime. As long as its supervisor lives, it is started again when it dies.
-async fn runtime(plan: &Plan, parts: &Parts) -> anyhow::Result<()> {
+pub(super) async fn runtime(plan: &Plan, parts: &Parts) -> anyhow::Result<()> {
     let supervisor = Supervisor::start(plan.runtime(), containerd_unit::find(plan).await)
         .await
         .context("the container runtime did not start")?;
@@ -92,7 +121,7 @@ async fn front_door(plan: &Plan, api: &Api<Embedded>, caches: &Caches, parts: &P
         return Ok(());
     };
     parts.run("console", {
-        let (console, client) = (plan.console(), api.client("system:skiff:console"));
+        let (console, client) = (plan.console(), api.client(&Identity::Console));
         let shutdown = parts.shutdown().clone();
         move || {
             let pages = pages.try_clone().and_then(tokio::net::TcpListener::from_std);
@@ -105,10 +134,10 @@ async fn front_door(plan: &Plan, api: &Api<Embedded>, caches: &Caches, parts: &P
             }
         }
     });
-    let client = api.client("system:serviceaccount:kube-system:ingress");
+    let client = api.client(&Identity::Ingress);
     let (caches, all) = (caches.clone(), parts.clone());
     parts.run("ingress", move || {
-        skiff_ingress::run(config.clone(), client.clone(), caches.of(), caches.of(), all.clone())
+        skiff_ingress::run(config.clone(), client.clone(), caches.of(), caches.of(), caches.of(), all.clone())
     });
     Ok(())
 }

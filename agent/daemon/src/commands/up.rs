@@ -37,14 +37,19 @@ pub fn run(arguments: &Arguments, paths: &Paths) -> anyhow::Result<()> {
     if arguments.restore_snapshot {
         restore(&plan.paths)?;
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKER_THREADS).enable_all().build()?;
-    let result = runtime.block_on(agent::run(plan));
-    // Tasks that wait for a pod's program must not hold the process.
-    runtime.shutdown_timeout(std::time::Duration::from_millis(500));
-    match result? {
+    match run_agent(agent::run(plan))? {
         Ended::Stopped => Ok(()),
         Ended::Changed(_) => begin_anew(),
     }
+}
+
+/// Runs an agent to its end.
+pub fn run_agent<T>(agent: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKER_THREADS).enable_all().build()?;
+    let result = runtime.block_on(agent);
+    // Tasks that wait for a pod's program must not hold the process.
+    runtime.shutdown_timeout(std::time::Duration::from_millis(500));
+    result
 }
 
 /// The same program from its beginning in this very process: the service manager sees no end.

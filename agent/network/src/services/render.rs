@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use super::observe::Route;
 use crate::Config;
+use crate::routes::Peer;
 
 /// Marks what has to come back through this machine: a pod that reaches itself through a Service.
 const MARK: &str = "0x4000";
@@ -25,11 +26,11 @@ pub struct Rendered {
 }
 
 /// The whole table's content, onto empty chains and maps.
-pub fn render(config: &Config, routes: &[Route]) -> Rendered {
+pub fn render(config: &Config, peers: &[Peer], routes: &[Route]) -> Rendered {
     let table = format!("ip {}", config.table);
     let mut script = String::new();
     let mut objects = BTreeSet::new();
-    base(&mut script, &table, config);
+    base(&mut script, &table, config, peers);
     for route in routes {
         chains(&mut script, &table, route, &mut objects);
     }
@@ -72,9 +73,18 @@ fn line(script: &mut String, text: std::fmt::Arguments<'_>) {
     writeln!(script, "{text}").expect("writing to a string cannot fail");
 }
 
-fn base(script: &mut String, table: &str, config: &Config) {
+fn base(script: &mut String, table: &str, config: &Config, peers: &[Peer]) {
     let (pods, services, bridge) = (config.pod_cidr(), config.service_cidr(), &config.bridge);
-    for text in [
+    // Who comes from another node comes the way that an answer to it takes, to a pod here or as an answer to this node.
+    let own = match config.node_address {
+        IpAddr::V4(address) => format!("{}, {address}", config.node_range),
+        IpAddr::V6(_) => config.node_range.to_string(),
+    };
+    let admitted = peers.iter().map(|Peer { range, address }| {
+        let from = format!("ip saddr {{ {range}, {address} }} ip daddr {{ {own} }} fib saddr . iif oif exists");
+        format!("add rule {table} outside {from} accept")
+    });
+    let first = [
         format!("add map {table} addresses {{ type ipv4_addr . inet_proto . inet_service : verdict; }}"),
         format!("add map {table} node-ports {{ type inet_proto . inet_service : verdict; }}"),
         format!("add map {table} refused-addresses {{ type ipv4_addr . inet_proto . inet_service : verdict; }}"),
@@ -82,6 +92,8 @@ fn base(script: &mut String, table: &str, config: &Config) {
         // Before addresses are translated: what is for the box itself does not name these networks then.
         format!("add chain {table} outside {{ type filter hook prerouting priority mangle; }}"),
         format!("add rule {table} outside iifname {{ \"lo\", \"{bridge}\" }} accept"),
+    ];
+    let rest = [
         format!("add rule {table} outside ip daddr {{ {pods}, {services} }} drop"),
         format!("add rule {table} outside ip saddr {{ {pods}, {services} }} drop"),
         format!("add chain {table} services"),
@@ -108,7 +120,8 @@ fn base(script: &mut String, table: &str, config: &Config) {
         format!("add rule {table} input-filter ct state new jump refuse"),
         format!("add rule {table} forward-filter ct state new jump refuse"),
         format!("add rule {table} output-filter ct state new jump refuse"),
-    ] {
+    ];
+    for text in first.into_iter().chain(admitted).chain(rest) {
         line(script, format_args!("{text}"));
     }
 }

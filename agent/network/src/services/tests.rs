@@ -11,13 +11,14 @@ use serde_json::{Value, json};
 use super::observe::{Route, routes};
 use super::render::{render, transaction};
 use crate::reserved::{Ground, OwnPort};
-use crate::{Config, load_balancers};
+use crate::routes::Peer;
+use crate::{Config, Range, load_balancers};
 
 fn object<T: serde::de::DeserializeOwned>(value: Value) -> Arc<T> {
     Arc::new(serde_json::from_value(value).expect("an object"))
 }
 
-fn config() -> Config {
+pub(crate) fn config() -> Config {
     Config {
         node_name: "box".to_owned(),
         node_address: [192, 168, 1, 10].into(),
@@ -25,6 +26,7 @@ fn config() -> Config {
         table: "skiff-test".to_owned(),
         mtu: 1500,
         pod_network: ([10, 42, 0, 0].into(), 24),
+        node_range: Range { base: [10, 42, 0, 0].into(), prefix_len: 24 },
         service_network: ([10, 43, 0, 0].into(), 16),
         cluster_domain: "cluster.local".to_owned(),
         dns_address: [10, 43, 0, 10].into(),
@@ -164,7 +166,7 @@ fn the_script_of_a_service() {
     let spec = json!({"clusterIP": "10.43.0.7", "ports": ports(), "sessionAffinity": "ClientIP",
         "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 60}}});
     let endpoints = json!([{"addresses": ["10.42.0.2"]}, {"addresses": ["10.42.0.3"]}]);
-    let script = render(&config(), &of(spec, endpoints, false)).script;
+    let script = render(&config(), &[], &of(spec, endpoints, false)).script;
     let own: Vec<&str> = script.lines().skip_while(|l| !l.contains("endpoint-")).collect();
     expect![[r#"
         add chain ip skiff-test endpoint-63e623cc36b1a9b0-0a2a0002-8080
@@ -208,7 +210,7 @@ fn the_kernel_takes_the_script_and_its_changes() {
     let mut scripts = Vec::new();
     let mut before = None;
     for routes in [&two, &one, &none, &two, &Vec::new()] {
-        let rendered = render(&config, routes);
+        let rendered = render(&config, &[], routes);
         scripts.push(transaction(&config.table, &rendered, before.as_ref()));
         before = Some(rendered.objects);
     }
@@ -218,4 +220,22 @@ fn the_kernel_takes_the_script_and_its_changes() {
     assert!(refused.contains("10.43.0.7 . tcp . 80 : goto reject-all") && !refused.contains("dnat to"), "{refused}");
     let empty = nft_accepts(&scripts).expect("accepted");
     assert!(!empty.contains("service-") && !empty.contains("clients-"), "{empty}");
+}
+
+#[test]
+fn who_comes_from_another_node_is_let_in_to_pods_and_nobody_else() {
+    let peer = Peer { range: "10.42.1.0/24".parse().expect("a range"), address: [192, 168, 1, 11].into() };
+    let admitted = |peers: &[Peer]| -> Vec<String> {
+        let script = render(&config(), peers, &[]).script;
+        script.lines().filter(|line| line.contains(" outside ip ")).map(str::to_owned).collect()
+    };
+    let alone = admitted(&[]);
+    assert_eq!(alone.len(), 2, "one box lets nobody in: {alone:?}");
+    let two = admitted(&[peer]);
+    assert_eq!(
+        two[0],
+        "add rule ip skiff-test outside ip saddr { 10.42.1.0/24, 192.168.1.11 } ip daddr { 10.42.0.0/24, 192.168.1.10 } \
+         fib saddr . iif oif exists accept"
+    );
+    assert_eq!(two[1..], alone[..], "before the others are dropped");
 }

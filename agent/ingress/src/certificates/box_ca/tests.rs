@@ -101,7 +101,7 @@ async fn it_is_made_once() {
     let dir = tempfile::tempdir().unwrap();
     let shutdown = CancellationToken::new();
     let api = start_api(dir.path(), shutdown.clone()).await;
-    let client = api.client("skiff-ingress");
+    let client = api.client(&skiff_apiserver::Identity::Ingress);
     let (one, two) = tokio::join!(BoxCa::ensure(&client, "box", "local"), BoxCa::ensure(&client, "box", "local"));
     let one = one.unwrap();
     assert_eq!(one.root_pem(), two.unwrap().root_pem());

@@ -47,7 +47,7 @@ async fn the_window_is_asked_for_and_kept() {
     .await;
     let dir = tempfile::tempdir().unwrap();
     let shutdown = CancellationToken::new();
-    let client = start_api(dir.path(), shutdown.clone()).await.client("skiff-ingress");
+    let client = start_api(dir.path(), shutdown.clone()).await.client(&skiff_apiserver::Identity::Ingress);
     let directory = server.url("/dir");
     write_account(&client, &directory).await;
     let trust_root = Some(server.trust_root.clone());

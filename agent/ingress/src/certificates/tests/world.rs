@@ -52,7 +52,7 @@ impl World {
         let shutdown = CancellationToken::new();
         let api = start_api(dir.path(), shutdown.clone()).await;
         Some(Self {
-            client: api.client("skiff-ingress"),
+            client: api.client(&skiff_apiserver::Identity::Administrator),
             acme,
             challenges,
             answers: Some(answers),

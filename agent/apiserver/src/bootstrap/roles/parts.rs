@@ -1,0 +1,239 @@
+//! The roles of what the cluster consists of: nodes, the scheduler, each controller, and Skiff's own parts. Upstream's
+//! where upstream has them: <https://kubernetes.io/docs/reference/access-authn-authz/rbac/#core-component-roles>.
+
+use super::{CORE, READ, Rule};
+
+/// Who has a role.
+pub enum Subject {
+    User(&'static str),
+    Group(&'static str),
+    /// A service account of `kube-system`.
+    Account(&'static str),
+}
+
+/// One role and who has it.
+pub struct Part {
+    pub role: &'static str,
+    /// `None`: everywhere.
+    pub namespace: Option<&'static str>,
+    pub subjects: &'static [Subject],
+    pub rules: &'static [Rule],
+    /// Names that the rules are about; none: all.
+    pub names: &'static [&'static str],
+    pub paths: &'static [&'static str],
+}
+
+const COORDINATION: &[&str] = &["coordination.k8s.io"];
+const DISCOVERY: &[&str] = &["discovery.k8s.io"];
+const NETWORKING: &[&str] = &["networking.k8s.io"];
+const APPS: &[&str] = &["apps"];
+const ANY: &[&str] = &["*"];
+const CHANGE: &[&str] = &["patch", "update"];
+const OBSERVE: &[&str] = &["list", "watch"];
+/// Of what is made, looked after and removed.
+const KEEP: &[&str] = &["create", "delete", "get", "list", "patch", "update", "watch"];
+const EVENTS: Rule = (&["create", "patch", "update"], &["", "events.k8s.io"], &["events"]);
+const TRAFFIC_LEASES: Rule = (&["create", "get", "patch"], COORDINATION, &["leases"]);
+const REVIEWS: [Rule; 2] = [
+    (&["create"], &["authentication.k8s.io"], &["tokenreviews"]),
+    (&["create"], &["authorization.k8s.io"], &["subjectaccessreviews"]),
+];
+
+const FEED: &str = "/skiff/v1/metadata";
+
+/// Everywhere, for all objects, and no path.
+const fn part(role: &'static str, subjects: &'static [Subject], rules: &'static [Rule]) -> Part {
+    Part { role, namespace: None, subjects, rules, names: &[], paths: &[] }
+}
+
+const fn within(namespace: &'static str, part: Part) -> Part {
+    Part { namespace: Some(namespace), ..part }
+}
+
+/// What nodes do at all. Nobody is bound to it: the node authorizer grants each node what of this is its own.
+const NODE: &[Rule] = &[
+    REVIEWS[0],
+    REVIEWS[1],
+    EVENTS,
+    (READ, CORE, &["services", "endpoints"]),
+    (&["create", "get", "list", "watch", "patch", "update"], CORE, &["nodes"]),
+    (CHANGE, CORE, &["nodes/status", "pods/status"]),
+    (&["get", "list", "watch", "delete"], CORE, &["pods"]),
+    (&["create"], CORE, &["pods/eviction", "serviceaccounts/token"]),
+    (READ, CORE, &["configmaps", "secrets"]),
+    (&["get"], CORE, &["persistentvolumeclaims"]),
+    (&["create", "delete", "get", "patch", "update"], COORDINATION, &["leases"]),
+    (READ, &["node.k8s.io"], &["runtimeclasses"]),
+];
+
+/// How traffic to a node's pods is sent, and how far others are with it before one is stopped.
+const NODE_TRAFFIC: &[Rule] = &[(READ, DISCOVERY, &["endpointslices"])];
+
+const SCHEDULER: &[Rule] = &[
+    REVIEWS[0],
+    REVIEWS[1],
+    EVENTS,
+    (&["create", "get", "list", "patch", "update", "watch"], COORDINATION, &["leases"]),
+    (READ, CORE, &["nodes", "namespaces", "services", "replicationcontrollers"]),
+    (&["delete", "get", "list", "watch"], CORE, &["pods"]),
+    (&["create"], CORE, &["bindings", "pods/binding"]),
+    (CHANGE, CORE, &["pods/status"]),
+    (READ, APPS, &["replicasets", "statefulsets"]),
+    (READ, &["policy"], &["poddisruptionbudgets"]),
+    (READ, CORE, &["persistentvolumeclaims", "persistentvolumes"]),
+    (READ, &["storage.k8s.io"], &["csinodes", "storageclasses"]),
+];
+
+/// The caches that controllers share are of any kind.
+const CONTROLLER_MANAGER: &[Rule] = &[
+    REVIEWS[0],
+    REVIEWS[1],
+    EVENTS,
+    (&["create", "get", "update"], COORDINATION, &["leases"]),
+    (&["create", "get", "update"], CORE, &["secrets", "serviceaccounts"]),
+    (&["get"], CORE, &["configmaps", "namespaces"]),
+    (&["delete"], CORE, &["secrets"]),
+    (&["create"], CORE, &["serviceaccounts/token"]),
+    (OBSERVE, ANY, ANY),
+];
+
+const DEPLOYMENTS: &[Rule] = &[
+    EVENTS,
+    (&["get", "list", "patch", "update", "watch"], APPS, &["deployments"]),
+    (CHANGE, APPS, &["deployments/status", "deployments/finalizers"]),
+    (KEEP, APPS, &["replicasets"]),
+    (&["get", "list", "update", "watch"], CORE, &["pods"]),
+];
+
+const REPLICA_SETS: &[Rule] = &[
+    EVENTS,
+    (&["get", "list", "update", "watch"], APPS, &["replicasets"]),
+    (CHANGE, APPS, &["replicasets/status", "replicasets/finalizers"]),
+    (&["create", "delete", "list", "patch", "watch"], CORE, &["pods"]),
+];
+
+/// Endpoints, their slices, and the mirrors of those that people made.
+const ENDPOINTS: &[Rule] = &[
+    EVENTS,
+    (READ, CORE, &["pods", "services", "nodes"]),
+    (KEEP, CORE, &["endpoints"]),
+    (&["create"], CORE, &["endpoints/restricted"]),
+    (CHANGE, CORE, &["services/finalizers"]),
+    (KEEP, DISCOVERY, &["endpointslices"]),
+    (&["create"], DISCOVERY, &["endpointslices/restricted"]),
+];
+
+/// The default account of each namespace, and what its pods trust.
+const SERVICE_ACCOUNTS: &[Rule] = &[
+    EVENTS,
+    (READ, CORE, &["namespaces"]),
+    (&["create", "get", "list", "watch"], CORE, &["serviceaccounts"]),
+    (&["create", "get", "list", "patch", "update", "watch"], CORE, &["configmaps"]),
+];
+
+const NAMESPACES: &[Rule] = &[
+    EVENTS,
+    (&["delete", "get", "list", "watch"], CORE, &["namespaces"]),
+    (CHANGE, CORE, &["namespaces/finalize", "namespaces/status"]),
+    (&["delete", "deletecollection", "get", "list"], ANY, ANY),
+];
+
+const NODES: &[Rule] = &[
+    EVENTS,
+    (&["delete", "get", "list", "patch", "update", "watch"], CORE, &["nodes"]),
+    (CHANGE, CORE, &["nodes/status", "pods/status"]),
+    (&["delete", "get", "list", "watch"], CORE, &["pods"]),
+    (READ, COORDINATION, &["leases"]),
+];
+
+const NODE_RANGES: &[Rule] = &[EVENTS, (&["get", "list", "patch", "watch"], CORE, &["nodes"])];
+
+const POD_GARBAGE: &[Rule] = &[
+    (&["delete", "get", "list", "watch"], CORE, &["pods"]),
+    (&["patch"], CORE, &["pods/status"]),
+    (&["get", "list"], CORE, &["nodes"]),
+];
+
+const GARBAGE: &[Rule] = &[EVENTS, (&["delete", "get", "list", "patch", "update", "watch"], ANY, ANY)];
+
+const NETWORK: &[Rule] = &[
+    EVENTS,
+    (READ, CORE, &["nodes", "pods", "services"]),
+    (CHANGE, CORE, &["services/status"]),
+    (READ, DISCOVERY, &["endpointslices"]),
+];
+
+/// The Service of cluster DNS, which it makes.
+const DNS_SERVICE: &[Rule] = &[(&["create", "get", "patch", "update"], CORE, &["endpoints", "services"])];
+
+const INGRESS: &[Rule] = &[
+    EVENTS,
+    (READ, CORE, &["nodes", "services"]),
+    (READ, DISCOVERY, &["endpointslices"]),
+    (READ, NETWORKING, &["ingresses"]),
+    (&["create", "get", "list", "watch"], NETWORKING, &["ingressclasses"]),
+    (CHANGE, NETWORKING, &["ingresses/status"]),
+    // The certificates that it reads, orders and renews are in the namespaces of their Ingresses.
+    (KEEP, CORE, &["secrets"]),
+];
+
+const CONSOLE: &[Rule] = &[(&["get", "list"], CORE, &["nodes", "pods"])];
+
+const AGENT: &[Rule] = &[(READ, CORE, &["namespaces", "nodes", "pods"])];
+
+pub const PARTS: &[Part] = &[
+    part("system:node", &[], NODE),
+    part("system:skiff:node", &[Subject::Group("system:nodes")], NODE_TRAFFIC),
+    within(
+        "kube-node-lease",
+        part("system:skiff:node", &[Subject::Group("system:nodes")], &[(&["get", "list"], COORDINATION, &["leases"])]),
+    ),
+    part("system:kube-scheduler", &[Subject::User("system:kube-scheduler")], SCHEDULER),
+    Part {
+        paths: &[FEED],
+        ..part("system:kube-controller-manager", &[Subject::User("system:kube-controller-manager")], CONTROLLER_MANAGER)
+    },
+    part("system:controller:deployment-controller", &[Subject::Account("deployment-controller")], DEPLOYMENTS),
+    part("system:controller:replicaset-controller", &[Subject::Account("replicaset-controller")], REPLICA_SETS),
+    part("system:controller:endpoint-controller", &[Subject::Account("endpoint-controller")], ENDPOINTS),
+    part(
+        "system:controller:service-account-controller",
+        &[Subject::Account("service-account-controller")],
+        SERVICE_ACCOUNTS,
+    ),
+    Part {
+        paths: &[FEED],
+        ..part("system:controller:namespace-controller", &[Subject::Account("namespace-controller")], NAMESPACES)
+    },
+    part("system:controller:node-controller", &[Subject::Account("node-controller")], NODES),
+    part("system:controller:node-ipam-controller", &[Subject::Account("node-ipam-controller")], NODE_RANGES),
+    part("system:controller:pod-garbage-collector", &[Subject::Account("pod-garbage-collector")], POD_GARBAGE),
+    Part {
+        paths: &[FEED],
+        ..part("system:controller:generic-garbage-collector", &[Subject::Account("generic-garbage-collector")], GARBAGE)
+    },
+    part("system:skiff:network", &[Subject::User("system:skiff:network")], NETWORK),
+    within("kube-system", part("system:skiff:network", &[Subject::User("system:skiff:network")], DNS_SERVICE)),
+    within(
+        "kube-node-lease",
+        part("system:skiff:network", &[Subject::User("system:skiff:network")], &[TRAFFIC_LEASES]),
+    ),
+    part("system:skiff:ingress", &[Subject::User("system:skiff:ingress")], INGRESS),
+    within(
+        "kube-node-lease",
+        part("system:skiff:ingress", &[Subject::User("system:skiff:ingress")], &[TRAFFIC_LEASES]),
+    ),
+    Part {
+        paths: &["/skiff/v1/problems"],
+        ..part("system:skiff:console", &[Subject::User("system:skiff:console")], CONSOLE)
+    },
+    // The certificate of the box's CA, to show its fingerprint.
+    Part {
+        names: &["box-ca"],
+        ..within(
+            "kube-system",
+            part("system:skiff:console", &[Subject::User("system:skiff:console")], &[(READ, CORE, &["secrets"])]),
+        )
+    },
+    part("system:skiff:agent", &[Subject::User("system:skiff:agent")], AGENT),
+];
