@@ -238,7 +238,6 @@ pub fn pods_reach_each_other_and_nodes_keep_to_their_own(place: &Place<'_>) -> a
     let access = second.dir.path().join("access.json").to_string_lossy().into_owned();
     std::fs::write(&access, first.skiff(&["node-kubeconfig", &name(1)])?)?;
     second.start(&["node", "--kubeconfig", &access])?;
-    give_range([&first, &second])?;
     wait_ready([&first, &second], &format!("node/{}", name(1)))?;
 
     first.import()?;
@@ -254,17 +253,6 @@ pub fn pods_reach_each_other_and_nodes_keep_to_their_own(place: &Place<'_>) -> a
         ensure!(!routes.contains(&range(1)), "{routes}");
         Ok(())
     })
-}
-
-/// Until a controller does, an administrator gives the second node its range.
-fn give_range(machines: [&Machine<'_>; 2]) -> anyhow::Result<()> {
-    let node = format!("node/{}", name(1));
-    let made = until(machines, "the second node makes its object", || machines[0].get(&node))?;
-    if made["spec"]["podCIDR"].is_null() {
-        let patch = json!({"spec": {"podCIDR": range(1), "podCIDRs": [range(1)]}});
-        machines[0].kubectl(&["patch", &node, "--type=merge", "-p", &patch.to_string()])?;
-    }
-    Ok(())
 }
 
 /// Pods by their addresses, by Services and by name, both ways.

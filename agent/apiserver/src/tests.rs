@@ -322,7 +322,7 @@ async fn a_watch_sees_what_happens_and_resumes() {
     for n in 0..120 {
         server.merge(&format!("{MAPS}/b"), json!({"data": {"n": n.to_string()}})).await;
     }
-    check_error(&server.get(&path).await, expect![[r#"410 "Expired": "too old resource version: 71 (94)""#]]);
+    check_error(&server.get(&path).await, expect![[r#"410 "Expired": "too old resource version: 75 (98)""#]]);
 }
 
 #[tokio::test]

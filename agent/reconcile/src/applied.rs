@@ -2,6 +2,7 @@
 //! a Lease, so that who stops a pod can wait until nothing is sent there any more. Written when endpoints changed, to
 //! memory (Leases are volatile). Who waits is in the node agent.
 
+use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
@@ -55,16 +56,31 @@ impl Applied {
     }
 }
 
-/// What every part has applied. `None`: none has said anything yet.
+/// What every part of every node that is alive has applied. `None`: none has said anything yet.
 pub async fn by_all(client: &Client) -> Result<Option<u64>, kube::Error> {
     let leases: Api<Lease> = Api::namespaced(client.clone(), NAMESPACE);
-    let list = leases.list(&ListParams::default().labels(&format!("{LABEL}=true"))).await?;
-    Ok(least(&list.items))
+    let list = leases.list(&ListParams::default()).await?;
+    Ok(least(&list.items, Timestamp::now()))
 }
 
-fn least(leases: &[Lease]) -> Option<u64> {
-    let applied = |lease: &Lease| lease.annotations().get(ANNOTATION).and_then(|text| text.parse().ok()).unwrap_or(0);
-    leases.iter().map(applied).min()
+/// A node whose own lease has run out sends nothing any more that could be waited for.
+fn least(leases: &[Lease], now: Timestamp) -> Option<u64> {
+    let (parts, nodes): (Vec<&Lease>, Vec<&Lease>) =
+        leases.iter().partition(|lease| lease.labels().get(LABEL).is_some_and(|value| value == "true"));
+    let gone: Vec<String> = nodes.into_iter().filter(|node| is_over(node, now)).map(ResourceExt::name_any).collect();
+    let is_gone = |part: &&&Lease| {
+        let name = part.name_any();
+        gone.iter().any(|node| name.rsplit_once('-').is_some_and(|(of, _)| of == node))
+    };
+    let applied = |lease: &&Lease| lease.annotations().get(ANNOTATION).and_then(|text| text.parse().ok()).unwrap_or(0);
+    parts.iter().filter(|part| !is_gone(part)).map(applied).min()
+}
+
+fn is_over(lease: &Lease, now: Timestamp) -> bool {
+    let spec = lease.spec.as_ref();
+    let renewed = spec.and_then(|spec| spec.renew_time.as_ref()).map(|time| time.0);
+    let seconds = spec.and_then(|spec| spec.lease_duration_seconds).unwrap_or(0);
+    renewed.is_some_and(|renewed| now.as_second() - renewed.as_second() > i64::from(seconds))
 }
 
 #[cfg(test)]
@@ -73,12 +89,26 @@ mod tests {
 
     #[test]
     fn the_slowest_part_counts() {
-        let lease = |text: &str| -> Lease {
-            serde_json::from_value(json!({"metadata": {"annotations": {ANNOTATION: text}}})).expect("a lease")
+        let now = Timestamp::from_second(1000).expect("a time");
+        let least = |leases: &[Lease]| least(leases, now);
+        let lease = |of: &str, text: &str| -> Lease {
+            let metadata = json!({"name": of, "labels": {LABEL: "true"}, "annotations": {ANNOTATION: text}});
+            serde_json::from_value(json!({"metadata": metadata})).expect("a lease")
+        };
+        let node = |name: &str, renewed: i64| -> Lease {
+            let at = Timestamp::from_second(renewed).expect("a time").strftime("%Y-%m-%dT%H:%M:%S%.6fZ").to_string();
+            let lease = json!({"metadata": {"name": name}, "spec": {"leaseDurationSeconds": 40, "renewTime": at}});
+            serde_json::from_value(lease).expect("a node's lease")
         };
         assert_eq!(least(&[]), None);
-        assert_eq!(least(&[lease("12"), lease("9")]), Some(9));
-        assert_eq!(least(&[lease("12"), lease("nonsense"), Lease::default()]), Some(0));
+        assert_eq!(least(&[node("a", 1000)]), None);
+        assert_eq!(least(&[lease("a-services", "12"), lease("a-ingress", "9")]), Some(9));
+        assert_eq!(least(&[lease("a-services", "12"), lease("a-ingress", "nonsense")]), Some(0));
+        let of_two = [lease("a-services", "12"), lease("a-b-services", "9")];
+        for (renewed, expected) in [(1000, 9), (960, 9), (959, 12)] {
+            let leases = [&of_two[..], &[node("a", 1000), node("a-b", renewed)]].concat();
+            assert_eq!(least(&leases), Some(expected), "the other node's lease of {renewed}");
+        }
     }
 
     #[test]

@@ -75,6 +75,12 @@ const PARTS: &[(&str, &[&str], &[&str])] = &[
         &[PATCH_NODE, "DELETE /api/v1/namespaces/default/pods/gone", "GET /apis/coordination.k8s.io/v1/leases"],
         &[SECRETS, POST_POD, "DELETE /apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/a"],
     ),
+    ("node-ipam-controller", &[PATCH_NODE], &[SECRETS, "PATCH /api/v1/nodes/a/status", "DELETE /api/v1/nodes/a"]),
+    (
+        "pod-garbage-collector",
+        &["DELETE /api/v1/namespaces/default/pods/gone", "PATCH /api/v1/namespaces/default/pods/gone/status"],
+        &[SECRETS, POST_POD, "DELETE /api/v1/nodes/a"],
+    ),
     (
         "generic-garbage-collector",
         &["DELETE /api/v1/namespaces/default/pods/gone", FEED],

@@ -146,12 +146,15 @@ const NODES: &[Rule] = &[
     (READ, COORDINATION, &["leases"]),
 ];
 
+/// Gives nodes their ranges of pod addresses.
 const NODE_RANGES: &[Rule] = &[EVENTS, (&["get", "list", "patch", "watch"], CORE, &["nodes"])];
 
+/// Removes pods that ended, or whose node is gone.
 const POD_GARBAGE: &[Rule] = &[
+    EVENTS,
+    (READ, CORE, &["nodes"]),
     (&["delete", "get", "list", "watch"], CORE, &["pods"]),
-    (&["patch"], CORE, &["pods/status"]),
-    (&["get", "list"], CORE, &["nodes"]),
+    (CHANGE, CORE, &["pods/status"]),
 ];
 
 const GARBAGE: &[Rule] = &[EVENTS, (&["delete", "get", "list", "patch", "update", "watch"], ANY, ANY)];
@@ -205,9 +208,9 @@ pub const PARTS: &[Part] = &[
         paths: &[FEED],
         ..part("system:controller:namespace-controller", &[Subject::Account("namespace-controller")], NAMESPACES)
     },
-    part("system:controller:node-controller", &[Subject::Account("node-controller")], NODES),
     part("system:controller:node-ipam-controller", &[Subject::Account("node-ipam-controller")], NODE_RANGES),
     part("system:controller:pod-garbage-collector", &[Subject::Account("pod-garbage-collector")], POD_GARBAGE),
+    part("system:controller:node-controller", &[Subject::Account("node-controller")], NODES),
     Part {
         paths: &[FEED],
         ..part("system:controller:generic-garbage-collector", &[Subject::Account("generic-garbage-collector")], GARBAGE)
