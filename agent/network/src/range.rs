@@ -23,6 +23,10 @@ impl Range {
         let mask = u32::MAX.checked_shl(32 - u32::from(network.1)).unwrap_or(0);
         self.prefix_len >= network.1 && (self.base.to_bits() ^ network.0.to_bits()) & mask == 0
     }
+
+    pub fn overlaps(&self, other: &Self) -> bool {
+        self.is_in((other.base, other.prefix_len)) || other.is_in((self.base, self.prefix_len))
+    }
 }
 
 impl FromStr for Range {
@@ -67,5 +71,8 @@ mod tests {
         let is_in = |base: [u8; 4], length| range.is_in((base.into(), length));
         assert!(is_in([10, 42, 0, 0], 16) && is_in([10, 42, 7, 0], 24));
         assert!(!is_in([10, 43, 0, 0], 16) && !is_in([10, 42, 7, 0], 25));
+        let overlaps = |text: &str| range.overlaps(&text.parse().expect("a network"));
+        assert!(overlaps("10.42.7.0/25") && overlaps("10.42.0.0/16") && overlaps("10.42.7.0/24"));
+        assert!(!overlaps("10.42.6.0/24") && !overlaps("10.43.0.0/16"));
     }
 }

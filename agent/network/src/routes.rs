@@ -54,10 +54,10 @@ fn plan(wanted: &Table, observed: &Table) -> Plan {
     Plan { remove, set }
 }
 
-/// What is to be: only ranges of the pods' network, and never this node's own.
+/// What is to be: only ranges of the pods' network, and nothing of this node's own.
 fn wanted(config: &Config, nodes: &[Arc<Node>]) -> Table {
     let peers = peers(&config.node_name, nodes).into_iter();
-    let routed = peers.filter(|peer| peer.range.is_in(config.pod_network) && peer.range != config.node_range);
+    let routed = peers.filter(|peer| peer.range.is_in(config.pod_network) && !peer.range.overlaps(&config.node_range));
     routed.map(|peer| (peer.range, peer.address)).collect()
 }
 

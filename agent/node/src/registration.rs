@@ -110,7 +110,7 @@ pub async fn begin_boot(context: &Context) -> kube::Result<()> {
 }
 
 /// The addresses that this node's object gives its pods, once it has some. The object is made where there is none, and gets
-/// the settings' own where it has none or none that `fits`.
+/// the settings' own where it has none; where what it has does not `fit`, the settings rule.
 pub async fn range(context: &Context, fits: impl Fn(&str) -> bool) -> kube::Result<String> {
     let api: Api<Node> = Api::all(context.client.clone());
     let name = &context.config.node_name;
@@ -118,6 +118,12 @@ pub async fn range(context: &Context, fits: impl Fn(&str) -> bool) -> kube::Resu
     let range = |node: &Node| node.spec.as_ref().and_then(|spec| spec.pod_cidr.clone()).filter(|range| fits(range));
     if let Some(range) = range(&node) {
         return Ok(range);
+    }
+    let has = node.spec.as_ref().and_then(|spec| spec.pod_cidr.as_deref());
+    if let (Some(own), Some(has)) = (&context.config.pod_cidr, has) {
+        let remedy = format!("kubectl delete node {name} makes it anew");
+        tracing::warn!(has, own, remedy, "the node's range is not of the network in the settings, which rule");
+        return Ok(own.clone());
     }
     if let Some(own) = &context.config.pod_cidr {
         let body = json!({"spec": {"podCIDR": own, "podCIDRs": [own]}});

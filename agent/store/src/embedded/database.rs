@@ -228,6 +228,8 @@ fn seal_rows(
     if plain.is_empty() {
         return Ok(());
     }
+    // Also where what follows is interrupted.
+    connection.pragma_update(None, "secure_delete", true)?;
     let transaction = connection.transaction()?;
     for entry in entries.iter().filter(|entry| plain.contains(&entry.key)) {
         write_entry(&transaction, sealer, entry)?;
