@@ -94,7 +94,6 @@ impl<S: Store> Api<S> {
                 Drafted::Draft(draft) => draft,
                 Drafted::Done(written) => return Ok(written),
             };
-            node_authorizer::check_write(&write, draft.old.as_ref(), draft.new.as_ref())?;
             let reserved = self.reserve(write.kind, draft.old.as_ref(), draft.new.as_mut()).await?;
             match self.commit(&write, &draft, reserved).await {
                 Ok(written) => return Ok(written),
@@ -120,6 +119,7 @@ impl<S: Store> Api<S> {
         for mutation in Strategy::of(kind).on_create {
             self.fill_in(*mutation, kind, namespace, &mut new).await?;
         }
+        node_authorizer::check_write(write, None, Some(&new))?;
         let errors = validate::create(kind, &new);
         self.judge(write, errors, &new, None).await?;
         let name = meta::name(&new);
@@ -151,6 +151,8 @@ impl<S: Store> Api<S> {
         if let Part::Main = part {
             crate::reserve::keep(strategy.reserves, &mut new, &old);
         }
+        // Also of what changes nothing: the answer has the object.
+        node_authorizer::check_write(write, Some(&old), Some(&new))?;
         let errors = match part {
             Part::Main => validate::update(kind, &new, &old),
             Part::Status => validate::status(kind, &new, &old),
@@ -177,6 +179,7 @@ impl<S: Store> Api<S> {
         let current = self.entry(kind, write.namespace, name).await?;
         let current = current.ok_or_else(|| ApiError::not_found(kind, name))?;
         let old = self.served(kind, codec::decode(&current));
+        node_authorizer::check_write(write, Some(&old), None)?;
         check_preconditions(kind, name, &old, options)?;
         let new = match prepare::delete(kind, &old, options, jiff::Timestamp::now()) {
             DeletePlan::Nothing => return Ok(Drafted::Done(Written::kept(old))),

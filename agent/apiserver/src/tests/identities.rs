@@ -39,8 +39,8 @@ const PARTS: &[(&str, &[&str], &[&str])] = &[
     ),
     (
         "controller-manager",
-        &["GET /api/v1/pods", "GET /apis/apps/v1/deployments", FEED],
-        &[DELETE_POD, "GET /skiff/v1/problems", PATCH_NODE],
+        &["GET /api/v1/pods", "GET /apis/apps/v1/deployments"],
+        &[DELETE_POD, FEED, "GET /skiff/v1/problems", PATCH_NODE],
     ),
     (
         "replicaset-controller",
@@ -67,8 +67,8 @@ const PARTS: &[(&str, &[&str], &[&str])] = &[
     ),
     (
         "namespace-controller",
-        &["PUT /api/v1/namespaces/x/finalize", SECRETS, FEED],
-        &["POST /api/v1/namespaces", POST_POD, PATCH_NODE],
+        &["PUT /api/v1/namespaces/x/finalize", SECRETS],
+        &["POST /api/v1/namespaces", FEED, POST_POD, PATCH_NODE],
     ),
     (
         "node-controller",
@@ -239,6 +239,13 @@ async fn a_node_has_what_its_own_pods_use_and_no_more() {
     for request in &refused {
         assert!(is_refused(&server, &node("a"), request).await, "may not {request}");
     }
+    // An answer to what changes nothing would tell of the pod too.
+    let status = json!({"status": {"phase": "Running"}});
+    let (code, answer) = server.as_part(&node("b")).strategic(&format!("{CORE}/pods/two/status"), status).await;
+    assert_eq!(code, StatusCode::OK, "{answer}");
+    let (code, answer) = server.as_part(&node("a")).strategic(&format!("{CORE}/pods/two/status"), json!({})).await;
+    assert_eq!(code, StatusCode::FORBIDDEN, "{answer}");
+    assert_eq!(answer.get("spec"), None);
     // The name alone makes nobody a node.
     let named = server.as_user("system:node:a");
     let (code, _) = named.call(Method::GET, &format!("{CORE}/secrets/of-one"), "", "").await;

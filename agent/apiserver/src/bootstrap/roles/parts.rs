@@ -85,17 +85,7 @@ const SCHEDULER: &[Rule] = &[
 ];
 
 /// The caches that controllers share are of any kind.
-const CONTROLLER_MANAGER: &[Rule] = &[
-    REVIEWS[0],
-    REVIEWS[1],
-    EVENTS,
-    (&["create", "get", "update"], COORDINATION, &["leases"]),
-    (&["create", "get", "update"], CORE, &["secrets", "serviceaccounts"]),
-    (&["get"], CORE, &["configmaps", "namespaces"]),
-    (&["delete"], CORE, &["secrets"]),
-    (&["create"], CORE, &["serviceaccounts/token"]),
-    (OBSERVE, ANY, ANY),
-];
+const CONTROLLER_MANAGER: &[Rule] = &[(OBSERVE, ANY, ANY)];
 
 const DEPLOYMENTS: &[Rule] = &[
     EVENTS,
@@ -192,10 +182,7 @@ pub const PARTS: &[Part] = &[
         part("system:skiff:node", &[Subject::Group("system:nodes")], &[(&["get", "list"], COORDINATION, &["leases"])]),
     ),
     part("system:kube-scheduler", &[Subject::User("system:kube-scheduler")], SCHEDULER),
-    Part {
-        paths: &[FEED],
-        ..part("system:kube-controller-manager", &[Subject::User("system:kube-controller-manager")], CONTROLLER_MANAGER)
-    },
+    part("system:kube-controller-manager", &[Subject::User("system:kube-controller-manager")], CONTROLLER_MANAGER),
     part("system:controller:deployment-controller", &[Subject::Account("deployment-controller")], DEPLOYMENTS),
     part("system:controller:replicaset-controller", &[Subject::Account("replicaset-controller")], REPLICA_SETS),
     part("system:controller:endpoint-controller", &[Subject::Account("endpoint-controller")], ENDPOINTS),
@@ -204,10 +191,7 @@ pub const PARTS: &[Part] = &[
         &[Subject::Account("service-account-controller")],
         SERVICE_ACCOUNTS,
     ),
-    Part {
-        paths: &[FEED],
-        ..part("system:controller:namespace-controller", &[Subject::Account("namespace-controller")], NAMESPACES)
-    },
+    part("system:controller:namespace-controller", &[Subject::Account("namespace-controller")], NAMESPACES),
     part("system:controller:node-ipam-controller", &[Subject::Account("node-ipam-controller")], NODE_RANGES),
     part("system:controller:pod-garbage-collector", &[Subject::Account("pod-garbage-collector")], POD_GARBAGE),
     part("system:controller:node-controller", &[Subject::Account("node-controller")], NODES),

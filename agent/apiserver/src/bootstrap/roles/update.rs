@@ -35,7 +35,10 @@ pub(in crate::bootstrap) fn brought_up(old: &Value, wanted: &Value) -> Option<Va
         add(&mut rule, "clusterRoleSelectors", selectors, |have, selector| have.contains(selector));
         new["aggregationRule"] = rule;
         // What it selects are its rules.
-        new["rules"] = old.get("rules").cloned().unwrap_or(Value::Null);
+        match old.get("rules").filter(|rules| !rules.is_null()) {
+            Some(rules) => new["rules"] = rules.clone(),
+            None => drop(meta::map_mut(&mut new).remove("rules")),
+        }
     }
     (new != *old).then_some(new)
 }
@@ -88,6 +91,7 @@ mod tests {
         assert_eq!(new["subjects"], json!([subject("c"), subject("a"), subject("b")]));
         assert_eq!(new["metadata"]["annotations"], mark);
         assert_eq!(new["aggregationRule"], wanted["aggregationRule"]);
+        assert_eq!(new.get("rules"), None, "a role with a null cannot be read");
         assert_eq!(brought_up(&new, &wanted), None);
         let kept = json!({"metadata": {"name": "a", "annotations": {AUTOUPDATE: "false"}}, "subjects": []});
         assert_eq!(brought_up(&kept, &wanted), None, "its owner keeps it as it is");
