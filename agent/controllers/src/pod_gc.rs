@@ -23,8 +23,8 @@ mod tests;
 
 use plan::{Reason, node_name, plan};
 
-/// A node that is made anew under its name keeps its pods. Upstream's quarantine.
-const NODE_GONE_MIN: Duration = Duration::from_secs(40);
+/// A node that is made anew under its name keeps its pods: it looks at its object each minute.
+const NODE_GONE_MIN: Duration = Duration::from_secs(120);
 /// Pods that ended and are kept to be looked at: upstream's `--terminated-pod-gc-threshold`.
 const TERMINATED_MAX: usize = 12_500;
 /// Pods removed at once, so that many writes share one commit.

@@ -4,6 +4,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::StreamExt;
 use k8s_openapi::api::apps::v1::ReplicaSet;
@@ -13,6 +14,7 @@ use kube::{Api, Client, ResourceExt};
 use skiff_reconcile::{
     BoxError, Caches, Chain, Changes, EventKind, Failures, Informer, Next, Reconciler, Recorder, Scope,
 };
+use tokio::time::Instant;
 
 use crate::expectations::Expectations;
 use crate::{objects, owners, statuses, templates};
@@ -34,12 +36,43 @@ pub struct Controller {
     replica_sets: Informer<ReplicaSet>,
     pods: Informer<Pod>,
     expectations: Expectations,
+    /// By the UIDs of sets.
+    refusals: HashMap<String, Refusal>,
+}
+
+/// What the API says to the pods of one set. It is the set's own, and holds up no other.
+struct Refusal {
+    why: String,
+    since: Instant,
+    delay: Duration,
+}
+
+impl Refusal {
+    const DELAY_MIN: Duration = Duration::from_millis(100);
+    const DELAY_MAX: Duration = Duration::from_secs(30);
+
+    fn after(last: Option<&Self>, why: String) -> Self {
+        let delay = last.map_or(Self::DELAY_MIN, |last| (last.delay * 2).min(Self::DELAY_MAX));
+        Self { why, since: Instant::now(), delay }
+    }
+
+    /// Until it is tried again.
+    fn left(&self) -> Option<Duration> {
+        self.delay.checked_sub(self.since.elapsed()).filter(|left| !left.is_zero())
+    }
+}
+
+/// Whether the request was at fault, and not whoever answered.
+fn is_refusal(error: &BoxError) -> bool {
+    let Some(kube::Error::Api(status)) = error.downcast_ref() else { return false };
+    (400..500).contains(&status.code) && status.code != 429
 }
 
 impl Controller {
     pub fn new(client: Client, recorder: Recorder, caches: &Caches) -> Self {
         let expectations = Expectations::default();
-        Self { client, recorder, replica_sets: caches.of(), pods: caches.of(), expectations }
+        let refusals = HashMap::new();
+        Self { client, recorder, replica_sets: caches.of(), pods: caches.of(), expectations, refusals }
     }
 
     pub fn wakes(&self) -> Vec<Changes> {
@@ -48,11 +81,29 @@ impl Controller {
 
     async fn reconcile_one(&mut self, set: &ReplicaSet, pods: &[Arc<Pod>]) -> Result<Next, BoxError> {
         let uid = set.uid().unwrap_or_default();
-        let plan = plan(set, pods, self.expectations.unseen(&uid), &self.expectations.leaving(), objects::now());
+        let mut plan = plan(set, pods, self.expectations.unseen(&uid), &self.expectations.leaving(), objects::now());
         let mut failures = Failures::default();
         owners::apply(&self.client, set, &plan.adopt, &plan.release, &mut failures).await;
-        let failure = self.apply(set, &uid, &plan).await;
-        let status = plan::status(set, &plan, failure.as_ref().map(ToString::to_string), objects::now());
+        let waits = self.refusals.get(&uid).and_then(|refusal| refusal.left().filter(|_| plan.create > 0));
+        if let Some(left) = waits {
+            plan.create = 0;
+            plan.next = plan.next.sooner(Next::After(left));
+        }
+        let mut failure = self.apply(set, &uid, &plan).await;
+        let why = match (&failure, waits) {
+            (Some(failure), _) => Some(failure.to_string()),
+            (None, Some(_)) => self.refusals.get(&uid).map(|refusal| refusal.why.clone()),
+            (None, None) => {
+                self.refusals.remove(&uid);
+                None
+            }
+        };
+        if let Some(refused) = failure.take_if(|failure| is_refusal(failure)) {
+            let refusal = Refusal::after(self.refusals.get(&uid), refused.to_string());
+            plan.next = plan.next.sooner(Next::After(refusal.delay));
+            self.refusals.insert(uid, refusal);
+        }
+        let status = plan::status(set, &plan, why, objects::now());
         if set.status.as_ref() != Some(&status) {
             failures.keep("its status", statuses::write(&self.client, set, &status).await);
         }
@@ -135,7 +186,9 @@ impl Reconciler for Controller {
         }
         let mut next = Next::Change;
         let mut failures = Failures::default();
-        for set in self.replica_sets.list() {
+        let sets = self.replica_sets.list();
+        self.refusals.retain(|uid, _| sets.iter().any(|set| set.metadata.uid.as_ref() == Some(uid)));
+        for set in sets {
             let namespace = set.namespace().unwrap_or_default();
             let pods = by_namespace.get(&namespace).map(Vec::as_slice).unwrap_or_default();
             let result = self.reconcile_one(&set, pods).await;

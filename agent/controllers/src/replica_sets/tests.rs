@@ -101,22 +101,32 @@ proptest! {
     }
 }
 
-#[tokio::test]
-async fn a_late_cache_makes_no_pod_twice() {
+/// A world with a set of three, and a controller that is never shown a pod.
+async fn blind_controller() -> (World, Controller) {
     let world = World::start().await;
-    world.post("/api/v1/namespaces/default/serviceaccounts", json!({"metadata": {"name": "default"}})).await;
     let mut object = serde_json::to_value(set(3)).expect("JSON");
     object["spec"]["template"]["spec"]["containers"][0]["image"] = json!("a");
     object["metadata"] = json!({"name": "web-1"});
     let made = world.post("/apis/apps/v1/namespaces/default/replicasets", object).await;
-    let mut controller = Controller {
+    let controller = Controller {
         client: world.client.clone(),
         recorder: Recorder::new(world.client.clone(), "replicaset-controller", ""),
         replica_sets: Informer::fixed([serde_json::from_value(made).expect("a ReplicaSet")]),
-        // It never shows anything.
         pods: Informer::fixed([]),
         expectations: Expectations::default(),
+        refusals: HashMap::new(),
     };
+    (world, controller)
+}
+
+async fn make_account(world: &World) {
+    world.post("/api/v1/namespaces/default/serviceaccounts", json!({"metadata": {"name": "default"}})).await;
+}
+
+#[tokio::test]
+async fn a_late_cache_makes_no_pod_twice() {
+    let (world, mut controller) = blind_controller().await;
+    make_account(&world).await;
     for _ in 0..3 {
         controller.reconcile().await.expect("no failure");
     }
@@ -124,4 +134,22 @@ async fn a_late_cache_makes_no_pod_twice() {
     let pods = pods["items"].as_array().expect("a list");
     assert_eq!(pods.len(), 3);
     assert!(pods.iter().all(|pod| pod["metadata"]["ownerReferences"][0]["controller"] == true));
+}
+
+#[tokio::test]
+async fn pods_that_are_refused_are_their_sets_own_trouble() {
+    let (world, mut controller) = blind_controller().await;
+    for _ in 0..3 {
+        let next = controller.reconcile().await.expect("no failure of the controller's");
+        assert!(matches!(next, Next::After(delay) if delay <= Refusal::DELAY_MAX), "{next:?}");
+        let set = world.get("/apis/apps/v1/namespaces/default/replicasets/web-1").await;
+        let condition = &set["status"]["conditions"][0];
+        assert_eq!((&condition["type"], &condition["status"]), (&json!("ReplicaFailure"), &json!("True")));
+        assert!(condition["message"].as_str().is_some_and(|why| why.contains("serviceaccount")), "{condition}");
+    }
+    make_account(&world).await;
+    tokio::time::sleep(Refusal::DELAY_MIN * 4).await;
+    controller.reconcile().await.expect("no failure");
+    assert_eq!(world.get("/api/v1/namespaces/default/pods").await["items"].as_array().map(Vec::len), Some(3));
+    assert!(controller.refusals.is_empty());
 }
