@@ -169,6 +169,9 @@ pub fn check_write(write: &Write<'_>, old: Option<&Value>, new: Option<&Value>) 
         ("", "pods") if node_of(object) != node => {
             Some(format!("node {node:?} can only change pods with spec.nodeName set to itself"))
         }
+        ("", "pods") if new.is_some_and(|new| object["metadata"]["labels"] != new["metadata"]["labels"]) => {
+            Some(format!("node {node:?} cannot update labels through pod status"))
+        }
         ("coordination.k8s.io", "leases") if write.namespace != Some(LEASE_NAMESPACE) || !is_own_lease(node, name) => {
             Some("can only access node lease with the same name as the requesting node".to_owned())
         }
@@ -191,6 +194,11 @@ fn of_own_node(node: &str, old: Option<&Value>, new: Option<&Value>) -> Option<S
     };
     if restricted(new) != old.map(restricted).unwrap_or_default() {
         return Some(format!("node {node:?} is not allowed to set labels of {RESTRICTED_LABELS}"));
+    }
+    // The garbage collector would remove it for its owner, and with it what it may not change.
+    let owners = |object: &Value| meta::items(meta::at(object, &["metadata", "ownerReferences"])).to_vec();
+    if owners(new) != old.map(owners).unwrap_or_default() {
+        return Some(format!("node {node:?} is not allowed to modify ownerReferences"));
     }
     let taints = |object: &Value| meta::items(meta::at(object, &["spec", "taints"])).to_vec();
     let changed = old.is_some_and(|old| taints(old) != taints(new));

@@ -318,3 +318,26 @@ async fn a_status_write_brings_no_spec_and_keeps_labels() {
     );
     assert_eq!(after["spec"].get("nodeName"), None);
 }
+
+/// An editor's merge of one long list into another, which compared each with each.
+#[tokio::test]
+async fn a_long_patch_takes_no_minutes() {
+    let server = Server::start().await;
+    let env =
+        |prefix: &str| (0..40_000).map(|n| json!({"name": format!("{prefix}{n}"), "value": "x"})).collect::<Vec<_>>();
+    let containers = |prefix: &str| json!([{"name": "c", "image": "localhost/a:1", "env": env(prefix)}]);
+    let labels = json!({"app": "a"});
+    let path = "/apis/apps/v1/namespaces/default/deployments";
+    let made = json!({"metadata": {"name": "a"}, "spec": {"selector": {"matchLabels": labels}, "template":
+        {"metadata": {"labels": labels}, "spec": {"containers": containers("A")}}}});
+    let (code, answer) = server.post(path, made).await;
+    assert_eq!(code, StatusCode::CREATED, "{}", answer["message"]);
+    let started = std::time::Instant::now();
+    let patch = json!({"spec": {"template": {"spec": {"containers": containers("B")}}}});
+    let (code, answer) = server
+        .call(Method::PATCH, &format!("{path}/a"), "application/strategic-merge-patch+json", patch.to_string())
+        .await;
+    // Both together are more than an object may be.
+    assert!([StatusCode::OK, StatusCode::PAYLOAD_TOO_LARGE].contains(&code), "{code}: {}", answer["message"]);
+    assert!(started.elapsed() < std::time::Duration::from_secs(30), "{:?}", started.elapsed());
+}

@@ -300,6 +300,19 @@ async fn a_node_does_not_choose_who_comes_to_it() {
             r#"403 "Forbidden": "nodes \"a\" is forbidden: node \"a\" is not allowed to set labels of node-restriction.kubernetes.io""#
         ]],
     );
+    let owner = json!({"apiVersion": "v1", "kind": "Node", "name": "gone", "uid": "deadbeef"});
+    check_error(
+        &a.strategic("/api/v1/nodes/a", json!({"metadata": {"ownerReferences": [owner]}})).await,
+        expect![[
+            r#"403 "Forbidden": "nodes \"a\" is forbidden: node \"a\" is not allowed to modify ownerReferences""#
+        ]],
+    );
+    check_error(
+        &a.strategic("/api/v1/namespaces/default/pods/one/status", json!({"metadata": {"labels": {"app": "x"}}})).await,
+        expect![[
+            r#"403 "Forbidden": "pods \"one\" is forbidden: node \"a\" cannot update labels through pod status""#
+        ]],
+    );
     let (code, _) = a.strategic("/api/v1/nodes/a", json!({"metadata": {"labels": {"room": "1"}}})).await;
     assert_eq!(code, StatusCode::OK);
     check_error(
