@@ -26,13 +26,21 @@ pub(crate) struct Peer {
     pub address: Ipv4Addr,
 }
 
-/// The other nodes that have a range and an address, in the order of their ranges.
+/// The other nodes that have a range and an address, in the order of their ranges. Of two whose ranges overlap, the older
+/// has it.
 pub(crate) fn peers(own_name: &str, nodes: &[Arc<Node>]) -> Vec<Peer> {
     let peer = |node: &Arc<Node>| {
         let range = node.spec.as_ref()?.pod_cidr.as_deref()?.parse().ok()?;
         Some(Peer { range, address: node_address(node)?.parse().ok()? })
     };
-    let mut peers: Vec<Peer> = nodes.iter().filter(|node| node.name_any() != own_name).filter_map(peer).collect();
+    let mut others: Vec<&Arc<Node>> = nodes.iter().filter(|node| node.name_any() != own_name).collect();
+    others.sort_by_key(|node| node.metadata.creation_timestamp.as_ref().map(|time| time.0));
+    let mut peers: Vec<Peer> = Vec::new();
+    for peer in others.into_iter().filter_map(peer) {
+        if !peers.iter().any(|older| older.range.overlaps(&peer.range)) {
+            peers.push(peer);
+        }
+    }
     peers.sort_by_key(|peer| peer.range);
     peers
 }
