@@ -7,7 +7,7 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::{ContainerPort, ObjectReference, Pod, Service};
 use kube::{Resource, ResourceExt};
 
-use crate::Config;
+use crate::{Config, Range};
 
 /// A port that a program of the box listens on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,11 +46,6 @@ pub struct Ground<'a> {
     pub addresses: &'a [Ipv4Addr],
 }
 
-fn is_in(address: Ipv4Addr, (base, length): (Ipv4Addr, u8)) -> bool {
-    let mask = u32::MAX.checked_shl(32 - u32::from(length.min(32))).unwrap_or(0);
-    address.to_bits() & mask == base.to_bits() & mask
-}
-
 impl Ground<'_> {
     /// Who listens on a port of the box.
     pub fn owner(&self, protocol: Option<&str>, number: i32) -> Option<&'static str> {
@@ -64,7 +59,8 @@ impl Ground<'_> {
     }
 
     fn is_inside(&self, address: Ipv4Addr) -> bool {
-        is_in(address, self.config.pod_network) || is_in(address, self.config.service_network)
+        let address = Range { base: address, prefix_len: 32 };
+        address.is_in(self.config.pod_network) || address.is_in(self.config.service_network)
     }
 
     /// Why an address in `externalIPs` is not served. Whoever may write Services would else take the traffic of others.
