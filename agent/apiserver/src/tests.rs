@@ -63,9 +63,7 @@ impl Server {
         content_type: &str,
         body: impl Into<String>,
     ) -> (StatusCode, Value) {
-        let request = Request::builder().method(method).uri(path).header("content-type", content_type);
-        let request = request.body(body::full(body.into())).expect("a request");
-        read(self.api.handle(self.user.clone(), request).await).await
+        As { server: self, user: self.user.clone() }.call(method, path, content_type, body).await
     }
 
     async fn get(&self, path: &str) -> (StatusCode, Value) {
