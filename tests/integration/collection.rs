@@ -7,8 +7,8 @@ use skiff_tests::wait;
 
 use crate::{Place, SOON};
 
-/// A node has to be gone for 40 seconds before its pods are thrown away.
-const NODE_GONE: Duration = Duration::from_secs(90);
+/// A node has to be gone for two minutes before its pods are thrown away.
+const NODE_GONE: Duration = Duration::from_secs(200);
 
 fn gone(place: &Place<'_>, object: &str) -> anyhow::Result<()> {
     wait::until(&format!("{object} is gone"), SOON, || {
