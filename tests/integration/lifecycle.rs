@@ -252,6 +252,12 @@ pub fn a_box_without_network_plugins(place: &Place<'_>) -> anyhow::Result<()> {
         );
         Ok(())
     })?;
+    wait::until("an event says it", SOON, || {
+        let told = running.kubectl(&["describe", "node", &node])?;
+        let line = told.lines().find(|line| line.contains("RequirementsMissing")).unwrap_or_default();
+        ensure!(line.contains("Warning") && line.contains("NetworkPluginNotReady"), "{told}");
+        Ok(())
+    })?;
     wait::until("what failed is gone", SOON, || {
         let left = sandboxes(&running)?;
         ensure!(left <= 1, "{left} sandboxes");

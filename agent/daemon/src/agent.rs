@@ -12,7 +12,7 @@ use k8s_openapi::api::core::v1::Node;
 use kube::Api as KubeApi;
 use nix::fcntl::{Flock, FlockArg};
 use skiff_apiserver::{Api, Identity, Pki};
-use skiff_reconcile::Parts;
+use skiff_reconcile::{Parts, Recorder};
 use skiff_store::Embedded;
 use tokio_util::sync::CancellationToken;
 
@@ -208,7 +208,18 @@ async fn start_api(plan: &Plan, parts: &Parts) -> anyhow::Result<(Api<Embedded>,
     let (store_config, key_file) = (plan.store(), plan.paths.sealing_key());
     let store = tokio::task::spawn_blocking(move || crate::sealing::open(store_config, &key_file)).await??;
     let api = Api::start(plan.api(), store.clone(), &pki, parts.shutdown().clone()).await?;
-    api.report_with(Arc::new(Problems::new(plan, parts.clone(), api.client(&Identity::Agent))));
+    let problems = Arc::new(Problems::new(plan, parts.clone(), api.client(&Identity::Agent)));
+    api.report_with(problems.clone());
+    let recorder = Recorder::new(api.client(&Identity::Agent), "skiff", &plan.node_name);
+    parts.run("events of problems", {
+        let shutdown = parts.shutdown().clone();
+        move || {
+            let (problems, recorder, shutdown) = (Arc::clone(&problems), recorder.clone(), shutdown.clone());
+            async move {
+                shutdown.run_until_cancelled(problems.publish(&recorder)).await;
+            }
+        }
+    });
     parts.run("API server", {
         let (api, pki, shutdown) = (api.clone(), Arc::clone(&pki), parts.shutdown().clone());
         move || {

@@ -216,12 +216,7 @@ impl Controller {
             return;
         }
         tracing::error!(%error, "the ingress does not serve");
-        let node = ObjectReference {
-            api_version: Some("v1".to_owned()),
-            kind: Some("Node".to_owned()),
-            name: Some(self.config.node_name.clone()),
-            ..ObjectReference::default()
-        };
+        let node = skiff_reconcile::node_reference(&self.config.node_name);
         self.recorder.event(&node, EventKind::Warning, "IngressFailed", &message).await;
         self.failed = Some(message);
     }

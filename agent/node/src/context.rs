@@ -67,6 +67,12 @@ impl Context {
         tokio::spawn(async move { recorder.event(&reference, kind, reason, &message).await });
     }
 
+    /// About this node itself.
+    pub async fn node_event(&self, kind: EventKind, reason: &str, message: &str) {
+        let node = skiff_reconcile::node_reference(&self.config.node_name);
+        self.recorder.event(&node, kind, reason, message).await;
+    }
+
     /// The variables that name the services of the namespace, and the API's own.
     pub async fn service_vars(&self, pod: &Pod) -> kube::Result<Vec<(String, String)>> {
         let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();

@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::{Node, NodeCondition};
 use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
+use skiff_reconcile::EventKind;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -71,8 +72,14 @@ async fn lacking(context: &Context) -> Option<String> {
     let lacks = requirements::trouble(&missing);
     if replace(&context.lacks, lacks.clone()) {
         match &lacks {
-            Some(trouble) => tracing::error!(trouble, "this machine lacks what pods need"),
-            None => tracing::info!("this machine has what pods need"),
+            Some(trouble) => {
+                tracing::error!(trouble, "this machine lacks what pods need");
+                context.node_event(EventKind::Warning, "RequirementsMissing", trouble).await;
+            }
+            None => {
+                tracing::info!("this machine has what pods need");
+                context.node_event(EventKind::Normal, "RequirementsMet", "this machine has what pods need").await;
+            }
         }
     }
     lacks

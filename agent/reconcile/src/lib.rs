@@ -26,5 +26,5 @@ pub use feed::Feed;
 pub use informer::{Changes, Informer};
 pub use nodes::{node_address, node_addresses};
 pub use parts::{PartReport, Parts, together};
-pub use recorder::{EventKind, Recorder};
+pub use recorder::{EventKind, Recorder, node_reference};
 pub use resources::{ServedKind, ServedKinds};

@@ -141,6 +141,17 @@ impl Recorder {
     }
 }
 
+/// A node as the subject of what its own parts say, as upstream's kubelet names it: with its name for a uid.
+pub fn node_reference(name: &str) -> ObjectReference {
+    ObjectReference {
+        api_version: Some("v1".to_owned()),
+        kind: Some("Node".to_owned()),
+        name: Some(name.to_owned()),
+        uid: Some(name.to_owned()),
+        ..ObjectReference::default()
+    }
+}
+
 impl Memory {
     fn plan(&mut self, key: Key, regarding: &ObjectReference, now: Instant) -> Write {
         if !self.allow(&key.regarding, now) {
