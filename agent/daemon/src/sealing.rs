@@ -6,7 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use anyhow::{Context, ensure};
-use skiff_store::{Config, Embedded, SealingKey};
+use skiff_store::{Config, Embedded, OpenError, SealingKey};
 
 /// Opens the database with its key; blocks. A database from before there was a key gets one, unless it turns out that its
 /// key is lost.
@@ -15,19 +15,18 @@ pub fn open(config: Config, key_file: &Path) -> anyhow::Result<Embedded> {
         Some(key) => key,
         None => {
             if config.dir.exists() {
-                drop(Embedded::open(config.clone()).with_context(|| lost(key_file))?);
+                drop(open_once_free(&config).map_err(|error| lost(error, key_file))?);
             }
             make(key_file).with_context(|| format!("cannot write {}", key_file.display()))?
         }
     };
-    open_once_free(&Config { sealing_key: Some(key), ..config })
+    Ok(open_once_free(&Config { sealing_key: Some(key), ..config })?)
 }
 
-fn lost(key_file: &Path) -> String {
-    format!(
-        "the key {} is not there, and the database cannot be opened without one: put it back from a backup",
-        key_file.display()
-    )
+fn lost(error: OpenError, key_file: &Path) -> anyhow::Error {
+    let wants_key = matches!(error, OpenError::NoKey { .. });
+    let error = anyhow::Error::from(error);
+    if wants_key { error.context(format!("put the key {} back from a backup", key_file.display())) } else { error }
 }
 
 /// The file as it is now; for whoever only reads.
@@ -65,15 +64,15 @@ fn make(key_file: &Path) -> std::io::Result<SealingKey> {
 }
 
 /// The thread of a database that was just closed holds the file for a moment longer.
-fn open_once_free(config: &Config) -> anyhow::Result<Embedded> {
+fn open_once_free(config: &Config) -> Result<Embedded, OpenError> {
     const TRIES_MAX: usize = 200;
     for _ in 0..TRIES_MAX {
         match Embedded::open(config.clone()) {
-            Err(skiff_store::OpenError::InUse { .. }) => std::thread::sleep(std::time::Duration::from_millis(10)),
-            result => return Ok(result?),
+            Err(OpenError::InUse { .. }) => std::thread::sleep(std::time::Duration::from_millis(10)),
+            result => return result,
         }
     }
-    Ok(Embedded::open(config.clone())?)
+    Embedded::open(config.clone())
 }
 
 #[cfg(test)]
@@ -125,11 +124,18 @@ mod tests {
         let aside = dir.path().join("aside");
         std::fs::rename(&key_file, &aside).unwrap();
         let error = format!("{:#}", open(config(dir.path()), &key_file).map(drop).unwrap_err());
-        assert!(error.contains("put it back from a backup") && error.contains("there is no key"), "{error}");
+        assert!(error.contains("secrets.key back from a backup") && error.contains("there is no key"), "{error}");
         assert!(!key_file.exists(), "no new key stands in the way of the old one");
         std::fs::write(&key_file, "short").unwrap();
         let error = format!("{:#}", open(config(dir.path()), &key_file).map(drop).unwrap_err());
         assert!(error.contains("it has 5 bytes"), "{error}");
+        std::fs::remove_file(&key_file).unwrap();
+        let database = dir.path().join("store/state.db");
+        let intact = std::fs::read(&database).unwrap();
+        std::fs::write(&database, "no database").unwrap();
+        let error = format!("{:#}", open(config(dir.path()), &key_file).map(drop).unwrap_err());
+        assert!(error.contains("is damaged") && !error.contains("key"), "{error}");
+        std::fs::write(&database, intact).unwrap();
         std::fs::rename(&aside, &key_file).unwrap();
         let store = open_once_free(&Config { sealing_key: read(&key_file).unwrap(), ..config(dir.path()) }).unwrap();
         assert_eq!(block_on(store.get("/s/a")).unwrap().unwrap().value, "planted");

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 
-use super::sealing::Sealer;
+use super::sealing::{Sealer, UnsealError};
 use super::{Config, packing, snapshots};
 use crate::{Change, Entry, Revision};
 
@@ -38,6 +38,8 @@ pub enum OpenError {
         "{path} was written by a newer version (format {found}, this version knows {FORMAT}): update the program, or restore a snapshot made before the update"
     )]
     Newer { path: PathBuf, found: i64 },
+    #[error("{path} holds encrypted objects, and there is no key: was the key file moved or lost? Nothing was changed")]
+    NoKey { path: PathBuf },
     #[error("{path} is in use by another process")]
     InUse { path: PathBuf },
     #[error("cannot open {path}")]
@@ -46,6 +48,8 @@ pub enum OpenError {
         #[source]
         source: rusqlite::Error,
     },
+    #[error("the snapshots hold secrets that are not encrypted, and cannot be replaced")]
+    Snapshot(#[from] snapshots::SnapshotError),
     #[error("cannot start the writer thread")]
     Thread(#[source] std::io::Error),
 }
@@ -133,12 +137,19 @@ impl Database {
         }
         migrate(&mut connection).map_err(failed)?;
         let sealer = Sealer::new(config.sealing_key.as_ref(), &config.sealed_prefixes);
-        let (entries, plain) = load(&connection, &sealer).map_err(failed)?.map_err(damaged)?;
+        let (entries, plain) = load(&connection, &sealer).map_err(failed)?.map_err(|unreadable| match unreadable {
+            Unreadable::Damaged(what) => damaged(what),
+            Unreadable::NoKey => OpenError::NoKey { path: path.clone() },
+        })?;
+        if !plain.is_empty() {
+            snapshots::mark_plain(&config.dir)?;
+        }
         seal_rows(&mut connection, &sealer, &entries, &plain).map_err(failed)?;
         let reserved = reserved(&connection).map_err(failed)?;
         let newest = entries.iter().map(|e| e.modified).max().unwrap_or(0);
         let revision = reserved.max(newest).max(1);
         let database = Self { connection, dir: config.dir.clone(), sealer, reserved: revision, written: newest };
+        snapshots::replace_plain(&database)?;
         Ok((database, Loaded { entries, revision }))
     }
 
@@ -317,9 +328,15 @@ fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
 
 type Rows = (Vec<Entry>, Vec<Arc<str>>);
 
-/// All rows, and the keys of those that should be sealed and are not; the inner error names the first that does not
-/// match its checksum or cannot be unsealed.
-fn load(connection: &Connection, sealer: &Sealer) -> rusqlite::Result<Result<Rows, String>> {
+enum Unreadable {
+    /// The first row that does not match its checksum or cannot be unsealed.
+    Damaged(String),
+    NoKey,
+}
+
+/// All rows, and the keys of those that should be sealed and are not.
+fn load(connection: &Connection, sealer: &Sealer) -> rusqlite::Result<Result<Rows, Unreadable>> {
+    let damaged = |what: String| Ok(Err(Unreadable::Damaged(what)));
     let mut statement = connection.prepare("SELECT key, created, modified, checksum, value FROM object")?;
     let mut rows = statement.query([])?;
     let (mut entries, mut plain) = (Vec::new(), Vec::new());
@@ -328,15 +345,16 @@ fn load(connection: &Connection, sealer: &Sealer) -> rusqlite::Result<Result<Row
         let value: Vec<u8> = row.get(4)?;
         let modified = row.get::<_, i64>(2)? as Revision;
         if checksum(&key, modified, &value) != row.get::<_, i64>(3)? {
-            return Ok(Err(format!("the object {key} does not match its checksum")));
+            return damaged(format!("the object {key} does not match its checksum"));
         }
         if sealer.covers(&key) && !Sealer::is_sealed(&value) {
             plain.push(Arc::clone(&key));
         }
         let value = match sealer.unseal(&key, value).map(packing::unpack) {
             Ok(Some(value)) => Bytes::from(value),
-            Ok(None) => return Ok(Err(format!("the object {key} cannot be unpacked"))),
-            Err(error) => return Ok(Err(format!("the object {key} cannot be read: {error}"))),
+            Ok(None) => return damaged(format!("the object {key} cannot be unpacked")),
+            Err(UnsealError::NoKey) => return Ok(Err(Unreadable::NoKey)),
+            Err(error) => return damaged(format!("the object {key} cannot be read: {error}")),
         };
         entries.push(Entry { key, value, created: row.get::<_, i64>(1)? as Revision, modified });
     }

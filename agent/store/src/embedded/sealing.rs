@@ -27,7 +27,7 @@ impl std::fmt::Debug for SealingKey {
 
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub(super) enum UnsealError {
-    #[error("it is encrypted, and there is no key: was the key file moved or lost?")]
+    #[error("it is encrypted, and there is no key")]
     NoKey,
     #[error("it cannot be decrypted: it was damaged, or written with another key")]
     Refused,

@@ -7,9 +7,11 @@ use super::database::{self, Database};
 
 const DIR: &str = "snapshots";
 const SUFFIX: &str = ".db";
+/// The mark of snapshots from before there was a key.
+const PLAIN: &str = "plain";
 
 #[derive(Debug, thiserror::Error)]
-pub(super) enum SnapshotError {
+pub enum SnapshotError {
     #[error("cannot write the snapshot {path}: {source}")]
     Copy { path: PathBuf, source: rusqlite::Error },
     #[error("cannot write the snapshot {path}: {source}")]
@@ -18,31 +20,64 @@ pub(super) enum SnapshotError {
 
 /// Takes a snapshot unless nothing durable was written since the newest one.
 pub(super) fn take(database: &mut Database, snapshots_max: usize) -> Result<Option<PathBuf>, SnapshotError> {
-    let dir = database.dir().join(DIR);
-    let existing = list(&dir);
-    let path = dir.join(format!("{:020}{SUFFIX}", database.written()));
-    if existing.last() == Some(&path) {
+    let path = path_of(database);
+    if list_in(database.dir()).last() == Some(&path) {
         return Ok(None);
     }
-    let file_error = |path: &Path| {
-        let path = path.to_owned();
-        move |source| SnapshotError::File { path, source }
-    };
+    write(database, &path)?;
+    let kept = list_in(database.dir());
+    remove(&kept[..kept.len().saturating_sub(snapshots_max.max(1))])?;
+    Ok(Some(path))
+}
+
+/// Notes on the disk that snapshots hold what is about to be encrypted in the database.
+pub(super) fn mark_plain(dir: &Path) -> Result<(), SnapshotError> {
+    if list_in(dir).is_empty() {
+        return Ok(());
+    }
+    let mark = dir.join(DIR).join(PLAIN);
+    let marked = std::fs::File::create(&mark).and_then(|file| file.sync_all());
+    marked.and_then(|()| std::fs::File::open(dir.join(DIR))?.sync_all()).map_err(file_error(&mark))
+}
+
+/// Where they are marked: takes one now and removes all others.
+pub(super) fn replace_plain(database: &Database) -> Result<(), SnapshotError> {
+    let mark = database.dir().join(DIR).join(PLAIN);
+    if !mark.exists() {
+        return Ok(());
+    }
+    let path = path_of(database);
+    write(database, &path)?;
+    let others: Vec<_> = list_in(database.dir()).into_iter().filter(|other| *other != path).collect();
+    remove(&others)?;
+    remove(&[mark])
+}
+
+fn path_of(database: &Database) -> PathBuf {
+    database.dir().join(DIR).join(format!("{:020}{SUFFIX}", database.written()))
+}
+
+fn write(database: &Database, path: &Path) -> Result<(), SnapshotError> {
+    let dir = database.dir().join(DIR);
     std::fs::create_dir_all(&dir).map_err(file_error(&dir))?;
     let partial = dir.join("partial");
     remove_if_present(&partial).map_err(file_error(&partial))?;
-    database.copy_to(&partial).map_err(|source| SnapshotError::Copy { path: path.clone(), source })?;
+    database.copy_to(&partial).map_err(|source| SnapshotError::Copy { path: path.to_owned(), source })?;
     let copied = std::fs::File::open(&partial).and_then(|file| {
         file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
         file.sync_all()
     });
-    copied.and_then(|()| std::fs::rename(&partial, &path)).map_err(file_error(&path))?;
-    std::fs::File::open(&dir).and_then(|dir| dir.sync_all()).map_err(file_error(&dir))?;
-    let kept = list(&dir);
-    for old in kept.iter().take(kept.len().saturating_sub(snapshots_max.max(1))) {
-        std::fs::remove_file(old).map_err(file_error(old))?;
-    }
-    Ok(Some(path))
+    copied.and_then(|()| std::fs::rename(&partial, path)).map_err(file_error(path))?;
+    std::fs::File::open(&dir).and_then(|dir| dir.sync_all()).map_err(file_error(&dir))
+}
+
+fn remove(snapshots: &[PathBuf]) -> Result<(), SnapshotError> {
+    snapshots.iter().try_for_each(|old| std::fs::remove_file(old).map_err(file_error(old)))
+}
+
+fn file_error(path: &Path) -> impl FnOnce(std::io::Error) -> SnapshotError {
+    let path = path.to_owned();
+    move |source| SnapshotError::File { path, source }
 }
 
 /// The newest snapshot that is intact.

@@ -299,8 +299,8 @@ async fn what_is_sealed_is_in_no_file() {
     let store = Embedded::open(sealed(dir.path())).expect("opens");
     assert_eq!(store.get("/secrets/a").await, Ok(Some(kept)));
     close(store).await;
-    let Err(OpenError::Damaged(report)) = Embedded::open(config(dir.path())) else { panic!("it needs the key") };
-    assert!(report.what.contains("there is no key"), "{}", report.what);
+    let Err(OpenError::NoKey { path }) = Embedded::open(config(dir.path())) else { panic!("it needs the key") };
+    assert_eq!(path, dir.path().join("state.db"));
 }
 
 #[tokio::test]
@@ -312,13 +312,28 @@ async fn what_was_written_plain_is_sealed_when_there_is_a_key() {
         create(&store, &format!("/secrets/{n}"), &format!("{n} {NEEDLE} {}", "x".repeat(500 * n))).await;
     }
     let gone = store.get("/secrets/7").await.expect("read").expect("there");
+    store.snapshot().await.expect("snapshot");
     store.delete("/secrets/7", gone.modified).await.expect("deleted");
+    store.snapshot().await.expect("snapshot");
     close(store).await;
     assert!(!holds_needle(dir.path()).is_empty());
+    let plain = newest_snapshot(dir.path()).expect("a snapshot");
+    let aside = dir.path().with_extension("aside");
+    std::fs::copy(&plain, &aside).expect("a copy");
+    let store = Embedded::open(sealed(dir.path())).expect("opens");
+    assert_eq!(store.get("/secrets/a").await, Ok(Some(first.clone())));
+    close(store).await;
+    assert_eq!(holds_needle(dir.path()), Vec::<std::path::PathBuf>::new());
+    let sealed_one = newest_snapshot(dir.path()).expect("a snapshot is there all the time");
+
+    // Ended between the database and its snapshots: the mark is there still.
+    std::fs::rename(&aside, &plain).expect("the plain one again");
+    std::fs::write(sealed_one.with_file_name("plain"), "").expect("the mark");
     let store = Embedded::open(sealed(dir.path())).expect("opens");
     assert_eq!(store.get("/secrets/a").await, Ok(Some(first)));
     close(store).await;
     assert_eq!(holds_needle(dir.path()), Vec::<std::path::PathBuf>::new());
+    assert!(newest_snapshot(dir.path()).is_some() && !sealed_one.with_file_name("plain").exists());
 }
 
 #[tokio::test]
