@@ -63,17 +63,18 @@ pub async fn by_all(client: &Client) -> Result<Option<u64>, kube::Error> {
     Ok(least(&list.items, Timestamp::now()))
 }
 
-/// A node whose own lease has run out sends nothing any more that could be waited for.
+/// A node whose own lease has run out sends nothing any more that could be waited for. One that lives and has said nothing
+/// (the API was just started, and Leases with it) has not applied anything yet.
 fn least(leases: &[Lease], now: Timestamp) -> Option<u64> {
     let (parts, nodes): (Vec<&Lease>, Vec<&Lease>) =
         leases.iter().partition(|lease| lease.labels().get(LABEL).is_some_and(|value| value == "true"));
-    let gone: Vec<String> = nodes.into_iter().filter(|node| is_over(node, now)).map(ResourceExt::name_any).collect();
-    let is_gone = |part: &&&Lease| {
-        let name = part.name_any();
-        gone.iter().any(|node| name.rsplit_once('-').is_some_and(|(of, _)| of == node))
-    };
-    let applied = |lease: &&Lease| lease.annotations().get(ANNOTATION).and_then(|text| text.parse().ok()).unwrap_or(0);
-    parts.iter().filter(|part| !is_gone(part)).map(applied).min()
+    let (gone, alive): (Vec<&Lease>, Vec<&Lease>) = nodes.into_iter().partition(|node| is_over(node, now));
+    let of =
+        |node: &Lease, part: &Lease| part.name_any().rsplit_once('-').is_some_and(|(name, _)| name == node.name_any());
+    let silent = alive.iter().any(|node| !parts.iter().any(|part| of(node, part)));
+    let applied = |lease: &Lease| lease.annotations().get(ANNOTATION).and_then(|text| text.parse().ok()).unwrap_or(0);
+    let told = parts.iter().filter(|part| !gone.iter().any(|node| of(node, part))).map(|part| applied(part));
+    told.chain(silent.then_some(0)).min()
 }
 
 fn is_over(lease: &Lease, now: Timestamp) -> bool {
@@ -101,7 +102,13 @@ mod tests {
             serde_json::from_value(lease).expect("a node's lease")
         };
         assert_eq!(least(&[]), None);
-        assert_eq!(least(&[node("a", 1000)]), None);
+        assert_eq!(least(&[node("a", 1000)]), Some(0));
+        assert_eq!(
+            least(&[node("a", 1000), node("b", 1000), lease("a-services", "12")]),
+            Some(0),
+            "b has said nothing"
+        );
+        assert_eq!(least(&[node("a", 1000), node("b", 1), lease("a-services", "12")]), Some(12), "b is gone");
         assert_eq!(least(&[lease("a-services", "12"), lease("a-ingress", "9")]), Some(9));
         assert_eq!(least(&[lease("a-services", "12"), lease("a-ingress", "nonsense")]), Some(0));
         let of_two = [lease("a-services", "12"), lease("a-b-services", "9")];
