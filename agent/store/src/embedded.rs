@@ -4,6 +4,7 @@
 //! SQLite; `snapshots` keeps copies to fall back to.
 
 mod database;
+mod log;
 mod packing;
 mod sealing;
 mod snapshots;

@@ -13,16 +13,14 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 
 use super::sealing::{Sealer, UnsealError};
-use super::{Config, packing, snapshots};
+use super::{Config, log, packing, snapshots};
 use crate::{Change, Entry, Revision};
 
 const FILE: &str = "state.db";
 /// 2: values may be packed and sealed; a table with row numbers.
 const FORMAT: i64 = 2;
 /// The database's page size; also the unit of `max_page_count`.
-const PAGE_BYTES: u64 = 4096;
-/// The write-ahead log is folded back at this many pages: large enough to fold rarely, small enough to stay bounded.
-const WAL_PAGES: i64 = 1000;
+pub(super) const PAGE_BYTES: u64 = 4096;
 
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -145,6 +143,10 @@ impl Database {
             snapshots::mark_plain(&config.dir)?;
         }
         seal_rows(&mut connection, &sealer, &entries, &plain).map_err(failed)?;
+        if let Err(error) = log::fill(&connection, &path) {
+            // It grows as it is written to.
+            tracing::warn!(%error, "the database's log was not made in full");
+        }
         let reserved = reserved(&connection).map_err(failed)?;
         let newest = entries.iter().map(|e| e.modified).max().unwrap_or(0);
         let revision = reserved.max(newest).max(1);
@@ -195,7 +197,7 @@ impl Database {
     }
 
     pub(super) fn close(self) {
-        if let Err((_, error)) = self.connection.close() {
+        if let Err(error) = log::close(self.connection, &self.dir.join(FILE)) {
             tracing::warn!(%error, "the database was not closed cleanly");
         }
     }
@@ -283,10 +285,8 @@ fn open_connection(path: &Path, size_bytes_max: u64) -> rusqlite::Result<Connect
     connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
     // Held for as long as the agent runs: a second agent on the same data is refused, and no -shm file is needed.
     connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
-    connection.pragma_update(None, "journal_mode", "WAL")?;
+    log::configure(&connection)?;
     connection.pragma_update(None, "synchronous", "FULL")?;
-    connection.pragma_update(None, "wal_autocheckpoint", WAL_PAGES)?;
-    connection.pragma_update(None, "journal_size_limit", WAL_PAGES * PAGE_BYTES as i64)?;
     connection.pragma_update(None, "max_page_count", (size_bytes_max / PAGE_BYTES) as i64)?;
     // Reads are served from the store's memory: SQLite's own cache would hold everything twice.
     connection.pragma_update(None, "cache_size", -256)?;

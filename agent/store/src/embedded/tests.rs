@@ -63,17 +63,50 @@ async fn keeps_what_was_acknowledged_and_forgets_what_is_volatile() {
     assert!(next.modified > lease.modified, "a revision given to a volatile key is not used again");
 }
 
+/// Pages in the log: its frames begin with the number of their page, and carry the salt of its header.
+fn logged_pages(dir: &Path) -> usize {
+    let log = std::fs::read(dir.join("state.db-wal")).expect("the log");
+    let (header, frames) = log.split_at(32);
+    frames.chunks_exact(24 + 4096).take_while(|frame| frame[..4] != [0; 4] && frame[8..16] == header[16..24]).count()
+}
+
+#[tokio::test]
+async fn the_log_is_made_once_and_kept() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let log = dir.path().join("state.db-wal");
+    let length = || log.metadata().expect("the log").len();
+    let store = open(dir.path());
+    let made = length();
+    assert!(made > 4_000_000, "{made} bytes");
+    let first = create(&store, "/a", "1").await;
+    for n in 0..1500 {
+        create(&store, &format!("/many/{n}"), "x").await;
+    }
+    close(store).await;
+    assert_eq!(length(), made, "it is written from its beginning again");
+    assert_eq!(logged_pages(dir.path()), 0, "a database put in the place of this one has nothing of it");
+    let store = open(dir.path());
+    assert_eq!(store.get("/a").await, Ok(Some(first)));
+    assert_eq!(length(), made);
+    close(store).await;
+
+    // As a large transaction leaves it.
+    std::fs::OpenOptions::new().write(true).open(&log).expect("the log").set_len(5 * made).expect("longer");
+    let store = open(dir.path());
+    assert_eq!((length(), store.get("/many/1499").await.expect("read").is_some()), (made, true));
+    close(store).await;
+}
+
 #[tokio::test]
 async fn volatile_writes_do_not_touch_the_disk() {
     let dir = tempfile::tempdir().expect("tempdir");
     let store = open(dir.path());
     create(&store, "/volatile/first", "reserves revisions").await;
-    let wal = dir.path().join("state.db-wal");
-    let before = wal.metadata().expect("wal").len();
+    let before = logged_pages(dir.path());
     for n in 0..200 {
         create(&store, &format!("/volatile/{n}"), "x").await;
     }
-    assert_eq!(wal.metadata().expect("wal").len(), before);
+    assert_eq!(logged_pages(dir.path()), before);
 }
 
 #[tokio::test]
@@ -251,12 +284,11 @@ async fn a_change_of_a_pod_writes_one_page() {
     for n in 0..50 {
         entries.push(store.put(&format!("/pods/{n}"), pod(n), Expect::Absent).await.expect("created"));
     }
-    let wal = dir.path().join("state.db-wal");
-    let before = wal.metadata().expect("log").len();
+    let before = logged_pages(dir.path());
     for (n, entry) in entries.iter().enumerate().take(20) {
         store.put(&entry.key, pod(n + 1000), Expect::At(entry.modified)).await.expect("changed");
     }
-    let pages = (wal.metadata().expect("log").len() - before) / 4096;
+    let pages = logged_pages(dir.path()) - before;
     assert!(pages <= 22, "{pages} pages for 20 changes");
 }
 
