@@ -70,6 +70,8 @@ const REQUESTS_MAX: usize = 400;
 
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// The node of this process: what it says of itself is taken, as the settings say it.
+    pub node_name: String,
     /// Where this API is reached: the endpoint of the `kubernetes` Service.
     pub address: SocketAddr,
     pub service_network: ServiceNetwork,

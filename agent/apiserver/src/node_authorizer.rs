@@ -14,7 +14,7 @@ use crate::rbac::Attributes;
 use crate::status::ApiError;
 use crate::users::User;
 use crate::write::Write;
-use crate::{Api, codec};
+use crate::{Api, Config, codec};
 
 pub const ROLE: &str = "system:node";
 const LEASE_NAMESPACE: &str = "kube-node-lease";
@@ -158,13 +158,18 @@ fn names(spec: &Value, by: References, name: &str) -> bool {
 }
 
 /// A node writes its own object and lease, and of pods only the status and the end of its own.
-pub fn check_write(write: &Write<'_>, old: Option<&Value>, new: Option<&Value>) -> Result<(), ApiError> {
+pub fn check_write(
+    config: &Config,
+    write: &Write<'_>,
+    old: Option<&Value>,
+    new: Option<&Value>,
+) -> Result<(), ApiError> {
     let Some(node) = write.author.user.node() else { return Ok(()) };
     let object = old.or(new).unwrap_or(&Value::Null);
     let name = meta::name(object);
     let refused = match (&*write.kind.group, &*write.kind.plural) {
         ("", "nodes") if name != node => Some(format!("node {node:?} is not allowed to modify node {name:?}")),
-        ("", "nodes") => of_own_node(node, old, new),
+        ("", "nodes") => of_itself(node, old, new).or_else(|| of_another(config, node, old, new)),
         ("", "pods") if old.is_none() => Some(format!("node {node:?} is not allowed to create pods")),
         ("", "pods") if node_of(object) != node => {
             Some(format!("node {node:?} can only change pods with spec.nodeName set to itself"))
@@ -181,7 +186,7 @@ pub fn check_write(write: &Write<'_>, old: Option<&Value>, new: Option<&Value>) 
 }
 
 /// What a node may not say of itself.
-fn of_own_node(node: &str, old: Option<&Value>, new: Option<&Value>) -> Option<String> {
+fn of_itself(node: &str, old: Option<&Value>, new: Option<&Value>) -> Option<String> {
     let new = new?;
     let restricted = |object: &Value| {
         let is_restricted = |key: &str| {
@@ -203,6 +208,18 @@ fn of_own_node(node: &str, old: Option<&Value>, new: Option<&Value>) -> Option<S
     let taints = |object: &Value| meta::items(meta::at(object, &["spec", "taints"])).to_vec();
     let changed = old.is_some_and(|old| taints(old) != taints(new));
     changed.then(|| format!("node {node:?} is not allowed to modify taints"))
+}
+
+/// What a node may say of itself only if it is the box's own.
+fn of_another(config: &Config, node: &str, old: Option<&Value>, new: Option<&Value>) -> Option<String> {
+    if node == config.node_name {
+        return None;
+    }
+    let new = new?;
+    // Whoever has a range gets the traffic to it, and no other node gets that range.
+    let ranges = |object: &Value| [&object["spec"]["podCIDR"], &object["spec"]["podCIDRs"]].map(Value::clone);
+    let changed = ranges(new) != old.map(ranges).unwrap_or_default();
+    changed.then(|| format!("node {node:?} is not allowed to set podCIDR"))
 }
 
 /// A node asks for tokens of its own pods only, each bound to its pod.

@@ -140,6 +140,7 @@ mod tests {
 
     fn config() -> Config {
         Config {
+            node_name: "box".to_owned(),
             address: ([192, 168, 0, 1], 6443).into(),
             service_network: ServiceNetwork { base: [10, 43, 0, 0].into(), prefix_len: 24, node_ports: 30000..=30010 },
             pod_network: ([10, 42, 0, 0].into(), 24),

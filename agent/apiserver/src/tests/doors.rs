@@ -1,5 +1,6 @@
 //! What somebody with few rights tries, and must not get.
 
+use super::identities::{node, two_nodes};
 use super::*;
 
 const RBAC: &str = "/apis/rbac.authorization.k8s.io/v1";
@@ -340,4 +341,37 @@ async fn a_long_patch_takes_no_minutes() {
     // Both together are more than an object may be.
     assert!([StatusCode::OK, StatusCode::PAYLOAD_TOO_LARGE].contains(&code), "{code}: {}", answer["message"]);
     assert!(started.elapsed() < std::time::Duration::from_secs(30), "{:?}", started.elapsed());
+}
+
+const NODES: &str = "/api/v1/nodes";
+
+#[tokio::test]
+async fn a_node_gives_itself_no_range() {
+    let server = two_nodes().await;
+    let ranges = json!({"podCIDR": "10.42.0.0/16", "podCIDRs": ["10.42.0.0/16"]});
+    let c = server.as_part(&node("c"));
+    check_error(
+        &c.post(NODES, json!({"metadata": {"name": "c"}, "spec": ranges})).await,
+        expect![[r#"403 "Forbidden": "nodes \"c\" is forbidden: node \"c\" is not allowed to set podCIDR""#]],
+    );
+    let (code, answer) = c.post(NODES, json!({"metadata": {"name": "c"}})).await;
+    assert_eq!(code, StatusCode::CREATED, "{answer}");
+    for spec in [&ranges, &json!({"podCIDRs": ["10.42.0.0/16"]}), &json!({"podCIDR": "10.42.0.0/16"})] {
+        let (code, answer) = c.strategic(&format!("{NODES}/c"), json!({"spec": spec})).await;
+        assert_eq!(code, StatusCode::FORBIDDEN, "{spec}: {answer}");
+    }
+    // The controller gives it one, which stays what it is.
+    let ipam = server.as_part(&Identity::Controller("node-ipam-controller".to_owned()));
+    let (code, answer) = ipam.strategic(&format!("{NODES}/c"), json!({"spec": {"podCIDR": "10.42.3.0/24"}})).await;
+    assert_eq!((code, &answer["spec"]["podCIDRs"]), (StatusCode::OK, &json!(["10.42.3.0/24"])));
+    let (code, answer) = c.strategic(&format!("{NODES}/c"), json!({"metadata": {"labels": {"room": "1"}}})).await;
+    assert_eq!(code, StatusCode::OK, "{answer}");
+    let (code, _) = c.strategic(&format!("{NODES}/c"), json!({"spec": {"podCIDR": null, "podCIDRs": null}})).await;
+    assert_eq!(code, StatusCode::FORBIDDEN);
+    let (code, _) = ipam.strategic(&format!("{NODES}/c"), json!({"spec": ranges})).await;
+    assert_eq!(code, StatusCode::UNPROCESSABLE_ENTITY);
+    // The box's own node has the range that the settings say.
+    let own = json!({"metadata": {"name": "box"}, "spec": {"podCIDR": "10.42.0.0/24"}});
+    let (code, answer) = server.as_part(&node("box")).post(NODES, own).await;
+    assert_eq!(code, StatusCode::CREATED, "{answer}");
 }
