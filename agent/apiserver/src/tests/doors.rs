@@ -375,3 +375,58 @@ async fn a_node_gives_itself_no_range() {
     let (code, answer) = server.as_part(&node("box")).post(NODES, own).await;
     assert_eq!(code, StatusCode::CREATED, "{answer}");
 }
+
+#[tokio::test]
+async fn a_node_does_not_say_what_role_it_has() {
+    let server = two_nodes().await;
+    let (a, c, own) = (server.as_part(&node("a")), server.as_part(&node("c")), server.as_part(&node("box")));
+    let labels = |keys: &[&str]| keys.iter().map(|key| ((*key).to_owned(), json!("x"))).collect::<Value>();
+    let refused = [
+        "node-role.kubernetes.io/control-plane",
+        "kubernetes.io/cluster-service",
+        "k8s.io/x",
+        "x.k8s.io/y",
+        "node.kubernetes.io.x.k8s.io/y",
+        "xnode.kubernetes.io/y",
+        "node-restriction.kubernetes.io/safe",
+    ];
+    for key in refused {
+        let (code, answer) = a.strategic(&format!("{NODES}/a"), json!({"metadata": {"labels": labels(&[key])}})).await;
+        assert_eq!(code, StatusCode::FORBIDDEN, "{key}: {answer}");
+    }
+    let taken = [
+        "kubernetes.io/hostname",
+        "beta.kubernetes.io/os",
+        "topology.kubernetes.io/zone",
+        "failure-domain.beta.kubernetes.io/zone",
+        "node.kubernetes.io/instance-type",
+        "kubelet.kubernetes.io/x",
+        "x.kubelet.kubernetes.io/y",
+        "example.org/room",
+        "notkubernetes.io/x",
+        "room",
+    ];
+    let (code, answer) = a.strategic(&format!("{NODES}/a"), json!({"metadata": {"labels": labels(&taken)}})).await;
+    assert_eq!(code, StatusCode::OK, "{answer}");
+    let role = labels(&["a", "node-role.kubernetes.io/worker", "k8s.io/x"]);
+    let made = |name: &str| json!({"metadata": {"name": name, "labels": role}});
+    check_error(
+        &c.post(NODES, made("c")).await,
+        expect![[
+            r#"403 "Forbidden": "nodes \"c\" is forbidden: node \"c\" is not allowed to set the following labels: k8s.io/x, node-role.kubernetes.io/worker""#
+        ]],
+    );
+    // What others gave it, it neither changes nor takes away.
+    assert_eq!(server.merge(&format!("{NODES}/b"), json!({"metadata": {"labels": role}})).await.0, StatusCode::OK);
+    let b = server.as_part(&node("b"));
+    let (code, _) = b.strategic(&format!("{NODES}/b"), json!({"metadata": {"labels": {"a": "y"}}})).await;
+    assert_eq!(code, StatusCode::OK);
+    check_error(
+        &b.strategic(&format!("{NODES}/b"), json!({"metadata": {"labels": {"k8s.io/x": null}}})).await,
+        expect![[
+            r#"403 "Forbidden": "nodes \"b\" is forbidden: node \"b\" is not allowed to modify labels: k8s.io/x""#
+        ]],
+    );
+    let (code, answer) = own.post(NODES, made("box")).await;
+    assert_eq!(code, StatusCode::CREATED, "{answer}");
+}

@@ -297,7 +297,7 @@ async fn a_node_does_not_choose_who_comes_to_it() {
         )
         .await,
         expect![[
-            r#"403 "Forbidden": "nodes \"a\" is forbidden: node \"a\" is not allowed to set labels of node-restriction.kubernetes.io""#
+            r#"403 "Forbidden": "nodes \"a\" is forbidden: node \"a\" is not allowed to modify labels: x.node-restriction.kubernetes.io/safe""#
         ]],
     );
     let owner = json!({"apiVersion": "v1", "kind": "Node", "name": "gone", "uid": "deadbeef"});
