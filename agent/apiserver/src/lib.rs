@@ -3,6 +3,7 @@
 //! [`Api::client`] is the in-process way in, [`Api::serve`] the one over TLS; both end in the same code. The crate runs
 //! no controllers and touches nothing of the machine but its own keys.
 
+mod addresses;
 mod admission;
 mod answer;
 mod body;

@@ -38,6 +38,9 @@ pub enum Check {
     /// The box's own ports and addresses stay its own.
     HostPorts,
     ServiceAddresses,
+    /// Nodes lead traffic to themselves only.
+    NodeAddresses,
+    PodAddresses,
 }
 
 /// What has to be nobody else's.
@@ -100,7 +103,7 @@ static ROWS: &[Strategy] = &[
         initial_status: || json!({"phase": "Pending"}),
         on_create: &[Mutation::ServiceAccount, Mutation::DefaultTolerations, Mutation::Priority, Mutation::QosClass],
         kept: &["serviceAccountName", "serviceAccount", "priority", "preemptionPolicy", "nodeName"],
-        checks: &[Check::HostPorts],
+        checks: &[Check::HostPorts, Check::PodAddresses],
         deletion: Deletion::Graceful,
         ..PLAIN
     },
@@ -119,7 +122,13 @@ static ROWS: &[Strategy] = &[
         reserves: Reserves::ServiceAddresses,
         ..PLAIN
     },
-    Strategy { kind: "Node", generation: Generation::Never, initial_status: || Value::Null, ..PLAIN },
+    Strategy {
+        kind: "Node",
+        generation: Generation::Never,
+        initial_status: || Value::Null,
+        checks: &[Check::NodeAddresses],
+        ..PLAIN
+    },
     Strategy {
         kind: "PersistentVolume",
         generation: Generation::Never,

@@ -48,6 +48,13 @@ pub fn canonical_network(text: &str) -> Option<String> {
     Some(format!("{base}/{length}"))
 }
 
+/// Whether an address is in a network, of either family.
+pub fn is_in(address: IpAddr, network: &str) -> bool {
+    let length = network.split_once('/').map_or("", |(_, length)| length);
+    let own = canonical_network(&format!("{address}/{length}"));
+    own.is_some() && own == canonical_network(network)
+}
+
 /// An IPv4 network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Network {
@@ -142,6 +149,22 @@ mod tests {
             ("x/8", None),
         ] {
             assert_eq!(canonical_network(text).as_deref(), form, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_address_is_in_its_network() {
+        for (address, network, inside) in [
+            ("10.42.7.9", "10.42.7.0/24", true),
+            ("10.42.8.9", "10.42.7.0/24", false),
+            ("10.42.7.9", "10.42.7.0", false),
+            ("10.42.7.9", "", false),
+            ("fd00::7", "fd00::/64", true),
+            ("fd00:0:0:1::7", "fd00::/64", false),
+            ("10.42.7.9", "::/0", false),
+            ("fd00::7", "0.0.0.0/0", false),
+        ] {
+            assert_eq!(is_in(address.parse().expect("an address"), network), inside, "{address} in {network}");
         }
     }
 

@@ -295,7 +295,7 @@ async fn the_boxs_own_ports_and_addresses_are_not_given_away() {
     check_error(
         &server.post(services, service).await,
         expect![[
-            r#"422 "Invalid": "Service \"s\" is invalid: spec.externalIPs[0]: Invalid value: \"127.0.0.1\": may not be in the loopback range (127.0.0.0/8)""#
+            r#"422 "Invalid": "Service \"s\" is invalid: spec.externalIPs[0]: Invalid value: \"127.0.0.1\": may not be in the loopback range (127.0.0.0/8, ::1/128)""#
         ]],
     );
     let mut host_port = pod("h");
@@ -429,4 +429,86 @@ async fn a_node_does_not_say_what_role_it_has() {
     );
     let (code, answer) = own.post(NODES, made("box")).await;
     assert_eq!(code, StatusCode::CREATED, "{answer}");
+}
+
+#[tokio::test]
+async fn a_node_leads_traffic_to_itself_only() {
+    let server = two_nodes().await;
+    let (a, b) = (server.as_part(&node("a")), server.as_part(&node("b")));
+    let status = |address: &str| json!({"status": {"addresses": [{"type": "InternalIP", "address": address}]}});
+    let ready = json!({"status": {"conditions": [{"type": "Ready", "status": "True"}]}});
+    let of = |name: &str| format!("{NODES}/{name}/status");
+    for address in [
+        "127.0.0.1",
+        "::1",
+        "0.0.0.0",
+        "169.254.169.254",
+        "fe80::1",
+        "224.0.0.1",
+        "239.1.1.1",
+        "255.255.255.255",
+        "::ffff:127.0.0.1",
+        "192.168.0.1",
+        "10.43.0.10",
+        "10.42.0.7",
+    ] {
+        let (code, answer) = a.strategic(&of("a"), status(address)).await;
+        assert_eq!(code, StatusCode::FORBIDDEN, "{address}: {answer}");
+    }
+    let made = json!({"metadata": {"name": "c"}, "status": status("127.0.0.1")["status"]});
+    assert_eq!(server.as_part(&node("c")).post(NODES, made).await.0, StatusCode::FORBIDDEN);
+    assert_eq!(a.strategic(&of("a"), status("192.168.0.7")).await.0, StatusCode::OK);
+    assert_eq!(a.strategic(&of("a"), ready).await.0, StatusCode::OK);
+    check_error(
+        &b.strategic(&of("b"), status("192.168.0.7")).await,
+        expect![[
+            r#"403 "Forbidden": "nodes \"b\" is forbidden: node \"b\" is not allowed to set the address 192.168.0.7: it is node \"a\"'s""#
+        ]],
+    );
+    // A machine by another name, and a lease that went to another machine.
+    let away = json!({"status": {"conditions": [{"type": "Ready", "status": "Unknown"}]}});
+    assert_eq!(server.as_part(&Identity::Administrator).strategic(&of("a"), away).await.0, StatusCode::OK);
+    assert_eq!(b.strategic(&of("b"), status("192.168.0.7")).await.0, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_pod_has_an_address_of_its_node() {
+    let server = two_nodes().await;
+    let a = server.as_part(&node("a"));
+    let admin = server.as_part(&Identity::Administrator);
+    assert_eq!(admin.strategic(&format!("{NODES}/a"), json!({"spec": {"podCIDR": "10.42.1.0/24"}})).await.0, 200);
+    let address = json!({"status": {"addresses": [{"type": "InternalIP", "address": "192.168.0.7"}]}});
+    assert_eq!(a.strategic(&format!("{NODES}/a/status"), address).await.0, StatusCode::OK);
+    let status =
+        |first: &str, second: &str| json!({"status": {"podIP": first, "podIPs": [{"ip": first}, {"ip": second}]}});
+    let mut host = pod("host");
+    host["spec"]["hostNetwork"] = json!(true);
+    for mut pod in [host, pod("pod")] {
+        pod["spec"]["nodeName"] = json!("a");
+        pod["spec"]["serviceAccountName"] = json!("of-one");
+        let (code, answer) = server.post(PODS, pod).await;
+        assert_eq!(code, StatusCode::CREATED, "{answer}");
+    }
+    let path = |name: &str| format!("{PODS}/{name}/status");
+    let special = ["127.0.0.1", "::1", "0.0.0.0", "169.254.169.254", "224.0.0.1", "10.42.2.7", "8.8.8.8", "x"];
+    for (name, own, others) in [("pod", "10.42.1.7", "192.168.0.7"), ("host", "192.168.0.7", "10.42.1.7")] {
+        for ip in special.iter().chain([&others]) {
+            for status in [status(ip, own), status(own, ip)] {
+                let (code, answer) = a.strategic(&path(name), status).await;
+                assert_eq!(code, StatusCode::FORBIDDEN, "{name} {ip}: {answer}");
+            }
+        }
+        let (code, answer) = a.strategic(&path(name), status(own, own)).await;
+        assert_eq!(code, StatusCode::OK, "{name} {own}: {answer}");
+    }
+    check_error(
+        &a.strategic(&path("pod"), json!({"status": {"podIP": "10.42.2.7"}})).await,
+        expect![[
+            r#"403 "Forbidden": "pods \"pod\" is forbidden: node \"a\" is not allowed to set podIP 10.42.2.7: it is not in the node's podCIDR""#
+        ]],
+    );
+    // The node has another range after it was made anew: what its pods have stays.
+    server.delete(&format!("{NODES}/a"), json!({})).await;
+    let phase = json!({"status": {"phase": "Running", "podIP": "10.42.1.7"}});
+    assert_eq!(a.strategic(&path("pod"), phase).await.0, StatusCode::OK);
 }

@@ -1,0 +1,112 @@
+//! Which addresses nodes may say that they and their pods have. As upstream's `NodeRestriction` does for other fields: the box's
+//! own node says what its settings say, and everybody else only what traffic may be led to.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use serde_json::Value;
+use skiff_object::{addresses, kinds, meta};
+use skiff_store::{ListOptions, Store};
+
+use crate::status::ApiError;
+use crate::users::User;
+use crate::write::Write;
+use crate::{Api, codec};
+
+/// What a node says of its own addresses: others send traffic for its pods to them.
+pub async fn check_node<S: Store>(
+    api: &Api<S>,
+    write: &Write<'_>,
+    new: &Value,
+    old: Option<&Value>,
+) -> Result<(), ApiError> {
+    let Some(node) = another(api, &write.author.user) else { return Ok(()) };
+    let before = old.map(of_node).unwrap_or_default();
+    let added: Vec<IpAddr> = of_node(new).difference(&before).copied().collect();
+    let refuse = |address, why: &str| {
+        let why = format!("node {node:?} is not allowed to set the address {address}: {why}");
+        Err(ApiError::forbidden_object(write.kind, meta::name(new), &why))
+    };
+    for address in &added {
+        if let Some(why) = api.config().why_taken(*address) {
+            return refuse(address, &format!("it {why}"));
+        }
+    }
+    if added.is_empty() {
+        return Ok(());
+    }
+    let page = api.store().list(&write.kind.key_prefix(None), ListOptions::default()).await;
+    let page = page.map_err(|error| ApiError::from_store(error, write.kind, ""))?;
+    for other in page.entries.iter().map(codec::decode) {
+        // One that is away may have lost it, or is this machine by an older name.
+        if meta::name(&other) != node
+            && is_ready(&other)
+            && let Some(address) = added.iter().find(|address| of_node(&other).contains(address))
+        {
+            return refuse(address, &format!("it is node {:?}'s", meta::name(&other)));
+        }
+    }
+    Ok(())
+}
+
+/// What a node says of a pod's addresses: Services send traffic to them.
+pub async fn check_pod<S: Store>(
+    api: &Api<S>,
+    write: &Write<'_>,
+    new: &Value,
+    old: Option<&Value>,
+) -> Result<(), ApiError> {
+    let Some(node) = another(api, &write.author.user) else { return Ok(()) };
+    let before = old.map(of_pod).unwrap_or_default();
+    let added: Vec<&str> = of_pod(new).difference(&before).copied().collect();
+    if added.is_empty() {
+        return Ok(());
+    }
+    let nodes = kinds::by_kind("v1", "Node").expect("a built-in kind");
+    let object = api.read(nodes, None, node).await?.unwrap_or_default();
+    let refused = added.into_iter().find_map(|text| Some((text, fault(&object, new, text)?)));
+    refused.map_or(Ok(()), |(text, why)| {
+        let why = format!("node {node:?} is not allowed to set podIP {text}: it {why}");
+        Err(ApiError::forbidden_object(write.kind, meta::name(new), &why))
+    })
+}
+
+/// Why an address is none of a pod on the node.
+fn fault(node: &Value, pod: &Value, text: &str) -> Option<&'static str> {
+    let Ok(address) = text.parse::<IpAddr>() else { return Some("is no IP address") };
+    let host_network = meta::at(pod, &["spec", "hostNetwork"]) == Some(&Value::Bool(true));
+    addresses::unowned(address).or_else(|| match host_network {
+        true => (!of_node(node).contains(&address.to_canonical())).then_some("is none of the node's"),
+        false => (!is_in_range(node, address)).then_some("is not in the node's podCIDR"),
+    })
+}
+
+/// The node that writes, if it is not the box's own.
+fn another<'a, S: Store>(api: &Api<S>, user: &'a User) -> Option<&'a str> {
+    user.node().filter(|node| *node != api.config().node_name)
+}
+
+/// Addresses of a node, whatever their types are.
+fn of_node(node: &Value) -> BTreeSet<IpAddr> {
+    let all = meta::items(meta::at(node, &["status", "addresses"])).iter();
+    all.filter_map(|address| meta::text_at(address, &["address"]).parse::<IpAddr>().ok())
+        .map(|address| address.to_canonical())
+        .collect()
+}
+
+fn of_pod(pod: &Value) -> BTreeSet<&str> {
+    let first = meta::text_at(pod, &["status", "podIP"]);
+    let all = meta::items(meta::at(pod, &["status", "podIPs"])).iter().map(|item| meta::text_at(item, &["ip"]));
+    all.chain([first]).filter(|text| !text.is_empty()).collect()
+}
+
+fn is_in_range(node: &Value, address: IpAddr) -> bool {
+    let ranges = meta::items(meta::at(node, &["spec", "podCIDRs"])).iter().filter_map(Value::as_str);
+    let first = meta::text_at(node, &["spec", "podCIDR"]);
+    ranges.chain([first]).any(|range| addresses::is_in(address, range))
+}
+
+fn is_ready(node: &Value) -> bool {
+    let conditions = meta::items(meta::at(node, &["status", "conditions"])).iter();
+    conditions.into_iter().any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
+}
