@@ -1,16 +1,17 @@
-//! Which addresses nodes may say that they and their pods have. As upstream's `NodeRestriction` does for other fields: the box's
-//! own node says what its settings say, and everybody else only what traffic may be led to.
+//! Which addresses traffic may be led to: those that nodes say that they and their pods have, and those of endpoints. The
+//! box's own node says what its settings say, and this server where it is reached.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use serde_json::Value;
+use skiff_object::validate::{FieldError, FieldErrorKind};
 use skiff_object::{addresses, kinds, meta};
 use skiff_store::{ListOptions, Store};
 
 use crate::status::ApiError;
 use crate::users::User;
-use crate::write::Write;
+use crate::write::{Author, Write};
 use crate::{Api, codec};
 
 /// What a node says of its own addresses: others send traffic for its pods to them.
@@ -79,6 +80,36 @@ fn fault(node: &Value, pod: &Value, text: &str) -> Option<&'static str> {
         true => (!of_node(node).contains(&address.to_canonical())).then_some("is none of the node's"),
         false => (!is_in_range(node, address)).then_some("is not in the node's podCIDR"),
     })
+}
+
+/// Endpoints are elsewhere than on whichever machine sends to them. As upstream validates them; not in `object::validate`, as
+/// an API server that listens on a loopback address alone is an endpoint too, of its own Service.
+pub fn check_endpoints(write: &Write<'_>, new: &Value, old: Option<&Value>) -> Vec<FieldError> {
+    let same = |field: &str| old.is_some_and(|old| old.get(field) == new.get(field));
+    if write.author.user == Author::own().user || same("subsets") && same("endpoints") {
+        return Vec::new();
+    }
+    let found = endpoint_addresses(new).into_iter().filter_map(|(field, value)| {
+        let why = addresses::special(value.as_str()?.parse().ok()?)?;
+        Some(FieldError::new(FieldErrorKind::Invalid, field, Some(value), why))
+    });
+    found.collect()
+}
+
+/// The addresses of Endpoints or of an EndpointSlice, and where each is.
+fn endpoint_addresses(object: &Value) -> Vec<(String, &Value)> {
+    let mut found = Vec::new();
+    for (at, subset) in meta::items(object.get("subsets")).iter().enumerate() {
+        for list in ["addresses", "notReadyAddresses"] {
+            let all = meta::items(subset.get(list)).iter().enumerate();
+            found.extend(all.map(|(n, address)| (format!("subsets[{at}].{list}[{n}].ip"), &address["ip"])));
+        }
+    }
+    for (at, endpoint) in meta::items(object.get("endpoints")).iter().enumerate() {
+        let all = meta::items(endpoint.get("addresses")).iter().enumerate();
+        found.extend(all.map(|(n, address)| (format!("endpoints[{at}].addresses[{n}]"), address)));
+    }
+    found
 }
 
 /// The node that writes, if it is not the box's own.

@@ -41,6 +41,8 @@ pub enum Check {
     /// Nodes lead traffic to themselves only.
     NodeAddresses,
     PodAddresses,
+    /// Endpoints are not on the machine that sends to them.
+    EndpointAddresses,
 }
 
 /// What has to be nobody else's.
@@ -141,6 +143,8 @@ static ROWS: &[Strategy] = &[
         initial_status: || json!({"phase": "Pending"}),
         ..PLAIN
     },
+    Strategy { kind: "Endpoints", checks: &[Check::EndpointAddresses], ..PLAIN },
+    Strategy { group: "discovery.k8s.io", kind: "EndpointSlice", checks: &[Check::EndpointAddresses], ..PLAIN },
     Strategy { kind: "ResourceQuota", generation: Generation::Never, ..PLAIN },
     Strategy { kind: "ReplicationController", initial_status: || json!({"replicas": 0}), ..PLAIN },
     Strategy { kind: "ReplicaSet", initial_status: || json!({"replicas": 0}), ..APPS },

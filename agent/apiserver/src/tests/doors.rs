@@ -512,3 +512,43 @@ async fn a_pod_has_an_address_of_its_node() {
     let phase = json!({"status": {"phase": "Running", "podIP": "10.42.1.7"}});
     assert_eq!(a.strategic(&path("pod"), phase).await.0, StatusCode::OK);
 }
+
+#[tokio::test]
+async fn endpoints_are_not_on_the_machine_that_sends() {
+    let server = Server::start().await;
+    let endpoints = "/api/v1/namespaces/default/endpoints";
+    let slices = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices";
+    let of = |list: &str, ip: &str| json!({"metadata": {"name": "e"}, "subsets": [{list: [{"ip": "10.0.0.1"}, {"ip": ip}], "ports": [{"port": 80}]}]});
+    let slice = |ty: &str, ip: &str| json!({"metadata": {"name": "s"}, "addressType": ty, "endpoints": [{"addresses": [ip]}], "ports": [{"port": 80}]});
+    for ip in ["127.0.0.1", "0.0.0.0", "169.254.169.254", "224.0.0.1", "::1", "fe80::1", "ff02::1", "::ffff:127.0.0.1"]
+    {
+        for list in ["addresses", "notReadyAddresses"] {
+            let (code, answer) = server.post(endpoints, of(list, ip)).await;
+            assert_eq!(code, StatusCode::UNPROCESSABLE_ENTITY, "{ip}: {answer}");
+        }
+        let (code, answer) = server.post(slices, slice(if ip.contains(':') { "IPv6" } else { "IPv4" }, ip)).await;
+        assert_eq!(code, StatusCode::UNPROCESSABLE_ENTITY, "{ip}: {answer}");
+    }
+    check_error(
+        &server.post(endpoints, of("notReadyAddresses", "127.0.0.1")).await,
+        expect![[
+            r#"422 "Invalid": "Endpoints \"e\" is invalid: subsets[0].notReadyAddresses[1].ip: Invalid value: \"127.0.0.1\": may not be in the loopback range (127.0.0.0/8, ::1/128)""#
+        ]],
+    );
+    assert_eq!(server.post(endpoints, of("addresses", "10.0.0.2")).await.0, StatusCode::CREATED);
+    assert_eq!(server.post(slices, slice("IPv4", "10.0.0.2")).await.0, StatusCode::CREATED);
+    check_error(
+        &server.merge(&format!("{slices}/s"), json!({"endpoints": [{"addresses": ["127.0.0.1"]}]})).await,
+        expect![[
+            r#"422 "Invalid": "EndpointSlice.discovery.k8s.io \"s\" is invalid: endpoints[0].addresses[0]: Invalid value: \"127.0.0.1\": may not be in the loopback range (127.0.0.0/8, ::1/128)""#
+        ]],
+    );
+    // A server that listens on a loopback address says so itself, and nobody else changes it.
+    server.api.bootstrap([127, 0, 0, 1].into(), 6443).await.expect("another server begins");
+    let (_, own) = server.get(&format!("{slices}/kubernetes")).await;
+    assert_eq!(own["endpoints"][0]["addresses"], json!(["127.0.0.1"]));
+    let label = json!({"metadata": {"labels": {"a": "b"}}});
+    assert_eq!(server.merge(&format!("{slices}/kubernetes"), label).await.0, StatusCode::OK);
+    let more = json!({"endpoints": [{"addresses": ["127.0.0.2"]}]});
+    assert_eq!(server.merge(&format!("{slices}/kubernetes"), more).await.0, StatusCode::UNPROCESSABLE_ENTITY);
+}
