@@ -1,5 +1,5 @@
 //! Which addresses traffic may be led to: those that nodes say that they and their pods have, and those of endpoints. The
-//! box's own node says what its settings say, and this server where it is reached.
+//! box's own node says what its settings say, and this server where it is reached. And which a Service may take from outside.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -9,6 +9,7 @@ use skiff_object::validate::{FieldError, FieldErrorKind};
 use skiff_object::{addresses, kinds, meta};
 use skiff_store::{ListOptions, Store};
 
+use crate::rbac::Attributes;
 use crate::status::ApiError;
 use crate::users::User;
 use crate::write::{Author, Write};
@@ -94,6 +95,33 @@ pub fn check_endpoints(write: &Write<'_>, new: &Value, old: Option<&Value>) -> V
         Some(FieldError::new(FieldErrorKind::Invalid, field, Some(value), why))
     });
     found.collect()
+}
+
+/// What may be done with which a Service takes addresses that are not the cluster's: every pod that calls one of them comes to
+/// that Service, whoever else has the address. No role for a namespace has it.
+const EXTERNAL: (&str, &str) = ("update", "services/externalips");
+
+/// As upstream's `DenyServiceExternalIPs`, which is off there, but for whoever may do [`EXTERNAL`]: addresses are taken away by
+/// everybody, and those that are there stay.
+pub fn check_external<S: Store>(
+    api: &Api<S>,
+    write: &Write<'_>,
+    new: &Value,
+    old: Option<&Value>,
+) -> Result<(), ApiError> {
+    let all = |service: &Value| meta::items(meta::at(service, &["spec", "externalIPs"])).to_vec();
+    let before = old.map(all).unwrap_or_default();
+    if all(new).iter().all(|address| before.contains(address)) {
+        return Ok(());
+    }
+    let name = meta::name(new);
+    let (verb, resource) = EXTERNAL;
+    let (namespace, named) = (write.namespace, Some(name).filter(|name| !name.is_empty()));
+    let wanted = Attributes::Resource { verb, group: "", resource, namespace, name: named, of_node: None };
+    if api.authorizer().allows(&write.author.user, &wanted) {
+        return Ok(());
+    }
+    Err(ApiError::forbidden_object(write.kind, name, "Use of external IPs is denied by admission control"))
 }
 
 /// The addresses of Endpoints or of an EndpointSlice, and where each is.

@@ -57,6 +57,7 @@ impl<S: Store> Api<S> {
             Check::NodeAddresses => addresses::check_node(self, write, new, old).await.map(|()| Vec::new()),
             Check::PodAddresses => addresses::check_pod(self, write, new, old).await.map(|()| Vec::new()),
             Check::EndpointAddresses => Ok(addresses::check_endpoints(write, new, old)),
+            Check::ExternalAddresses => addresses::check_external(self, write, new, old).map(|()| Vec::new()),
             Check::HostPorts => Ok(own_ports::check_host_ports(self.config(), new, old)),
             Check::ServiceAddresses => Ok(own_ports::check_service(self.config(), new, old)),
         }

@@ -43,6 +43,8 @@ pub enum Check {
     PodAddresses,
     /// Endpoints are not on the machine that sends to them.
     EndpointAddresses,
+    /// Not every editor takes the traffic of others.
+    ExternalAddresses,
 }
 
 /// What has to be nobody else's.
@@ -120,7 +122,7 @@ static ROWS: &[Strategy] = &[
         kind: "Service",
         generation: Generation::Never,
         initial_status: || json!({"loadBalancer": {}}),
-        checks: &[Check::ServiceAddresses],
+        checks: &[Check::ServiceAddresses, Check::ExternalAddresses],
         reserves: Reserves::ServiceAddresses,
         ..PLAIN
     },

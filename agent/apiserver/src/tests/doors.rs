@@ -552,3 +552,41 @@ async fn endpoints_are_not_on_the_machine_that_sends() {
     let more = json!({"endpoints": [{"addresses": ["127.0.0.2"]}]});
     assert_eq!(server.merge(&format!("{slices}/kubernetes"), more).await.0, StatusCode::UNPROCESSABLE_ENTITY);
 }
+
+#[tokio::test]
+async fn an_editor_takes_no_address_from_outside() {
+    let server = Server::start().await;
+    let services = "/api/v1/namespaces/default/services";
+    let edit = |resource: &str| json!([{"verbs": ["*"], "apiGroups": [""], "resources": [resource]}]);
+    grant(&server, "editor", edit("services")).await;
+    let editor = server.as_user("editor");
+    let service = |name: &str, ips: &[&str]| json!({"metadata": {"name": name}, "spec": {"externalIPs": ips, "ports": [{"port": 53}]}});
+    check_error(
+        &editor.post(services, service("s", &["192.168.0.254"])).await,
+        expect![[
+            r#"403 "Forbidden": "services \"s\" is forbidden: Use of external IPs is denied by admission control""#
+        ]],
+    );
+    assert_eq!(editor.post(services, service("s", &[])).await.0, StatusCode::CREATED);
+    let one = format!("{services}/s");
+    let set = |ips: &[&str]| json!({"spec": {"externalIPs": ips}});
+    assert_eq!(editor.strategic(&one, set(&["8.8.8.8"])).await.0, StatusCode::FORBIDDEN);
+    // Whoever administers the cluster gives it some, which its editor keeps or takes away.
+    assert_eq!(server.merge(&one, set(&["203.0.113.7", "203.0.113.8"])).await.0, StatusCode::OK);
+    let label = json!({"metadata": {"labels": {"a": "b"}}});
+    assert_eq!(editor.strategic(&one, label).await.0, StatusCode::OK);
+    let replace = |ips: &[&str]| json!([{"op": "replace", "path": "/spec/externalIPs", "value": ips}]);
+    assert_eq!(editor.json_patch(&one, replace(&["203.0.113.8", "8.8.8.8"])).await.0, StatusCode::FORBIDDEN);
+    assert_eq!(editor.json_patch(&one, replace(&["203.0.113.8"])).await.0, StatusCode::OK);
+    assert_eq!(editor.json_patch(&one, replace(&["203.0.113.7"])).await.0, StatusCode::FORBIDDEN);
+    // A right of its own may be granted.
+    grant(
+        &server,
+        "network",
+        json!([{"verbs": ["create", "update"], "apiGroups": [""],
+        "resources": ["services", "services/externalips"]}]),
+    )
+    .await;
+    let network = server.as_user("network");
+    assert_eq!(network.post(services, service("t", &["203.0.113.9"])).await.0, StatusCode::CREATED);
+}
