@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use serde_json::Value;
+use skiff_object::addresses::Network;
 use skiff_object::validate::{FieldError, FieldErrorKind};
 use skiff_object::{addresses, meta};
 
@@ -110,8 +111,8 @@ impl Config {
     fn why_of_pods(&self, address: IpAddr) -> Option<&'static str> {
         let IpAddr::V4(v4) = address.to_canonical() else { return None };
         let (base, length) = self.pod_network;
-        let mask = u32::MAX.checked_shl(32 - u32::from(length)).unwrap_or(0);
-        (v4.to_bits() & mask == base.to_bits() & mask).then_some("is in the pods' network")
+        let pods = Network::new(base, length)?;
+        pods.contains(v4).then_some("is in the pods' network")
     }
 }
 

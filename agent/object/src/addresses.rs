@@ -82,6 +82,11 @@ impl Network {
     pub fn contains(&self, address: Ipv4Addr) -> bool {
         self.bounds().contains(&u64::from(address.to_bits()))
     }
+
+    /// Whether all of another is in this one.
+    pub fn covers(&self, other: &Self) -> bool {
+        other.prefix_len >= self.prefix_len && self.contains(other.base)
+    }
 }
 
 impl FromStr for Network {
@@ -172,6 +177,11 @@ mod tests {
     fn a_network_holds_its_own_addresses() {
         let network: Network = "10.42.7.9/24".parse().expect("a network");
         assert_eq!(network.to_string(), "10.42.7.0/24");
+        for (other, covered) in
+            [("10.42.7.0/24", true), ("10.42.7.128/25", true), ("10.42.0.0/16", false), ("10.42.6.0/24", false)]
+        {
+            assert_eq!(network.covers(&other.parse().expect("a network")), covered, "{other}");
+        }
         for (address, inside) in [([10, 42, 7, 0], true), ([10, 42, 7, 255], true), ([10, 42, 8, 0], false)] {
             assert_eq!(network.contains(address.into()), inside);
         }
