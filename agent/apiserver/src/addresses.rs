@@ -40,12 +40,13 @@ pub async fn check_node<S: Store>(
     let page = api.store().list(&write.kind.key_prefix(None), ListOptions::default()).await;
     let page = page.map_err(|error| ApiError::from_store(error, write.kind, ""))?;
     for other in page.entries.iter().map(codec::decode) {
-        // One that is away may have lost it, or is this machine by an older name.
-        if meta::name(&other) != node
-            && is_ready(&other)
+        let name = meta::name(&other);
+        // Another that is away may have lost it, or is this machine by an older name.
+        if name != node
+            && (is_ready(&other) || name == api.config().node_name)
             && let Some(address) = added.iter().find(|address| of_node(&other).contains(address))
         {
-            return refuse(address, &format!("it is node {:?}'s", meta::name(&other)));
+            return refuse(address, &format!("it is node {name:?}'s"));
         }
     }
     Ok(())
@@ -97,6 +98,22 @@ pub fn check_endpoints(write: &Write<'_>, new: &Value, old: Option<&Value>) -> V
     found.collect()
 }
 
+/// The addresses of Endpoints or of an EndpointSlice, and where each is.
+fn endpoint_addresses(object: &Value) -> Vec<(String, &Value)> {
+    let mut found = Vec::new();
+    for (at, subset) in meta::items(object.get("subsets")).iter().enumerate() {
+        for list in ["addresses", "notReadyAddresses"] {
+            let all = meta::items(subset.get(list)).iter().enumerate();
+            found.extend(all.map(|(n, address)| (format!("subsets[{at}].{list}[{n}].ip"), &address["ip"])));
+        }
+    }
+    for (at, endpoint) in meta::items(object.get("endpoints")).iter().enumerate() {
+        let all = meta::items(endpoint.get("addresses")).iter().enumerate();
+        found.extend(all.map(|(n, address)| (format!("endpoints[{at}].addresses[{n}]"), address)));
+    }
+    found
+}
+
 /// What may be done with which a Service takes addresses that are not the cluster's: every pod that calls one of them comes to
 /// that Service, whoever else has the address. No role for a namespace has it.
 const EXTERNAL: (&str, &str) = ("update", "services/externalips");
@@ -122,22 +139,6 @@ pub fn check_external<S: Store>(
         return Ok(());
     }
     Err(ApiError::forbidden_object(write.kind, name, "Use of external IPs is denied by admission control"))
-}
-
-/// The addresses of Endpoints or of an EndpointSlice, and where each is.
-fn endpoint_addresses(object: &Value) -> Vec<(String, &Value)> {
-    let mut found = Vec::new();
-    for (at, subset) in meta::items(object.get("subsets")).iter().enumerate() {
-        for list in ["addresses", "notReadyAddresses"] {
-            let all = meta::items(subset.get(list)).iter().enumerate();
-            found.extend(all.map(|(n, address)| (format!("subsets[{at}].{list}[{n}].ip"), &address["ip"])));
-        }
-    }
-    for (at, endpoint) in meta::items(object.get("endpoints")).iter().enumerate() {
-        let all = meta::items(endpoint.get("addresses")).iter().enumerate();
-        found.extend(all.map(|(n, address)| (format!("endpoints[{at}].addresses[{n}]"), address)));
-    }
-    found
 }
 
 /// The node that writes, if it is not the box's own.

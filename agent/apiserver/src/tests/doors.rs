@@ -465,6 +465,10 @@ async fn a_node_leads_traffic_to_itself_only() {
             r#"403 "Forbidden": "nodes \"b\" is forbidden: node \"b\" is not allowed to set the address 192.168.0.7: it is node \"a\"'s""#
         ]],
     );
+    // The box itself begins to be ready only after its API.
+    let own = json!({"metadata": {"name": "box"}, "status": status("192.168.0.2")["status"]});
+    assert_eq!(server.as_part(&node("box")).post(NODES, own).await.0, StatusCode::CREATED);
+    assert_eq!(b.strategic(&of("b"), status("192.168.0.2")).await.0, StatusCode::FORBIDDEN);
     // A machine by another name, and a lease that went to another machine.
     let away = json!({"status": {"conditions": [{"type": "Ready", "status": "Unknown"}]}});
     assert_eq!(server.as_part(&Identity::Administrator).strategic(&of("a"), away).await.0, StatusCode::OK);
