@@ -10,7 +10,7 @@ use skiff_store::Store;
 use crate::status::ApiError;
 use crate::strategy::{Check, Mutation};
 use crate::write::Write;
-use crate::{Api, escalation, own_ports, random};
+use crate::{Api, addresses, escalation, own_ports, random};
 
 const TOKEN_MOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 /// Upstream's life of a pod's token: an hour and a little.
@@ -54,6 +54,10 @@ impl<S: Store> Api<S> {
         match check {
             Check::RoleEscalation => escalation::check_role(self, write, new, old).map(|()| Vec::new()),
             Check::BindingEscalation => escalation::check_binding(self, write, new, old).await.map(|()| Vec::new()),
+            Check::NodeAddresses => addresses::check_node(self, write, new, old).await.map(|()| Vec::new()),
+            Check::PodAddresses => addresses::check_pod(self, write, new, old).await.map(|()| Vec::new()),
+            Check::EndpointAddresses => Ok(addresses::check_endpoints(write, new, old)),
+            Check::ExternalAddresses => addresses::check_external(self, write, new, old).map(|()| Vec::new()),
             Check::HostPorts => Ok(own_ports::check_host_ports(self.config(), new, old)),
             Check::ServiceAddresses => Ok(own_ports::check_service(self.config(), new, old)),
         }

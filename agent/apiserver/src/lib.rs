@@ -3,6 +3,7 @@
 //! [`Api::client`] is the in-process way in, [`Api::serve`] the one over TLS; both end in the same code. The crate runs
 //! no controllers and touches nothing of the machine but its own keys.
 
+mod addresses;
 mod admission;
 mod answer;
 mod body;
@@ -70,6 +71,8 @@ const REQUESTS_MAX: usize = 400;
 
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// The node of this process: what it says of itself is taken, as the settings say it.
+    pub node_name: String,
     /// Where this API is reached: the endpoint of the `kubernetes` Service.
     pub address: SocketAddr,
     pub service_network: ServiceNetwork,

@@ -3,7 +3,7 @@
 //!
 //! Only what a pod that is bound to the node names is read by it. What a node may read without that is in its roles.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use serde_json::Value;
 use skiff_object::kinds::{self, Kind};
@@ -14,14 +14,25 @@ use crate::rbac::Attributes;
 use crate::status::ApiError;
 use crate::users::User;
 use crate::write::Write;
-use crate::{Api, codec};
+use crate::{Api, Config, codec};
 
 pub const ROLE: &str = "system:node";
 const LEASE_NAMESPACE: &str = "kube-node-lease";
 /// What follows the node's name in the lease that tells how far the tables for Services on it are.
 const TRAFFIC_LEASE: &str = "-services";
-/// Labels that only others may give a node, as a promise to those who choose nodes by them.
-const RESTRICTED_LABELS: &str = "node-restriction.kubernetes.io";
+/// Labels of Kubernetes' own that a node gives itself, as upstream's kubelet.
+const LABELS: &[&str] = &[
+    "kubernetes.io/arch",
+    "kubernetes.io/hostname",
+    "kubernetes.io/os",
+    "topology.kubernetes.io/region",
+    "topology.kubernetes.io/zone",
+    "beta.kubernetes.io/arch",
+    "beta.kubernetes.io/instance-type",
+    "beta.kubernetes.io/os",
+    "failure-domain.beta.kubernetes.io/region",
+    "failure-domain.beta.kubernetes.io/zone",
+];
 
 /// What has to hold so that a request is about what is the node's.
 #[derive(Debug, PartialEq, Eq)]
@@ -158,13 +169,18 @@ fn names(spec: &Value, by: References, name: &str) -> bool {
 }
 
 /// A node writes its own object and lease, and of pods only the status and the end of its own.
-pub fn check_write(write: &Write<'_>, old: Option<&Value>, new: Option<&Value>) -> Result<(), ApiError> {
+pub fn check_write(
+    config: &Config,
+    write: &Write<'_>,
+    old: Option<&Value>,
+    new: Option<&Value>,
+) -> Result<(), ApiError> {
     let Some(node) = write.author.user.node() else { return Ok(()) };
     let object = old.or(new).unwrap_or(&Value::Null);
     let name = meta::name(object);
     let refused = match (&*write.kind.group, &*write.kind.plural) {
         ("", "nodes") if name != node => Some(format!("node {node:?} is not allowed to modify node {name:?}")),
-        ("", "nodes") => of_own_node(node, old, new),
+        ("", "nodes") => of_itself(node, old, new).or_else(|| of_another(config, node, old, new)),
         ("", "pods") if old.is_none() => Some(format!("node {node:?} is not allowed to create pods")),
         ("", "pods") if node_of(object) != node => {
             Some(format!("node {node:?} can only change pods with spec.nodeName set to itself"))
@@ -181,19 +197,10 @@ pub fn check_write(write: &Write<'_>, old: Option<&Value>, new: Option<&Value>) 
 }
 
 /// What a node may not say of itself.
-fn of_own_node(node: &str, old: Option<&Value>, new: Option<&Value>) -> Option<String> {
+fn of_itself(node: &str, old: Option<&Value>, new: Option<&Value>) -> Option<String> {
     let new = new?;
-    let restricted = |object: &Value| {
-        let is_restricted = |key: &str| {
-            let domain = key.split_once('/').map_or("", |(domain, _)| domain);
-            domain == RESTRICTED_LABELS || domain.ends_with(&format!(".{RESTRICTED_LABELS}"))
-        };
-        let labels = object["metadata"]["labels"].as_object().into_iter().flatten();
-        let labels = labels.filter(|(key, _)| is_restricted(key));
-        labels.map(|(key, value)| (key.clone(), value.clone())).collect::<BTreeMap<_, _>>()
-    };
-    if restricted(new) != old.map(restricted).unwrap_or_default() {
-        return Some(format!("node {node:?} is not allowed to set labels of {RESTRICTED_LABELS}"));
+    if let Some(why) = refused_labels(node, old, new, is_promise) {
+        return Some(why);
     }
     // The garbage collector would remove it for its owner, and with it what it may not change.
     let owners = |object: &Value| meta::items(meta::at(object, &["metadata", "ownerReferences"])).to_vec();
@@ -203,6 +210,51 @@ fn of_own_node(node: &str, old: Option<&Value>, new: Option<&Value>) -> Option<S
     let taints = |object: &Value| meta::items(meta::at(object, &["spec", "taints"])).to_vec();
     let changed = old.is_some_and(|old| taints(old) != taints(new));
     changed.then(|| format!("node {node:?} is not allowed to modify taints"))
+}
+
+/// What a node may say of itself only if it is the box's own.
+fn of_another(config: &Config, node: &str, old: Option<&Value>, new: Option<&Value>) -> Option<String> {
+    if node == config.node_name {
+        return None;
+    }
+    let new = new?;
+    // Whoever has a range gets the traffic to it, and no other node gets that range.
+    let ranges = |object: &Value| [&object["spec"]["podCIDR"], &object["spec"]["podCIDRs"]].map(Value::clone);
+    if ranges(new) != old.map(ranges).unwrap_or_default() {
+        return Some(format!("node {node:?} is not allowed to set podCIDR"));
+    }
+    refused_labels(node, old, new, is_reserved)
+}
+
+fn refused_labels(node: &str, old: Option<&Value>, new: &Value, refused: fn(&str) -> bool) -> Option<String> {
+    let labels = |object: &Value| object["metadata"]["labels"].as_object().cloned().unwrap_or_default();
+    let (after, before) = (labels(new), old.map(labels).unwrap_or_default());
+    let all: BTreeSet<&str> = after.keys().chain(before.keys()).map(String::as_str).collect();
+    let changed = all.into_iter().filter(|key| after.get(*key) != before.get(*key) && refused(key));
+    let changed = changed.collect::<Vec<_>>().join(", ");
+    match old {
+        _ if changed.is_empty() => None,
+        None => Some(format!("node {node:?} is not allowed to set the following labels: {changed}")),
+        Some(_) => Some(format!("node {node:?} is not allowed to modify labels: {changed}")),
+    }
+}
+
+/// Whether a label's key is below one of the domains.
+fn is_of(key: &str, domains: &[&str]) -> bool {
+    let of = key.split_once('/').map_or("", |(of, _)| of);
+    domains.iter().any(|domain| of.strip_suffix(domain).is_some_and(|rest| rest.is_empty() || rest.ends_with('.')))
+}
+
+/// Only others may give a node these, as a promise to those who choose nodes by them.
+fn is_promise(key: &str) -> bool {
+    is_of(key, &["node-restriction.kubernetes.io"])
+}
+
+/// Of Kubernetes' own labels all but those that say what a node is.
+fn is_reserved(key: &str) -> bool {
+    is_of(key, &["kubernetes.io", "k8s.io"])
+        && !is_of(key, &["kubelet.kubernetes.io", "node.kubernetes.io"])
+        && !LABELS.contains(&key)
 }
 
 /// A node asks for tokens of its own pods only, each bound to its pod.

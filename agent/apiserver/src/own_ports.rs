@@ -3,8 +3,9 @@
 use std::net::IpAddr;
 
 use serde_json::Value;
-use skiff_object::meta;
+use skiff_object::addresses::Network;
 use skiff_object::validate::{FieldError, FieldErrorKind};
+use skiff_object::{addresses, meta};
 
 use crate::Config;
 
@@ -77,7 +78,7 @@ pub fn check_service(config: &Config, service: &Value, old: Option<&Value>) -> V
     for (index, address) in added(service, old, &["spec", "externalIPs"]) {
         let field = format!("spec.externalIPs[{index}]");
         let parsed = address.as_str().and_then(|text| text.parse().ok());
-        let why = parsed.and_then(|address| config.why_own(address).or_else(|| config.why_of_pods(address)));
+        let why = parsed.and_then(|address| config.why_taken(address));
         if let Some(why) = why {
             errors.push(FieldError::new(FieldErrorKind::Invalid, field, Some(address), why));
         }
@@ -86,23 +87,21 @@ pub fn check_service(config: &Config, service: &Value, old: Option<&Value>) -> V
 }
 
 impl Config {
-    /// Why an address is not one that a Service may claim, or that a request may be forwarded to.
+    /// Why an address is not one that a Service or a node may claim.
+    pub(crate) fn why_taken(&self, address: IpAddr) -> Option<&'static str> {
+        self.why_own(address).or_else(|| self.why_of_pods(address))
+    }
+
+    /// Why an address is not one that a request may be forwarded to.
     pub(crate) fn why_own(&self, address: IpAddr) -> Option<&'static str> {
-        let IpAddr::V4(v4) = address.to_canonical() else {
-            let IpAddr::V6(v6) = address else { return None };
-            return local_v6(v6);
-        };
-        if v4.is_loopback() {
-            Some("may not be in the loopback range (127.0.0.0/8)")
-        } else if v4.is_unspecified() {
-            Some("may not be unspecified (0.0.0.0)")
-        } else if v4.is_link_local() {
-            Some("may not be in the link-local range (169.254.0.0/16)")
-        } else if v4.is_multicast() || v4.is_broadcast() {
-            Some("may not be a multicast address")
+        let address = address.to_canonical();
+        if let Some(why) = addresses::unowned(address) {
+            Some(why)
         } else if address == self.address.ip() {
             Some("is this box's own address")
-        } else if self.service_network.contains(v4) {
+        } else if let IpAddr::V4(v4) = address
+            && self.service_network.contains(v4)
+        {
             Some("is in the network of cluster addresses")
         } else {
             None
@@ -112,22 +111,8 @@ impl Config {
     fn why_of_pods(&self, address: IpAddr) -> Option<&'static str> {
         let IpAddr::V4(v4) = address.to_canonical() else { return None };
         let (base, length) = self.pod_network;
-        let mask = u32::MAX.checked_shl(32 - u32::from(length)).unwrap_or(0);
-        (v4.to_bits() & mask == base.to_bits() & mask).then_some("is in the pods' network")
-    }
-}
-
-fn local_v6(v6: std::net::Ipv6Addr) -> Option<&'static str> {
-    if v6.is_loopback() {
-        Some("may not be in the loopback range (::1/128)")
-    } else if v6.is_unspecified() {
-        Some("may not be unspecified (::)")
-    } else if v6.is_unicast_link_local() {
-        Some("may not be in the link-local range (fe80::/10)")
-    } else if v6.is_multicast() {
-        Some("may not be a multicast address")
-    } else {
-        None
+        let pods = Network::new(base, length)?;
+        pods.contains(v4).then_some("is in the pods' network")
     }
 }
 
@@ -140,6 +125,7 @@ mod tests {
 
     fn config() -> Config {
         Config {
+            node_name: "box".to_owned(),
             address: ([192, 168, 0, 1], 6443).into(),
             service_network: ServiceNetwork { base: [10, 43, 0, 0].into(), prefix_len: 24, node_ports: 30000..=30010 },
             pod_network: ([10, 42, 0, 0].into(), 24),

@@ -38,6 +38,13 @@ pub enum Check {
     /// The box's own ports and addresses stay its own.
     HostPorts,
     ServiceAddresses,
+    /// Nodes lead traffic to themselves only.
+    NodeAddresses,
+    PodAddresses,
+    /// Endpoints are not on the machine that sends to them.
+    EndpointAddresses,
+    /// Not every editor takes the traffic of others.
+    ExternalAddresses,
 }
 
 /// What has to be nobody else's.
@@ -100,7 +107,7 @@ static ROWS: &[Strategy] = &[
         initial_status: || json!({"phase": "Pending"}),
         on_create: &[Mutation::ServiceAccount, Mutation::DefaultTolerations, Mutation::Priority, Mutation::QosClass],
         kept: &["serviceAccountName", "serviceAccount", "priority", "preemptionPolicy", "nodeName"],
-        checks: &[Check::HostPorts],
+        checks: &[Check::HostPorts, Check::PodAddresses],
         deletion: Deletion::Graceful,
         ..PLAIN
     },
@@ -115,11 +122,17 @@ static ROWS: &[Strategy] = &[
         kind: "Service",
         generation: Generation::Never,
         initial_status: || json!({"loadBalancer": {}}),
-        checks: &[Check::ServiceAddresses],
+        checks: &[Check::ServiceAddresses, Check::ExternalAddresses],
         reserves: Reserves::ServiceAddresses,
         ..PLAIN
     },
-    Strategy { kind: "Node", generation: Generation::Never, initial_status: || Value::Null, ..PLAIN },
+    Strategy {
+        kind: "Node",
+        generation: Generation::Never,
+        initial_status: || Value::Null,
+        checks: &[Check::NodeAddresses],
+        ..PLAIN
+    },
     Strategy {
         kind: "PersistentVolume",
         generation: Generation::Never,
@@ -132,6 +145,8 @@ static ROWS: &[Strategy] = &[
         initial_status: || json!({"phase": "Pending"}),
         ..PLAIN
     },
+    Strategy { kind: "Endpoints", checks: &[Check::EndpointAddresses], ..PLAIN },
+    Strategy { group: "discovery.k8s.io", kind: "EndpointSlice", checks: &[Check::EndpointAddresses], ..PLAIN },
     Strategy { kind: "ResourceQuota", generation: Generation::Never, ..PLAIN },
     Strategy { kind: "ReplicationController", initial_status: || json!({"replicas": 0}), ..PLAIN },
     Strategy { kind: "ReplicaSet", initial_status: || json!({"replicas": 0}), ..APPS },

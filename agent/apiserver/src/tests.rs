@@ -39,6 +39,7 @@ impl Server {
         let store = Embedded::open(config).expect("store");
         let network = ServiceNetwork { base: [10, 43, 0, 0].into(), prefix_len: 24, node_ports: 30_000..=30_010 };
         let config = Config {
+            node_name: "box".to_owned(),
             address: SocketAddr::from(([192, 168, 0, 1], 6443)),
             service_network: network,
             pod_network: ([10, 42, 0, 0].into(), 24),

@@ -119,7 +119,7 @@ impl<S: Store> Api<S> {
         for mutation in Strategy::of(kind).on_create {
             self.fill_in(*mutation, kind, namespace, &mut new).await?;
         }
-        node_authorizer::check_write(write, None, Some(&new))?;
+        node_authorizer::check_write(self.config(), write, None, Some(&new))?;
         let errors = validate::create(kind, &new);
         self.judge(write, errors, &new, None).await?;
         let name = meta::name(&new);
@@ -152,7 +152,7 @@ impl<S: Store> Api<S> {
             crate::reserve::keep(strategy.reserves, &mut new, &old);
         }
         // Also of what changes nothing: the answer has the object.
-        node_authorizer::check_write(write, Some(&old), Some(&new))?;
+        node_authorizer::check_write(self.config(), write, Some(&old), Some(&new))?;
         let errors = match part {
             Part::Main => validate::update(kind, &new, &old),
             Part::Status => validate::status(kind, &new, &old),
@@ -179,7 +179,7 @@ impl<S: Store> Api<S> {
         let current = self.entry(kind, write.namespace, name).await?;
         let current = current.ok_or_else(|| ApiError::not_found(kind, name))?;
         let old = self.served(kind, codec::decode(&current));
-        node_authorizer::check_write(write, Some(&old), None)?;
+        node_authorizer::check_write(self.config(), write, Some(&old), None)?;
         check_preconditions(kind, name, &old, options)?;
         let new = match prepare::delete(kind, &old, options, jiff::Timestamp::now()) {
             DeletePlan::Nothing => return Ok(Drafted::Done(Written::kept(old))),

@@ -79,7 +79,7 @@ impl Pass<'_> {
                 path: kind.object(object.namespace(), &object.name),
                 name: format!("{} {}", kind.plural, object.name),
                 namespace: object.namespace().map(str::to_owned),
-                owns: index.dependents(uid).next().is_some(),
+                owns: plan::dependents(index, uid).next().is_some(),
                 uid,
             })
         })

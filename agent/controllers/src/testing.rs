@@ -39,6 +39,7 @@ impl World {
         config.history_max = 100;
         let store = Embedded::open(config).expect("store");
         let config = skiff_apiserver::Config {
+            node_name: "box".to_owned(),
             address: ([192, 168, 0, 1], 6443).into(),
             service_network: ServiceNetwork {
                 base: [10, 43, 0, 0].into(),

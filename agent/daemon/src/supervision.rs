@@ -84,6 +84,7 @@ impl Plan {
         let pods = &self.settings.network.pod_cidr;
         let own_ports = skiff_network::OWN_ALWAYS.into_iter().chain(self.own_ports());
         skiff_apiserver::Config {
+            node_name: self.node_name.clone(),
             address: self.api_address(),
             service_network: self.service_network(),
             pod_network: (pods.base, pods.prefix_len),

@@ -4,6 +4,8 @@ use std::fmt;
 use std::net::Ipv4Addr;
 use std::str::FromStr;
 
+use skiff_object::addresses::Network;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Range {
     pub base: Ipv4Addr,
@@ -20,8 +22,8 @@ impl Range {
     }
 
     pub fn is_in(&self, network: (Ipv4Addr, u8)) -> bool {
-        let mask = u32::MAX.checked_shl(32 - u32::from(network.1)).unwrap_or(0);
-        self.prefix_len >= network.1 && (self.base.to_bits() ^ network.0.to_bits()) & mask == 0
+        let pair = Network::new(network.0, network.1).zip(Network::new(self.base, self.prefix_len));
+        pair.is_some_and(|(network, own)| network.covers(&own))
     }
 
     pub fn overlaps(&self, other: &Self) -> bool {

@@ -38,7 +38,8 @@ pub struct Config {
     /// All pods' cgroups are below this path, for instance `/skiff/kubepods`.
     pub cgroup_parent: String,
     pub node_ips: Vec<IpAddr>,
-    /// Node.spec.podCIDR where the node object has none that may stay; `None` leaves it to a controller.
+    /// Node.spec.podCIDR where the node object has none that may stay; `None` leaves it to a controller, as the
+    /// API does for every node but its own.
     pub pod_cidr: Option<String>,
     pub max_pods: u32,
     pub log_file_bytes_max: u64,

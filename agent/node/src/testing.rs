@@ -1,5 +1,5 @@
-//! An API server for tests, in memory: create, read, merge-patch, delete with grace, list and watch; no admission, no
-//! defaults. Just enough for what this crate asks.
+//! An API server for tests, in memory: create, read, merge-patch, delete with grace, list and watch; no admission but of
+//! one label, no defaults. Just enough for what this crate asks.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -13,6 +13,9 @@ use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::Frame;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
+
+/// A label that nobody may set afterwards.
+pub const REFUSED_LABEL: &str = "node-role.kubernetes.io/refused";
 
 #[derive(Default)]
 struct State {
@@ -258,6 +261,9 @@ impl State {
             }
             Method::PATCH => {
                 let Some(mut object) = self.objects.get(&object_path).cloned() else { return failure(404, "NotFound") };
+                if value["metadata"]["labels"].get(REFUSED_LABEL).is_some() {
+                    return failure(403, "Forbidden");
+                }
                 let uid = &value["metadata"]["uid"];
                 if !uid.is_null() && *uid != object["metadata"]["uid"] {
                     return failure(409, "Conflict");

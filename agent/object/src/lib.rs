@@ -1,8 +1,9 @@
 //! Kubernetes object model: what the API's objects look like and which of them are right.
 //!
 //! Owns the table of kinds, the schema of their types, decoding, defaulting, validation, patches, selectors,
-//! quantities and the printed columns. Pure: no IO, no clock; objects are `serde_json::Value`.
+//! quantities, addresses and the printed columns. Pure: no IO, no clock; objects are `serde_json::Value`.
 
+pub mod addresses;
 mod base64;
 pub mod convert;
 pub mod decode;

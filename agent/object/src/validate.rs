@@ -36,6 +36,7 @@ const CHECKS: &[(&str, &str, Check)] = &[
     ("", "Endpoints", networking::endpoints),
     ("", "Event", configuration::event),
     ("", "LimitRange", configuration::limit_range),
+    ("", "Node", networking::node),
     ("", "PersistentVolume", storage::volume),
     ("", "PersistentVolumeClaim", storage::claim),
     ("", "Pod", pods::pod),

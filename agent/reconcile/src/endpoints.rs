@@ -1,13 +1,15 @@
 //! Which endpoints of a Service's port traffic is sent to: the same for packets and for requests. Pure.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::str::FromStr;
 
 use k8s_openapi::api::core::v1::ServicePort;
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
+use skiff_object::addresses;
 
 /// Where the ready endpoints listen; where all that is left is going away, those that still serve. Addresses that are no
-/// `A` (of another family) are left out.
+/// `A` (of another family) are left out, and so are those of whichever machine sends, as the API takes them from nobody.
 pub fn choose<'a, A, S>(port: &ServicePort, slices: S) -> BTreeSet<(A, u16)>
 where
     A: FromStr + Ord,
@@ -20,7 +22,8 @@ where
             let named = slice.ports.iter().flatten().filter(|p| p.name.as_deref().unwrap_or_default() == name);
             for number in named.filter_map(|p| u16::try_from(p.port?).ok()).filter(|number| *number != 0) {
                 let chosen = slice.endpoints.iter().flatten().filter(|e| wanted(e));
-                let addresses = chosen.flat_map(|e| &e.addresses).filter_map(|a| a.parse().ok());
+                let addresses = chosen.flat_map(|e| &e.addresses).filter(|a| is_of_api(slice) || is_elsewhere(a));
+                let addresses = addresses.filter_map(|a| a.parse().ok());
                 found.extend(addresses.map(|address: A| (address, number)));
             }
         }
@@ -28,6 +31,16 @@ where
     };
     let ready = select(is_ready);
     if ready.is_empty() { select(is_draining) } else { ready }
+}
+
+/// The API's own, which may listen on a loopback address alone.
+fn is_of_api(slice: &EndpointSlice) -> bool {
+    let (namespace, name) = (&slice.metadata.namespace, &slice.metadata.name);
+    namespace.as_deref() == Some("default") && name.as_deref() == Some("kubernetes")
+}
+
+fn is_elsewhere(address: &str) -> bool {
+    address.parse::<IpAddr>().is_ok_and(|address| addresses::special(address).is_none())
 }
 
 /// Nothing said is ready.
@@ -41,7 +54,7 @@ fn is_draining(endpoint: &Endpoint) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{IpAddr, Ipv4Addr};
+    use std::net::Ipv4Addr;
 
     use serde_json::{Value, json};
 
@@ -67,6 +80,13 @@ mod tests {
         assert_eq!(chosen(&json!([draining, broken, unready, ready])), ["10.0.0.1:8080"]);
         assert_eq!(chosen(&json!([draining, broken, unready])), ["10.0.0.2:8080"]);
         assert!(chosen(&json!([broken, unready])).is_empty());
+        let own = slice(&json!([at("127.0.0.1", json!({})), at("::1", json!({})), at("169.254.169.254", json!({}))]));
+        let port: ServicePort = serde_json::from_value(json!({"name": "web", "port": 80})).expect("a port");
+        assert!(choose::<IpAddr, _>(&port, [&own]).is_empty(), "the sender's own are none");
+        let mut of_api = own;
+        of_api.metadata.namespace = Some("default".to_owned());
+        of_api.metadata.name = Some("kubernetes".to_owned());
+        assert_eq!(choose::<IpAddr, _>(&port, [&of_api]).len(), 3);
         let both = slice(&json!([at("fd00::1", json!({})), draining]));
         let port: ServicePort = serde_json::from_value(json!({"name": "web", "port": 80})).expect("a port");
         let of_ours = choose::<Ipv4Addr, _>(&port, [&both]);

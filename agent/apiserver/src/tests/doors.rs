@@ -1,5 +1,6 @@
 //! What somebody with few rights tries, and must not get.
 
+use super::identities::{node, two_nodes};
 use super::*;
 
 const RBAC: &str = "/apis/rbac.authorization.k8s.io/v1";
@@ -294,7 +295,7 @@ async fn the_boxs_own_ports_and_addresses_are_not_given_away() {
     check_error(
         &server.post(services, service).await,
         expect![[
-            r#"422 "Invalid": "Service \"s\" is invalid: spec.externalIPs[0]: Invalid value: \"127.0.0.1\": may not be in the loopback range (127.0.0.0/8)""#
+            r#"422 "Invalid": "Service \"s\" is invalid: spec.externalIPs[0]: Invalid value: \"127.0.0.1\": may not be in the loopback range (127.0.0.0/8, ::1/128)""#
         ]],
     );
     let mut host_port = pod("h");
@@ -340,4 +341,256 @@ async fn a_long_patch_takes_no_minutes() {
     // Both together are more than an object may be.
     assert!([StatusCode::OK, StatusCode::PAYLOAD_TOO_LARGE].contains(&code), "{code}: {}", answer["message"]);
     assert!(started.elapsed() < std::time::Duration::from_secs(30), "{:?}", started.elapsed());
+}
+
+const NODES: &str = "/api/v1/nodes";
+
+#[tokio::test]
+async fn a_node_gives_itself_no_range() {
+    let server = two_nodes().await;
+    let ranges = json!({"podCIDR": "10.42.0.0/16", "podCIDRs": ["10.42.0.0/16"]});
+    let c = server.as_part(&node("c"));
+    check_error(
+        &c.post(NODES, json!({"metadata": {"name": "c"}, "spec": ranges})).await,
+        expect![[r#"403 "Forbidden": "nodes \"c\" is forbidden: node \"c\" is not allowed to set podCIDR""#]],
+    );
+    let (code, answer) = c.post(NODES, json!({"metadata": {"name": "c"}})).await;
+    assert_eq!(code, StatusCode::CREATED, "{answer}");
+    for spec in [&ranges, &json!({"podCIDRs": ["10.42.0.0/16"]}), &json!({"podCIDR": "10.42.0.0/16"})] {
+        let (code, answer) = c.strategic(&format!("{NODES}/c"), json!({"spec": spec})).await;
+        assert_eq!(code, StatusCode::FORBIDDEN, "{spec}: {answer}");
+    }
+    // The controller gives it one, which stays what it is.
+    let ipam = server.as_part(&Identity::Controller("node-ipam-controller".to_owned()));
+    let (code, answer) = ipam.strategic(&format!("{NODES}/c"), json!({"spec": {"podCIDR": "10.42.3.0/24"}})).await;
+    assert_eq!((code, &answer["spec"]["podCIDRs"]), (StatusCode::OK, &json!(["10.42.3.0/24"])));
+    let (code, answer) = c.strategic(&format!("{NODES}/c"), json!({"metadata": {"labels": {"room": "1"}}})).await;
+    assert_eq!(code, StatusCode::OK, "{answer}");
+    let (code, _) = c.strategic(&format!("{NODES}/c"), json!({"spec": {"podCIDR": null, "podCIDRs": null}})).await;
+    assert_eq!(code, StatusCode::FORBIDDEN);
+    let (code, _) = ipam.strategic(&format!("{NODES}/c"), json!({"spec": ranges})).await;
+    assert_eq!(code, StatusCode::UNPROCESSABLE_ENTITY);
+    // The box's own node has the range that the settings say.
+    let own = json!({"metadata": {"name": "box"}, "spec": {"podCIDR": "10.42.0.0/24"}});
+    let (code, answer) = server.as_part(&node("box")).post(NODES, own).await;
+    assert_eq!(code, StatusCode::CREATED, "{answer}");
+}
+
+#[tokio::test]
+async fn a_node_does_not_say_what_role_it_has() {
+    let server = two_nodes().await;
+    let (a, c, own) = (server.as_part(&node("a")), server.as_part(&node("c")), server.as_part(&node("box")));
+    let labels = |keys: &[&str]| keys.iter().map(|key| ((*key).to_owned(), json!("x"))).collect::<Value>();
+    let refused = [
+        "node-role.kubernetes.io/control-plane",
+        "kubernetes.io/cluster-service",
+        "k8s.io/x",
+        "x.k8s.io/y",
+        "node.kubernetes.io.x.k8s.io/y",
+        "xnode.kubernetes.io/y",
+        "node-restriction.kubernetes.io/safe",
+    ];
+    for key in refused {
+        let (code, answer) = a.strategic(&format!("{NODES}/a"), json!({"metadata": {"labels": labels(&[key])}})).await;
+        assert_eq!(code, StatusCode::FORBIDDEN, "{key}: {answer}");
+    }
+    let taken = [
+        "kubernetes.io/hostname",
+        "beta.kubernetes.io/os",
+        "topology.kubernetes.io/zone",
+        "failure-domain.beta.kubernetes.io/zone",
+        "node.kubernetes.io/instance-type",
+        "kubelet.kubernetes.io/x",
+        "x.kubelet.kubernetes.io/y",
+        "example.org/room",
+        "notkubernetes.io/x",
+        "room",
+    ];
+    let (code, answer) = a.strategic(&format!("{NODES}/a"), json!({"metadata": {"labels": labels(&taken)}})).await;
+    assert_eq!(code, StatusCode::OK, "{answer}");
+    let role = labels(&["a", "node-role.kubernetes.io/worker", "k8s.io/x"]);
+    let made = |name: &str| json!({"metadata": {"name": name, "labels": role}});
+    check_error(
+        &c.post(NODES, made("c")).await,
+        expect![[
+            r#"403 "Forbidden": "nodes \"c\" is forbidden: node \"c\" is not allowed to set the following labels: k8s.io/x, node-role.kubernetes.io/worker""#
+        ]],
+    );
+    // What others gave it, it neither changes nor takes away.
+    assert_eq!(server.merge(&format!("{NODES}/b"), json!({"metadata": {"labels": role}})).await.0, StatusCode::OK);
+    let b = server.as_part(&node("b"));
+    let (code, _) = b.strategic(&format!("{NODES}/b"), json!({"metadata": {"labels": {"a": "y"}}})).await;
+    assert_eq!(code, StatusCode::OK);
+    check_error(
+        &b.strategic(&format!("{NODES}/b"), json!({"metadata": {"labels": {"k8s.io/x": null}}})).await,
+        expect![[
+            r#"403 "Forbidden": "nodes \"b\" is forbidden: node \"b\" is not allowed to modify labels: k8s.io/x""#
+        ]],
+    );
+    let (code, answer) = own.post(NODES, made("box")).await;
+    assert_eq!(code, StatusCode::CREATED, "{answer}");
+}
+
+#[tokio::test]
+async fn a_node_leads_traffic_to_itself_only() {
+    let server = two_nodes().await;
+    let (a, b) = (server.as_part(&node("a")), server.as_part(&node("b")));
+    let status = |address: &str| json!({"status": {"addresses": [{"type": "InternalIP", "address": address}]}});
+    let ready = json!({"status": {"conditions": [{"type": "Ready", "status": "True"}]}});
+    let of = |name: &str| format!("{NODES}/{name}/status");
+    for address in [
+        "127.0.0.1",
+        "::1",
+        "0.0.0.0",
+        "169.254.169.254",
+        "fe80::1",
+        "224.0.0.1",
+        "239.1.1.1",
+        "255.255.255.255",
+        "::ffff:127.0.0.1",
+        "192.168.0.1",
+        "10.43.0.10",
+        "10.42.0.7",
+    ] {
+        let (code, answer) = a.strategic(&of("a"), status(address)).await;
+        assert_eq!(code, StatusCode::FORBIDDEN, "{address}: {answer}");
+    }
+    let made = json!({"metadata": {"name": "c"}, "status": status("127.0.0.1")["status"]});
+    assert_eq!(server.as_part(&node("c")).post(NODES, made).await.0, StatusCode::FORBIDDEN);
+    assert_eq!(a.strategic(&of("a"), status("192.168.0.7")).await.0, StatusCode::OK);
+    assert_eq!(a.strategic(&of("a"), ready).await.0, StatusCode::OK);
+    check_error(
+        &b.strategic(&of("b"), status("192.168.0.7")).await,
+        expect![[
+            r#"403 "Forbidden": "nodes \"b\" is forbidden: node \"b\" is not allowed to set the address 192.168.0.7: it is node \"a\"'s""#
+        ]],
+    );
+    // The box itself begins to be ready only after its API.
+    let own = json!({"metadata": {"name": "box"}, "status": status("192.168.0.2")["status"]});
+    assert_eq!(server.as_part(&node("box")).post(NODES, own).await.0, StatusCode::CREATED);
+    assert_eq!(b.strategic(&of("b"), status("192.168.0.2")).await.0, StatusCode::FORBIDDEN);
+    // A machine by another name, and a lease that went to another machine.
+    let away = json!({"status": {"conditions": [{"type": "Ready", "status": "Unknown"}]}});
+    assert_eq!(server.as_part(&Identity::Administrator).strategic(&of("a"), away).await.0, StatusCode::OK);
+    assert_eq!(b.strategic(&of("b"), status("192.168.0.7")).await.0, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_pod_has_an_address_of_its_node() {
+    let server = two_nodes().await;
+    let a = server.as_part(&node("a"));
+    let admin = server.as_part(&Identity::Administrator);
+    assert_eq!(admin.strategic(&format!("{NODES}/a"), json!({"spec": {"podCIDR": "10.42.1.0/24"}})).await.0, 200);
+    let address = json!({"status": {"addresses": [{"type": "InternalIP", "address": "192.168.0.7"}]}});
+    assert_eq!(a.strategic(&format!("{NODES}/a/status"), address).await.0, StatusCode::OK);
+    let status =
+        |first: &str, second: &str| json!({"status": {"podIP": first, "podIPs": [{"ip": first}, {"ip": second}]}});
+    let mut host = pod("host");
+    host["spec"]["hostNetwork"] = json!(true);
+    for mut pod in [host, pod("pod")] {
+        pod["spec"]["nodeName"] = json!("a");
+        pod["spec"]["serviceAccountName"] = json!("of-one");
+        let (code, answer) = server.post(PODS, pod).await;
+        assert_eq!(code, StatusCode::CREATED, "{answer}");
+    }
+    let path = |name: &str| format!("{PODS}/{name}/status");
+    let special = ["127.0.0.1", "::1", "0.0.0.0", "169.254.169.254", "224.0.0.1", "10.42.2.7", "8.8.8.8", "x"];
+    for (name, own, others) in [("pod", "10.42.1.7", "192.168.0.7"), ("host", "192.168.0.7", "10.42.1.7")] {
+        for ip in special.iter().chain([&others]) {
+            for status in [status(ip, own), status(own, ip)] {
+                let (code, answer) = a.strategic(&path(name), status).await;
+                assert_eq!(code, StatusCode::FORBIDDEN, "{name} {ip}: {answer}");
+            }
+        }
+        let (code, answer) = a.strategic(&path(name), status(own, own)).await;
+        assert_eq!(code, StatusCode::OK, "{name} {own}: {answer}");
+    }
+    check_error(
+        &a.strategic(&path("pod"), json!({"status": {"podIP": "10.42.2.7"}})).await,
+        expect![[
+            r#"403 "Forbidden": "pods \"pod\" is forbidden: node \"a\" is not allowed to set podIP 10.42.2.7: it is not in the node's podCIDR""#
+        ]],
+    );
+    // The node has another range after it was made anew: what its pods have stays.
+    server.delete(&format!("{NODES}/a"), json!({})).await;
+    let phase = json!({"status": {"phase": "Running", "podIP": "10.42.1.7"}});
+    assert_eq!(a.strategic(&path("pod"), phase).await.0, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn endpoints_are_not_on_the_machine_that_sends() {
+    let server = Server::start().await;
+    let endpoints = "/api/v1/namespaces/default/endpoints";
+    let slices = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices";
+    let of = |list: &str, ip: &str| json!({"metadata": {"name": "e"}, "subsets": [{list: [{"ip": "10.0.0.1"}, {"ip": ip}], "ports": [{"port": 80}]}]});
+    let slice = |ty: &str, ip: &str| json!({"metadata": {"name": "s"}, "addressType": ty, "endpoints": [{"addresses": [ip]}], "ports": [{"port": 80}]});
+    for ip in ["127.0.0.1", "0.0.0.0", "169.254.169.254", "224.0.0.1", "::1", "fe80::1", "ff02::1", "::ffff:127.0.0.1"]
+    {
+        for list in ["addresses", "notReadyAddresses"] {
+            let (code, answer) = server.post(endpoints, of(list, ip)).await;
+            assert_eq!(code, StatusCode::UNPROCESSABLE_ENTITY, "{ip}: {answer}");
+        }
+        let (code, answer) = server.post(slices, slice(if ip.contains(':') { "IPv6" } else { "IPv4" }, ip)).await;
+        assert_eq!(code, StatusCode::UNPROCESSABLE_ENTITY, "{ip}: {answer}");
+    }
+    check_error(
+        &server.post(endpoints, of("notReadyAddresses", "127.0.0.1")).await,
+        expect![[
+            r#"422 "Invalid": "Endpoints \"e\" is invalid: subsets[0].notReadyAddresses[1].ip: Invalid value: \"127.0.0.1\": may not be in the loopback range (127.0.0.0/8, ::1/128)""#
+        ]],
+    );
+    assert_eq!(server.post(endpoints, of("addresses", "10.0.0.2")).await.0, StatusCode::CREATED);
+    assert_eq!(server.post(slices, slice("IPv4", "10.0.0.2")).await.0, StatusCode::CREATED);
+    check_error(
+        &server.merge(&format!("{slices}/s"), json!({"endpoints": [{"addresses": ["127.0.0.1"]}]})).await,
+        expect![[
+            r#"422 "Invalid": "EndpointSlice.discovery.k8s.io \"s\" is invalid: endpoints[0].addresses[0]: Invalid value: \"127.0.0.1\": may not be in the loopback range (127.0.0.0/8, ::1/128)""#
+        ]],
+    );
+    // A server that listens on a loopback address says so itself, and nobody else changes it.
+    server.api.bootstrap([127, 0, 0, 1].into(), 6443).await.expect("another server begins");
+    let (_, own) = server.get(&format!("{slices}/kubernetes")).await;
+    assert_eq!(own["endpoints"][0]["addresses"], json!(["127.0.0.1"]));
+    let label = json!({"metadata": {"labels": {"a": "b"}}});
+    assert_eq!(server.merge(&format!("{slices}/kubernetes"), label).await.0, StatusCode::OK);
+    let more = json!({"endpoints": [{"addresses": ["127.0.0.2"]}]});
+    assert_eq!(server.merge(&format!("{slices}/kubernetes"), more).await.0, StatusCode::UNPROCESSABLE_ENTITY);
+}
+
+#[tokio::test]
+async fn an_editor_takes_no_address_from_outside() {
+    let server = Server::start().await;
+    let services = "/api/v1/namespaces/default/services";
+    let edit = |resource: &str| json!([{"verbs": ["*"], "apiGroups": [""], "resources": [resource]}]);
+    grant(&server, "editor", edit("services")).await;
+    let editor = server.as_user("editor");
+    let service = |name: &str, ips: &[&str]| json!({"metadata": {"name": name}, "spec": {"externalIPs": ips, "ports": [{"port": 53}]}});
+    check_error(
+        &editor.post(services, service("s", &["192.168.0.254"])).await,
+        expect![[
+            r#"403 "Forbidden": "services \"s\" is forbidden: Use of external IPs is denied by admission control""#
+        ]],
+    );
+    assert_eq!(editor.post(services, service("s", &[])).await.0, StatusCode::CREATED);
+    let one = format!("{services}/s");
+    let set = |ips: &[&str]| json!({"spec": {"externalIPs": ips}});
+    assert_eq!(editor.strategic(&one, set(&["8.8.8.8"])).await.0, StatusCode::FORBIDDEN);
+    // Whoever administers the cluster gives it some, which its editor keeps or takes away.
+    assert_eq!(server.merge(&one, set(&["203.0.113.7", "203.0.113.8"])).await.0, StatusCode::OK);
+    let label = json!({"metadata": {"labels": {"a": "b"}}});
+    assert_eq!(editor.strategic(&one, label).await.0, StatusCode::OK);
+    let replace = |ips: &[&str]| json!([{"op": "replace", "path": "/spec/externalIPs", "value": ips}]);
+    assert_eq!(editor.json_patch(&one, replace(&["203.0.113.8", "8.8.8.8"])).await.0, StatusCode::FORBIDDEN);
+    assert_eq!(editor.json_patch(&one, replace(&["203.0.113.8"])).await.0, StatusCode::OK);
+    assert_eq!(editor.json_patch(&one, replace(&["203.0.113.7"])).await.0, StatusCode::FORBIDDEN);
+    // A right of its own may be granted.
+    grant(
+        &server,
+        "network",
+        json!([{"verbs": ["create", "update"], "apiGroups": [""],
+        "resources": ["services", "services/externalips"]}]),
+    )
+    .await;
+    let network = server.as_user("network");
+    assert_eq!(network.post(services, service("t", &["203.0.113.9"])).await.0, StatusCode::CREATED);
 }

@@ -5,12 +5,12 @@ use super::*;
 const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
 const SLICES: &str = "/apis/discovery.k8s.io/v1/endpointslices";
 
-fn node(name: &str) -> Identity {
+pub(super) fn node(name: &str) -> Identity {
     Identity::Node(name.to_owned())
 }
 
 impl Server {
-    fn as_part(&self, identity: &Identity) -> As<'_> {
+    pub(super) fn as_part(&self, identity: &Identity) -> As<'_> {
         As { server: self, user: User::of(identity) }
     }
 }
@@ -161,7 +161,7 @@ async fn every_part_has_what_it_uses_and_no_more() {
 }
 
 /// Nodes `a` and `b`, each with a pod that names a secret, a configuration and an account of its own.
-async fn two_nodes() -> Server {
+pub(super) async fn two_nodes() -> Server {
     let server = Server::start().await;
     let account = json!({"metadata": {"name": "default"}});
     server.post("/api/v1/namespaces/default/serviceaccounts", account).await;
@@ -297,7 +297,7 @@ async fn a_node_does_not_choose_who_comes_to_it() {
         )
         .await,
         expect![[
-            r#"403 "Forbidden": "nodes \"a\" is forbidden: node \"a\" is not allowed to set labels of node-restriction.kubernetes.io""#
+            r#"403 "Forbidden": "nodes \"a\" is forbidden: node \"a\" is not allowed to modify labels: x.node-restriction.kubernetes.io/safe""#
         ]],
     );
     let owner = json!({"apiVersion": "v1", "kind": "Node", "name": "gone", "uid": "deadbeef"});

@@ -10,6 +10,7 @@ use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointPort
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt;
+use skiff_object::addresses;
 use skiff_object::labels::Selector;
 
 use crate::objects::{self, is_deleted, is_ready};
@@ -50,7 +51,12 @@ pub fn select(service: &Service, pods: &[Arc<Pod>]) -> Vec<Arc<Pod>> {
 }
 
 fn pod_ip(pod: &Pod) -> Option<&str> {
-    pod.status.as_ref()?.pod_ip.as_deref().filter(|ip| !ip.is_empty())
+    pod.status.as_ref()?.pod_ip.as_deref().filter(|ip| is_elsewhere(ip))
+}
+
+/// Whether traffic may be sent to an address: the API takes no others into Endpoints.
+fn is_elsewhere(ip: &str) -> bool {
+    ip.parse().is_ok_and(|ip| addresses::special(ip).is_none())
 }
 
 fn tolerates_unready(service: &Service) -> bool {
@@ -235,8 +241,9 @@ pub fn mirror(service: &Service, endpoints: &Endpoints) -> Vec<EndpointSlice> {
     };
     let subsets = endpoints.subsets.iter().flatten();
     let slices = subsets.map(|subset| {
-        let ready = subset.addresses.iter().flatten().map(|a| mirrored(a, true));
-        let waiting = subset.not_ready_addresses.iter().flatten().map(|a| mirrored(a, false));
+        let elsewhere = |address: &&EndpointAddress| is_elsewhere(&address.ip);
+        let ready = subset.addresses.iter().flatten().filter(elsewhere).map(|a| mirrored(a, true));
+        let waiting = subset.not_ready_addresses.iter().flatten().filter(elsewhere).map(|a| mirrored(a, false));
         let ports = subset.ports.iter().flatten().map(|port| EndpointPort {
             name: Some(port.name.clone().unwrap_or_default()),
             port: Some(port.port),

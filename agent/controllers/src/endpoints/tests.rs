@@ -5,7 +5,7 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use serde_json::{Value, json};
 
-use super::plan::{endpoints, select, slices};
+use super::plan::{endpoints, mirror, select, slices};
 
 fn service(spec: Value) -> Service {
     serde_json::from_value(json!({"metadata": {"name": "web", "namespace": "default", "uid": "s"}, "spec": spec}))
@@ -55,8 +55,21 @@ fn finished_pods_and_strangers_are_left_out() {
         pod("done", "10.0.0.1", false, |p| p["status"]["phase"] = json!("Succeeded")),
         pod("other", "10.0.0.2", true, |p| p["metadata"]["labels"] = json!({"app": "db"})),
         pod("new", "", false, |_| {}),
+        pod("loopback", "127.0.0.1", true, |_| {}),
+        pod("link-local", "169.254.169.254", true, |_| {}),
+        pod("nonsense", "x", true, |_| {}),
     ];
     assert!(select(&web(), &pods).is_empty());
+}
+
+#[test]
+fn a_mirror_shows_no_address_of_the_machine_itself() {
+    let by_hand = json!({"metadata": {"name": "web", "namespace": "default"}, "subsets": [{
+        "addresses": [{"ip": "127.0.0.1"}, {"ip": "10.0.0.1"}], "notReadyAddresses": [{"ip": "fe80::1"}],
+        "ports": [{"port": 80}]}]});
+    let slices = mirror(&web(), &serde_json::from_value(by_hand).expect("Endpoints"));
+    let shown: Vec<_> = slices.iter().flat_map(|s| s.endpoints.iter().flatten()).flat_map(|e| &e.addresses).collect();
+    assert_eq!(shown, ["10.0.0.1"]);
 }
 
 #[test]

@@ -29,6 +29,14 @@ pub fn owner<'a>(index: &'a Index, namespace: Option<&str>, uid: Uid) -> Option<
     index.get(uid).filter(|owner| owner.namespace().is_none() || owner.namespace() == namespace)
 }
 
+/// The objects whose references can mean this one.
+pub fn dependents(index: &Index, uid: Uid) -> impl Iterator<Item = Uid> {
+    let means = move |dependent: &Uid| {
+        index.get(*dependent).is_some_and(|object| owner(index, object.namespace(), uid).is_some())
+    };
+    index.dependents(uid).filter(means)
+}
+
 pub fn plan(index: &Index, uid: Uid) -> Option<Step> {
     let object = index.get(uid)?;
     if !object.is_deleted() {
@@ -37,17 +45,19 @@ pub fn plan(index: &Index, uid: Uid) -> Option<Step> {
         return object.owners.iter().any(|o| open(owner(index, namespace, o.uid))).then_some(Step::Collect);
     }
     if object.has_finalizer(ORPHAN) {
-        return Some(Step::Orphan(index.dependents(uid).collect()));
+        return Some(Step::Orphan(dependents(index, uid).collect()));
     }
     let blocked = || blocking(index, uid).any(|dependent| !waits_for(index, dependent, uid));
     (waits(object) && !blocked()).then_some(Step::Release)
 }
 
-/// The dependents that an owner in foreground deletion waits for.
+/// The dependents that an owner in foreground deletion waits for. One in a namespace goes with its owner that is in none, but
+/// does not hold it: who may write there may not decide about the cluster. Upstream's `OwnerReferencesPermissionEnforcement`
+/// would ask for a right to the owner when the reference is written.
 fn blocking(index: &Index, uid: Uid) -> impl Iterator<Item = Uid> {
     let blocks = move |dependent: &Uid| {
-        let Some(object) = index.get(*dependent) else { return false };
-        object.owners.iter().any(|o| o.uid == uid && o.waits) && owner(index, object.namespace(), uid).is_some()
+        let (Some(object), Some(owner)) = (index.get(*dependent), index.get(uid)) else { return false };
+        object.namespace() == owner.namespace() && object.owners.iter().any(|o| o.uid == uid && o.waits)
     };
     index.dependents(uid).filter(blocks)
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use kube::client::Body;
+use proptest::prelude::*;
 use serde_json::{Value, json};
 use skiff_object::kinds::{self, Kind};
 use skiff_reconcile::feed::{Index, Told, ToldMetadata, ToldOwner};
@@ -13,22 +14,23 @@ use tower::ServiceExt;
 use super::*;
 use crate::testing::{MAPS, World, map, owner_of};
 
-/// `name<owner,owner` with `!` behind what waits for its dependents.
+/// `namespace/name<owner,owner` with `!` behind what waits for its dependents, and `~` behind what lets them go.
 fn index(objects: &[&str]) -> Index {
     let mut index = Index::default();
     for text in objects {
         let (name, owners) = text.split_once('<').unwrap_or((text, ""));
-        let waits = name.ends_with('!');
-        let name = name.trim_end_matches('!').to_owned();
+        let finalizers: Vec<_> =
+            [('!', FOREGROUND), ('~', ORPHAN)].into_iter().filter(|(c, _)| name.ends_with(*c)).collect();
+        let name = name.trim_end_matches(['!', '~']).to_owned();
         let owner =
             |uid: &str| ToldOwner { uid: uid.to_owned(), block_owner_deletion: Some(true), ..ToldOwner::default() };
         let metadata = ToldMetadata {
             uid: name.clone(),
+            namespace: name.split_once('/').map(|(namespace, _)| namespace.to_owned()).unwrap_or_default(),
             name,
-            deletion_timestamp: waits.then(|| "2026-01-01T00:00:00Z".to_owned()),
-            finalizers: if waits { vec![FOREGROUND.to_owned()] } else { Vec::new() },
+            deletion_timestamp: finalizers.first().map(|_| "2026-01-01T00:00:00Z".to_owned()),
+            finalizers: finalizers.iter().map(|(_, name)| (*name).to_owned()).collect(),
             owner_references: owners.split(',').filter(|o| !o.is_empty()).map(owner).collect(),
-            ..ToldMetadata::default()
         };
         index.put(Told { metadata, ..Told::default() });
     }
@@ -78,6 +80,50 @@ fn an_object_goes_with_its_last_owner() {
     assert_eq!(judge(&[Waiting], &[], false), Verdict::Delete(Policy::Background));
     assert_eq!(judge(&[Gone], &[ORPHAN], false), Verdict::Delete(Policy::Orphan));
     assert_eq!(judge(&[Gone], &[FOREGROUND], false), Verdict::Delete(Policy::Foreground));
+}
+
+#[test]
+fn an_object_is_held_and_let_go_within_its_namespace() {
+    check(&["a/x!", "a/y<a/x"], "a/x", None);
+    check(&["a/x!", "b/y<a/x"], "a/x", Some(Step::Release));
+    check(&["x!", "y<x"], "x", None);
+    // It goes with its owner, and its writers do not decide when that goes.
+    check(&["x!", "a/y<x"], "x", Some(Step::Release));
+    check(&["x!", "a/y<x"], "a/y", Some(Step::Collect));
+    let uids = |names: &[&str]| names.iter().map(|name| Uid::of(name)).collect();
+    check(&["a/x~", "a/y<a/x", "b/y<a/x"], "a/x", Some(Step::Orphan(uids(&["a/y"]))));
+    check(&["x~", "a/y<x"], "x", Some(Step::Orphan(uids(&["a/y"]))));
+    check(&["a/x~", "y<a/x"], "a/x", Some(Step::Orphan(Vec::new())));
+}
+
+const NAMES: [&str; 6] = ["x", "y", "a/x", "a/y", "b/x", "b/y"];
+
+proptest! {
+    /// What is in `a` changes nothing outside of it, but that those of a whole cluster's object lose it too.
+    #[test]
+    fn a_namespace_holds_nothing_outside_of_it(
+        objects in prop::collection::vec((prop::sample::subsequence(&NAMES[..], 0..=3), 0_usize..3), NAMES.len()),
+    ) {
+        let text = |(name, (owners, state)): (&&str, &(Vec<&str>, usize))| {
+            format!("{name}{}<{}", ["", "!", "~"][*state], owners.join(","))
+        };
+        let all: Vec<String> = NAMES.iter().zip(&objects).map(text).collect();
+        let outside: Vec<&str> = all.iter().map(String::as_str).filter(|text| !text.starts_with("a/")).collect();
+        let (whole, part) = (index(&all.iter().map(String::as_str).collect::<Vec<_>>()), index(&outside));
+        let inside = [Uid::of("a/x"), Uid::of("a/y")];
+        for name in NAMES.iter().filter(|name| !name.starts_with("a/")) {
+            let plan = |index| plan::plan(index, Uid::of(name)).map(|step| match step {
+                Step::Orphan(uids) => {
+                    let others: HashSet<Uid> = uids.iter().filter(|uid| !inside.contains(uid)).copied().collect();
+                    prop_assert!(others.len() == uids.len() || !name.contains('/'));
+                    Ok(Some(others))
+                }
+                Step::Collect => Ok(None),
+                Step::Release => Ok(Some(HashSet::from([Uid::of("released")]))),
+            }).transpose();
+            prop_assert_eq!(plan(&whole)?, plan(&part)?, "{} in {:?}", name, all);
+        }
+    }
 }
 
 async fn collecting() -> World {

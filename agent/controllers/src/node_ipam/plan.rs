@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 
 use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt;
+use skiff_object::addresses::Network;
 
 use crate::objects;
 
@@ -13,8 +14,7 @@ const BITS_MAX: u8 = 16;
 /// The cluster's range of pod addresses, and how large a node's part of it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NodeRanges {
-    base: u32,
-    prefix_len: u8,
+    cluster: Network,
     node_prefix_len: u8,
 }
 
@@ -30,40 +30,37 @@ pub enum NodeRangesError {
 impl NodeRanges {
     pub fn new(base: Ipv4Addr, prefix_len: u8, node_prefix_len: u8) -> Result<Self, NodeRangesError> {
         let (cluster, node) = (prefix_len, node_prefix_len);
-        if node < cluster || node > 32 {
+        let Some(network) = Network::new(base, cluster).filter(|_| (cluster..=32).contains(&node)) else {
             return Err(NodeRangesError::Larger { cluster, node });
-        }
+        };
         if node - cluster > BITS_MAX {
             return Err(NodeRangesError::TooMany { cluster, node });
         }
-        Ok(Self { base: base.to_bits() & mask(prefix_len), prefix_len, node_prefix_len })
+        Ok(Self { cluster: network, node_prefix_len })
     }
 
     fn count(&self) -> usize {
-        1 << (self.node_prefix_len - self.prefix_len)
+        1 << (self.node_prefix_len - self.cluster.prefix_len())
+    }
+
+    /// How many addresses one part has.
+    fn part(&self) -> u64 {
+        1 << (32 - self.node_prefix_len)
     }
 
     fn nth(&self, n: usize) -> String {
-        let offset = (n as u64) << (32 - self.node_prefix_len);
         // Below the end of the cluster's range, which ends within 32 bits.
-        let base = u64::from(self.base) + offset;
+        let base = self.cluster.bounds().start + n as u64 * self.part();
         format!("{}/{}", Ipv4Addr::from_bits(base as u32), self.node_prefix_len)
     }
 
     /// The parts that a range overlaps.
-    fn parts(&self, range: (u32, u8)) -> std::ops::Range<usize> {
-        let size = |prefix_len: u8| 1_u64 << (32 - prefix_len);
-        let (start, end) = (u64::from(self.base), u64::from(self.base) + size(self.prefix_len));
-        let first = u64::from(range.0 & mask(range.1)).clamp(start, end);
-        let last = (u64::from(range.0 & mask(range.1)) + size(range.1)).clamp(start, end);
-        let part = size(self.node_prefix_len);
-        let index = |offset: u64| usize::try_from(offset).unwrap_or(usize::MAX);
-        index((first - start) / part)..index((last - start).div_ceil(part))
+    fn parts(&self, range: Network) -> std::ops::Range<usize> {
+        let (cluster, range) = (self.cluster.bounds(), range.bounds());
+        let offset = |address: u64| address.clamp(cluster.start, cluster.end) - cluster.start;
+        let index = |part: u64| usize::try_from(part).unwrap_or(usize::MAX);
+        index(offset(range.start) / self.part())..index(offset(range.end).div_ceil(self.part()))
     }
-}
-
-fn mask(prefix_len: u8) -> u32 {
-    u32::MAX.checked_shl(32 - u32::from(prefix_len)).unwrap_or(0)
 }
 
 /// Whether a node is still to get a range.
@@ -77,17 +74,11 @@ fn taken(node: &Node) -> impl Iterator<Item = &str> {
     spec.flat_map(|spec| spec.pod_cidr.iter().chain(spec.pod_cidrs.iter().flatten())).map(String::as_str)
 }
 
-/// A range of IPv4; one of IPv6 takes nothing from ours.
-fn parse(text: &str) -> Option<(u32, u8)> {
-    let (address, prefix_len) = text.split_once('/')?;
-    let address: Ipv4Addr = address.parse().ok()?;
-    Some((address.to_bits(), prefix_len.parse().ok().filter(|len| *len <= 32)?))
-}
-
 /// The nodes that wait, oldest first, with what they get: the lowest ranges that no node has.
 pub fn plan<'a>(ranges: &NodeRanges, nodes: &'a [Node]) -> Vec<(&'a Node, Option<String>)> {
     let mut used = vec![false; ranges.count()];
-    for range in nodes.iter().flat_map(taken).filter_map(parse) {
+    // One of IPv6 takes nothing from ours.
+    for range in nodes.iter().flat_map(taken).filter_map(|range| range.parse().ok()) {
         used[ranges.parts(range)].fill(true);
     }
     let mut free = used.iter().enumerate().filter(|(_, used)| !**used).map(|(n, _)| ranges.nth(n));

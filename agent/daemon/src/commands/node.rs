@@ -39,8 +39,26 @@ pub fn print_kubeconfig(name: &str, paths: &Paths) -> anyhow::Result<()> {
     let name = NodeName::try_from(name.to_owned()).map_err(anyhow::Error::msg)?;
     let settings = Settings::read(&paths.settings()).context("is the box set up (`skiff up`), and are you root?")?;
     let plan = Plan::new(settings, paths.clone())?;
+    check_name(name.as_str(), &plan.node_name)?;
     let pki = Pki::open(&paths.pki(), plan.names())?;
     let server = format!("https://{}", plan.api_address());
     println!("{:#}", pki.node_kubeconfig(name.as_str(), &server)?);
     Ok(())
+}
+
+/// What the box's own node says of itself is taken as it is: nobody else gets to be it.
+fn check_name(name: &str, own: &str) -> anyhow::Result<()> {
+    anyhow::ensure!(name != own, "{name} is the node of this box itself: a machine that joins it has another name");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_else_is_the_boxs_own_node() {
+        assert!(check_name("box", "box").is_err());
+        assert!(check_name("other", "box").is_ok());
+    }
 }

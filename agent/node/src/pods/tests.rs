@@ -1,5 +1,6 @@
 //! Workers on the in-memory runtime and a small API.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -9,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::context::Context;
-use crate::testing::{TestApi, condition};
+use crate::testing::{REFUSED_LABEL, TestApi, condition};
 use crate::{Config, Node, Requirements};
 
 mod failures;
@@ -20,6 +21,7 @@ struct Box {
     dir: tempfile::TempDir,
     shutdown: CancellationToken,
     requirements: Requirements,
+    labels: BTreeMap<String, String>,
 }
 
 impl Box {
@@ -28,17 +30,22 @@ impl Box {
     }
 
     fn with(requirements: Requirements) -> Self {
+        let test = Self::stopped(requirements, BTreeMap::new());
+        test.start();
+        test
+    }
+
+    fn stopped(requirements: Requirements, labels: BTreeMap<String, String>) -> Self {
         let runtime = FakeRuntime::default();
         runtime.add_image("img:1");
-        let test = Self {
+        Self {
             api: TestApi::default(),
             runtime,
             dir: tempfile::tempdir().unwrap(),
             shutdown: CancellationToken::new(),
             requirements,
-        };
-        test.start();
-        test
+            labels,
+        }
     }
 
     fn start(&self) {
@@ -49,6 +56,7 @@ impl Box {
         let mut config = Config::new("box", self.dir.path());
         config.cgroup_parent = cgroup(&self.dir);
         config.requirements = self.requirements.clone();
+        config.labels = self.labels.clone();
         config.node_ips = vec!["192.0.2.1".parse().unwrap()];
         let runtime: Arc<dyn Runtime> = Arc::new(self.runtime.clone());
         Node::build_with(Context::new(config, self.api.client(), runtime, Clock::tokio()), &self.shutdown)
@@ -108,6 +116,15 @@ async fn a_pod_runs_and_is_deleted() {
     {
         assert!(events.iter().any(|event| event == expected), "{expected} in {events:#?}");
     }
+}
+
+#[tokio::test]
+async fn a_node_whose_labels_are_refused_is_ready() {
+    let test = Box::stopped(Requirements::default(), BTreeMap::from([(REFUSED_LABEL.to_owned(), String::new())]));
+    let path = "/api/v1/nodes/box";
+    test.api.put(path, json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "box"}}));
+    test.start();
+    test.api.wait(path, "node not ready", |node| condition(node, "Ready") == Some("True")).await;
 }
 
 #[tokio::test]

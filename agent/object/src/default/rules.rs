@@ -18,6 +18,7 @@ const RULES: &[(&str, Rule)] = &[
     ("core.v1.ImageVolumeSource", image_volume),
     ("core.v1.Secret", secret),
     ("core.v1.Namespace", namespace),
+    ("core.v1.NodeSpec", node_ranges),
     ("core.v1.NodeStatus", node_status),
     ("core.v1.ServiceSpec", service),
     ("core.v1.ServicePort", service_port),
@@ -174,6 +175,18 @@ fn namespace(namespace: &mut Object) {
         or_insert(spec, "finalizers", json!(["kubernetes"]));
         let status = meta::map_mut(namespace.entry("status").or_insert(Value::Null));
         or_insert_text(status, "phase", "Active");
+    }
+}
+
+/// The older field is the first of the newer one.
+fn node_ranges(spec: &mut Object) {
+    let first = text(spec, "podCIDR").to_owned();
+    if !first.is_empty() && !has_items(spec, "podCIDRs") {
+        spec.insert("podCIDRs".to_owned(), json!([first]));
+    } else if first.is_empty()
+        && let Some(first) = meta::items(spec.get("podCIDRs")).first().cloned()
+    {
+        spec.insert("podCIDR".to_owned(), first);
     }
 }
 

@@ -213,5 +213,14 @@ pub fn cidr(text: &str) -> Problems {
     problems([(!valid, "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)".to_owned())])
 }
 
+/// As [`cidr`], in the one form that says it.
+pub fn canonical_cidr(text: &str) -> Problems {
+    let mut found = cidr(text);
+    if let (true, Some(form)) = (found.is_empty(), crate::addresses::canonical_network(text)) {
+        found.extend(problems([(form != text, format!("must be in canonical form (\"{form}\")"))]));
+    }
+    found
+}
+
 #[cfg(test)]
 mod tests;

@@ -171,6 +171,23 @@ pub fn service_cidr(range: &Node<'_>, errors: &mut Errors) {
     }
 }
 
+/// The networks of a node's pods: one of each family.
+pub fn node(node: &Node<'_>, errors: &mut Errors) {
+    let spec = node.get("spec");
+    let (first, ranges) = (spec.get("podCIDR"), spec.get("podCIDRs"));
+    let items = ranges.items();
+    for range in &items {
+        errors.invalid_all(range, names::canonical_cidr(range.text()));
+    }
+    let families: BTreeSet<bool> = items.iter().map(|range| range.text().contains(':')).collect();
+    if families.len() < items.len() {
+        errors.invalid(&ranges, "may specify no more than one CIDR for each IP family");
+    }
+    if items.first().is_some_and(|range| range.value != first.value) {
+        errors.invalid(&first, "must be the first of podCIDRs");
+    }
+}
+
 pub fn endpoints(endpoints: &Node<'_>, errors: &mut Errors) {
     for subset in endpoints.get("subsets").items() {
         let (ready, not_ready) = (subset.get("addresses"), subset.get("notReadyAddresses"));

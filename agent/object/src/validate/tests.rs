@@ -335,6 +335,47 @@ fn changes_that_are_refused() {
 }
 
 #[test]
+fn ranges_of_nodes() {
+    let node = |ranges: &[&str]| json!({"spec": {"podCIDRs": ranges}});
+    check("v1", "Node", node(&["10.42.0.0/24", "fd00::/64"]), expect![""]);
+    check("v1", "Node", json!({"spec": {"podCIDR": "10.42.0.0/24"}}), expect![""]);
+    check(
+        "v1",
+        "Node",
+        node(&["10.42.0.7/24", "10.43.0.0/33"]),
+        expect![[r#"
+            spec.podCIDRs[0]: Invalid value: "10.42.0.7/24": must be in canonical form ("10.42.0.0/24")
+            spec.podCIDRs[1]: Invalid value: "10.43.0.0/33": must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)
+            spec.podCIDRs: Invalid value: ["10.42.0.7/24","10.43.0.0/33"]: may specify no more than one CIDR for each IP family"#]],
+    );
+    check(
+        "v1",
+        "Node",
+        json!({"spec": {"podCIDR": "everything", "podCIDRs": ["fd00::1/64"]}}),
+        expect![[r#"
+            spec.podCIDRs[0]: Invalid value: "fd00::1/64": must be in canonical form ("fd00::/64")
+            spec.podCIDR: Invalid value: "everything": must be the first of podCIDRs"#]],
+    );
+    check(
+        "v1",
+        "Node",
+        json!({"spec": {"podCIDR": "x"}}),
+        expect![[r#"
+        spec.podCIDRs[0]: Invalid value: "x": must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"#]],
+    );
+    check_update("v1", "Node", json!({}), node(&["10.42.0.0/24"]), expect![""]);
+    check_update(
+        "v1",
+        "Node",
+        node(&["10.42.0.0/24"]),
+        node(&["10.42.1.0/24"]),
+        expect![[r#"
+            spec.podCIDR: Forbidden: node updates may not change podCIDR except from "" to valid
+            spec.podCIDRs: Forbidden: node updates may not change podCIDRs except from "" to valid"#]],
+    );
+}
+
+#[test]
 fn objects_that_are_right() {
     let template =
         || json!({"metadata": {"labels": {"app": "x"}}, "spec": {"containers": [{"name": "a", "image": "x"}]}});

@@ -187,6 +187,7 @@ pub(crate) async fn start_api(dir: &std::path::Path, shutdown: CancellationToken
     let service_network =
         skiff_apiserver::ServiceNetwork { base: [10, 43, 0, 0].into(), prefix_len: 24, node_ports: 30_000..=30_010 };
     let config = skiff_apiserver::Config {
+        node_name: "box".to_owned(),
         address: ([192, 168, 0, 1], 6443).into(),
         service_network,
         pod_network: ([10, 42, 0, 0].into(), 24),
