@@ -55,18 +55,19 @@ pub(super) fn fill(connection: &Connection, database: &Path) -> std::io::Result<
 /// Folds it back and closes the database. Nothing is in the log then: whoever puts another database in the place of this
 /// one would else get pages of both.
 pub(super) fn close(connection: Connection, database: &Path) -> std::io::Result<()> {
-    let (busy, logged, folded) = connection
-        .query_row("PRAGMA wal_checkpoint(FULL)", [], |row| {
-            Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?))
-        })
-        .map_err(std::io::Error::other)?;
+    let pages = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(1)?, row.get::<_, i64>(2)?));
+    let folded = connection.query_row("PRAGMA wal_checkpoint(FULL)", [], pages).map_err(std::io::Error::other);
+    // While the database is locked: whoever opens it next may write to the log at once.
+    let emptied = folded.and_then(|(logged, folded)| match logged == folded {
+        true => {
+            let mut file = open(database)?;
+            file.write_all(&[0; HEADER_BYTES as usize])?;
+            file.sync_data()
+        }
+        false => Err(std::io::Error::other(format!("{folded} of {logged} pages of its log were folded back"))),
+    });
     connection.close().map_err(|(_, error)| std::io::Error::other(error))?;
-    if busy != 0 || logged != folded {
-        return Err(std::io::Error::other(format!("{folded} of {logged} pages of its log were folded back")));
-    }
-    let mut file = open(database)?;
-    file.write_all(&[0; HEADER_BYTES as usize])?;
-    file.sync_data()
+    emptied
 }
 
 fn open(database: &Path) -> std::io::Result<File> {
