@@ -104,19 +104,21 @@ async fn refusals_are_said() {
         let error = publish(Some(&dns), &[record]).await.unwrap_err().to_string();
         error.replace(&knot.address.to_string(), "SERVER")
     };
+    // Newer servers do not tell a stranger what is wrong with his key.
+    let said_of_key = |said: &str, why: &str| {
+        let why = [why, "it does not accept the TSIG key, or is not in charge of the zone"];
+        let told = why.iter().any(|why| said == format!("the DNS server SERVER refused to change example.org: {why}"));
+        assert!(told, "{said}");
+    };
     let wrong_key = knot.dns("k257", TsigAlgorithm::HmacSha256);
-    let said = refused(wrong_key, record("a")).await;
-    assert_eq!(said, "the DNS server SERVER refused to change example.org: it does not know the TSIG key");
+    said_of_key(&refused(wrong_key, record("a")).await, "it does not know the TSIG key");
     let Dns::Update { server, zone, key: Some(mut key), .. } = knot.dns("k256", TsigAlgorithm::HmacSha256) else {
         panic!("an update");
     };
     key.secret.push(0x31);
     let wrong_secret = Dns::Update { server, zone: zone.clone(), key: Some(key), propagation_seconds: 0 };
     let said = refused(wrong_secret, record("a")).await;
-    assert_eq!(
-        said,
-        "the DNS server SERVER refused to change example.org: the secret of the TSIG key is another there"
-    );
+    said_of_key(&said, "the secret of the TSIG key is another there");
     let unsigned = Dns::Update { server, zone, key: None, propagation_seconds: 0 };
     let said = refused(unsigned, record("a")).await;
     assert!(said.starts_with("the DNS server SERVER refused to change example.org: "), "{said}");
