@@ -1,7 +1,7 @@
 //! Kubernetes object model: what the API's objects look like and which of them are right.
 //!
 //! Owns the table of kinds, the schema of their types, decoding, defaulting, validation, patches, selectors,
-//! quantities, addresses and the printed columns. Pure: no IO, no clock; objects are `serde_json::Value`.
+//! owners of fields, quantities, addresses and the printed columns. Pure: no IO, no clock; objects are `serde_json::Value`.
 
 pub mod addresses;
 mod base64;
@@ -12,6 +12,7 @@ pub mod duration;
 pub mod fields;
 pub mod kinds;
 pub mod labels;
+pub mod managed;
 pub mod meta;
 pub mod openapi;
 pub mod patch;

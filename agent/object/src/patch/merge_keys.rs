@@ -89,4 +89,11 @@ pub static RULES: &[Rule] = &[
     Rule { type_name: "io.k8s.api.storage.v1.CSINodeSpec", field: "drivers", strategy: Strategy::Merge, merge_key: "name", list: ListType::Map(&["name"]) },
     Rule { type_name: "io.k8s.api.storage.v1.CSIDriverSpec", field: "volumeLifecycleModes", strategy: Strategy::Replace, merge_key: "", list: ListType::Set },
     Rule { type_name: "io.k8s.api.discovery.v1.Endpoint", field: "addresses", strategy: Strategy::Replace, merge_key: "", list: ListType::Set },
+    Rule { type_name: "io.k8s.api.batch.v1.PodFailurePolicyOnExitCodesRequirement", field: "values", strategy: Strategy::Replace, merge_key: "", list: ListType::Set },
+    Rule { type_name: "io.k8s.api.batch.v1.UncountedTerminatedPods", field: "failed", strategy: Strategy::Replace, merge_key: "", list: ListType::Set },
+    Rule { type_name: "io.k8s.api.batch.v1.UncountedTerminatedPods", field: "succeeded", strategy: Strategy::Replace, merge_key: "", list: ListType::Set },
+    Rule { type_name: "io.k8s.api.core.v1.ContainerRestartRuleOnExitCodes", field: "values", strategy: Strategy::Replace, merge_key: "", list: ListType::Set },
+    Rule { type_name: "io.k8s.api.core.v1.NodeAllocatableResourceClaimStatus", field: "containers", strategy: Strategy::Replace, merge_key: "", list: ListType::Set },
+    Rule { type_name: "io.k8s.api.core.v1.ContainerStatus", field: "allocatedResourcesStatus", strategy: Strategy::Replace, merge_key: "", list: ListType::Map(&["name"]) },
+    Rule { type_name: "io.k8s.api.core.v1.ResourceStatus", field: "resources", strategy: Strategy::Replace, merge_key: "", list: ListType::Map(&["resourceID"]) },
 ];

@@ -1,0 +1,319 @@
+//! Who owns which field of an object: `metadata.managedFields`, and server-side apply.
+//!
+//! Each writer owns what it changed, an applier what it applied. Pure: the caller says what the objects are and when it is.
+//! A change takes fields from other writers; an applier is told of a conflict unless it forces its own.
+
+mod set;
+mod walk;
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+pub use set::{FieldSet, SetError};
+use walk::{Comparison, Shape};
+
+use crate::Kind;
+use crate::meta;
+
+/// As upstream: the oldest changes beyond this become one entry, whoever made them.
+const UPDATERS_MAX: usize = 10;
+const ANCIENT: &str = "ancient-changes";
+/// Who owns what was there before anybody applied.
+const BEFORE: &str = "before-first-apply";
+/// What belongs to nobody: it says which object it is, or the server writes it.
+const NOBODYS: &[&[&str]] = &[
+    &["apiVersion"],
+    &["kind"],
+    &["metadata", "name"],
+    &["metadata", "namespace"],
+    &["metadata", "generateName"],
+    &["metadata", "creationTimestamp"],
+    &["metadata", "selfLink"],
+    &["metadata", "uid"],
+    &["metadata", "generation"],
+    &["metadata", "managedFields"],
+    &["metadata", "resourceVersion"],
+];
+
+/// How a manager came to its fields.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Operation {
+    Apply,
+    Update,
+}
+
+/// Who writes what of an object.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Manager {
+    pub operation: Operation,
+    pub name: String,
+    /// An applier is the same in every version.
+    pub api_version: String,
+    /// Empty for the object itself.
+    pub subresource: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Entry {
+    /// An applier's, which is no part of who it is.
+    api_version: String,
+    time: String,
+    fields: FieldSet,
+}
+
+/// All of an object.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Managers {
+    entries: BTreeMap<Manager, Entry>,
+}
+
+/// A field that another owns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Conflict {
+    pub manager: Manager,
+    pub path: String,
+}
+
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum ManagedError {
+    #[error("metadata.managedFields[{0}].fieldsV1: {1}")]
+    Fields(usize, SetError),
+    #[error("metadata.managedFields[{0}].operation: must be \"Apply\" or \"Update\"")]
+    Operation(usize),
+}
+
+/// What a write is of, beside the object.
+#[derive(Debug, Clone, Copy)]
+pub struct Writing<'a> {
+    pub kind: &'a Kind,
+    pub manager: &'a str,
+    /// Empty for the object itself.
+    pub subresource: &'a str,
+    /// Paths that this way of writing does not reach.
+    pub untouched: &'a [&'a [&'a str]],
+    /// RFC 3339, in seconds.
+    pub now: &'a str,
+}
+
+/// What comes of an application.
+#[derive(Debug)]
+pub enum Applied {
+    /// The object with its managers.
+    Object(Value),
+    Conflicts(Vec<Conflict>),
+}
+
+impl Managers {
+    pub fn read(object: &Value) -> Result<Self, ManagedError> {
+        let mut entries = BTreeMap::new();
+        for (index, entry) in meta::items(meta::field(object, "managedFields")).iter().enumerate() {
+            let text = |field: &str| meta::text_at(entry, &[field]).to_owned();
+            let operation = match text("operation").as_str() {
+                "Apply" => Operation::Apply,
+                "Update" => Operation::Update,
+                _ => return Err(ManagedError::Operation(index)),
+            };
+            let fields = FieldSet::read(entry.get("fieldsV1").unwrap_or(&json!({})));
+            let fields = fields.map_err(|error| ManagedError::Fields(index, error))?;
+            let manager = manager(operation, &text("manager"), &text("apiVersion"), &text("subresource"));
+            entries.insert(manager, Entry { api_version: text("apiVersion"), time: text("time"), fields });
+        }
+        Ok(Self { entries })
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Puts them into an object.
+    pub fn write(&self, object: &mut Value) {
+        let mut all: Vec<_> = self.entries.iter().filter(|(_, entry)| !entry.fields.is_empty()).collect();
+        if all.is_empty() {
+            return meta::unset(object, "managedFields");
+        }
+        all.sort_by(|(a, x), (b, y)| (a.operation, &x.time, a).cmp(&(b.operation, &y.time, b)));
+        let all = all.into_iter().map(|(manager, entry)| {
+            let mut value = json!({
+                "manager": manager.name,
+                "operation": manager.operation.as_str(),
+                "apiVersion": entry.api_version,
+                "time": entry.time,
+                "fieldsType": "FieldsV1",
+                "fieldsV1": entry.fields.to_json(),
+            });
+            if !manager.subresource.is_empty() {
+                value["subresource"] = manager.subresource.clone().into();
+            }
+            value
+        });
+        meta::set(object, "managedFields", Value::Array(all.collect()));
+    }
+
+    /// Others lose what was changed, and everybody what is gone.
+    fn lose(&mut self, but: &Manager, comparison: &Comparison) {
+        let changed = comparison.modified.clone().union(&comparison.added);
+        for (_, entry) in self.entries.iter_mut().filter(|(manager, _)| *manager != but) {
+            entry.fields = entry.fields.difference(&changed).difference(&comparison.removed);
+        }
+        self.entries.retain(|manager, entry| manager == but || !entry.fields.is_empty());
+    }
+
+    fn conflicts(&self, with: &Manager, comparison: &Comparison) -> Vec<Conflict> {
+        let changed = comparison.modified.clone().union(&comparison.added);
+        let others = self.entries.iter().filter(|(manager, _)| *manager != with);
+        let of = |(manager, entry): (&Manager, &Entry)| {
+            let paths = entry.fields.intersection(&changed).paths();
+            paths.into_iter().map(|path| Conflict { manager: manager.clone(), path }).collect::<Vec<_>>()
+        };
+        others.flat_map(of).collect()
+    }
+
+    fn set(&mut self, manager: Manager, writing: &Writing<'_>, fields: FieldSet) {
+        let api_version = writing.kind.api_version();
+        match self.entries.get_mut(&manager) {
+            Some(entry) if entry.fields == fields && entry.api_version == api_version => {}
+            _ if fields.is_empty() => drop(self.entries.remove(&manager)),
+            _ => drop(self.entries.insert(manager, Entry { api_version, time: writing.now.to_owned(), fields })),
+        }
+    }
+
+    /// Joins the oldest changes where there are too many.
+    fn cap(&mut self) {
+        let mut updaters: Vec<(String, Manager)> = self
+            .entries
+            .iter()
+            .filter(|(manager, _)| manager.operation == Operation::Update)
+            .map(|(manager, entry)| (entry.time.clone(), manager.clone()))
+            .collect();
+        if updaters.len() <= UPDATERS_MAX {
+            return;
+        }
+        updaters.sort();
+        let surplus = updaters.len() - UPDATERS_MAX + 1;
+        for (_, old) in updaters.into_iter().take(surplus) {
+            let Some(entry) = self.entries.remove(&old) else { continue };
+            let ancient = Manager { name: ANCIENT.to_owned(), subresource: String::new(), ..old };
+            let joined =
+                self.entries.entry(ancient).or_insert_with(|| Entry { fields: FieldSet::default(), ..entry.clone() });
+            joined.fields = std::mem::take(&mut joined.fields).union(&entry.fields);
+            joined.time = joined.time.clone().max(entry.time);
+        }
+    }
+}
+
+impl Operation {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Operation::Apply => "Apply",
+            Operation::Update => "Update",
+        }
+    }
+}
+
+fn manager(operation: Operation, name: &str, api_version: &str, subresource: &str) -> Manager {
+    let api_version = match operation {
+        Operation::Apply => String::new(),
+        Operation::Update => api_version.to_owned(),
+    };
+    Manager { operation, name: name.to_owned(), api_version, subresource: subresource.to_owned() }
+}
+
+impl Writing<'_> {
+    fn manager(&self, operation: Operation) -> Manager {
+        manager(operation, self.manager, &self.kind.api_version(), self.subresource)
+    }
+
+    fn shape(&self) -> Shape<'_> {
+        Shape::of(self.kind.ty())
+    }
+
+    /// What this write cannot own.
+    fn ignored(&self) -> FieldSet {
+        let paths = NOBODYS.iter().chain(self.untouched);
+        paths.fold(FieldSet::default(), |all, path| all.union(&FieldSet::of_fields(path)))
+    }
+
+    fn compare(&self, old: &Value, new: &Value) -> Comparison {
+        let all = walk::compare(self.shape(), old, new);
+        let ignored = self.ignored();
+        let [added, modified, removed] = [all.added, all.modified, all.removed].map(|set| set.without(&ignored));
+        Comparison { added, modified, removed }
+    }
+}
+
+/// The managers of `new`, which was written over `old` (`None`: it is new). An object of which nobody owns anything, from
+/// before there were managers, stays so until somebody applies.
+pub fn update(writing: &Writing<'_>, managers: Managers, old: Option<&Value>, new: &Value) -> Managers {
+    if managers.is_empty() && old.is_some() {
+        return managers;
+    }
+    let comparison = writing.compare(old.unwrap_or(&json!({})), new);
+    changed(writing, managers, &comparison)
+}
+
+fn changed(writing: &Writing<'_>, mut managers: Managers, comparison: &Comparison) -> Managers {
+    if comparison.is_same() {
+        return managers;
+    }
+    let manager = writing.manager(Operation::Update);
+    managers.lose(&manager, comparison);
+    let own = managers.entries.get(&manager).map(|entry| entry.fields.clone()).unwrap_or_default();
+    let own = own.difference(&comparison.removed).union(&comparison.modified).union(&comparison.added);
+    managers.set(manager, writing, own);
+    managers.cap();
+    managers
+}
+
+/// Applies `config` to `live` (`None`: there is none): its fields are set, those that its manager applied before and does
+/// not any more are removed unless somebody else owns them, and all others stay.
+pub fn apply(
+    writing: &Writing<'_>,
+    live: Option<&Value>,
+    config: &Value,
+    force: bool,
+) -> Result<Applied, ManagedError> {
+    let (shape, manager) = (writing.shape(), writing.manager(Operation::Apply));
+    let nothing = json!({});
+    let live = live.unwrap_or(&nothing);
+    let mut managers = Managers::read(live)?;
+    if managers.is_empty() && live.get("metadata").is_some() {
+        let before = Writing { manager: BEFORE, subresource: "", untouched: &[], ..*writing };
+        let comparison = before.compare(&nothing, live);
+        managers = changed(&before, managers, &comparison);
+    }
+    let last = managers.entries.get(&manager).map(|entry| entry.fields.clone()).unwrap_or_default();
+    let own = walk::fields(shape, config).without(&writing.ignored());
+    let merged = walk::merge(shape, live, config);
+    let mut next = managers.clone();
+    next.set(manager.clone(), writing, own);
+    let mut object = pruned(shape, merged, &last, &next);
+    let comparison = writing.compare(live, &object);
+    let conflicts = managers.conflicts(&manager, &comparison);
+    if !force && !conflicts.is_empty() {
+        return Ok(Applied::Conflicts(conflicts));
+    }
+    next.lose(&manager, &comparison);
+    next.write(&mut object);
+    Ok(Applied::Object(object))
+}
+
+/// Without what the applier had and gave up, as far as nobody else has it.
+fn pruned(shape: Shape<'_>, merged: Value, last: &FieldSet, managers: &Managers) -> Value {
+    if last.is_empty() {
+        return merged;
+    }
+    let named = |set: &FieldSet| walk::with_named(shape, set);
+    let remove = |set: &FieldSet| walk::remove(shape, &merged, set).unwrap_or_else(|| json!({}));
+    let of_merged = named(&walk::fields(shape, &merged));
+    let owned = managers.entries.values().fold(FieldSet::default(), |all, entry| all.union(&entry.fields));
+    let without_last = remove(&named(last));
+    let left = named(&walk::fields(shape, &without_last));
+    let with_owned = remove(&of_merged.difference(&left.union(&named(&owned))));
+    // What only fell because its surroundings did stays.
+    let left = named(&walk::fields(shape, &with_owned));
+    remove(&of_merged.difference(&left).intersection(&named(last)))
+}
+
+#[cfg(test)]
+mod tests;
