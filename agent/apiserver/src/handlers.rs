@@ -21,12 +21,13 @@ use crate::status::ApiError;
 use crate::strategy::{Part, Strategy};
 use crate::users::User;
 use crate::write::{Author, Effect, Operation, Write};
-use crate::{Api, answer, discovery, feed, report, reviews, subresources};
+use crate::{Api, answer, apply, discovery, feed, report, reviews, subresources};
 
 const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
-const OBJECT_TYPES: &str = "application/json, application/vnd.kubernetes.protobuf";
-const PATCH_TYPES: &str =
-    "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json";
+const YAML: &str = "application/yaml";
+const OBJECT_TYPES: &str = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
+const PATCH_TYPES: &str = "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, \
+     application/apply-patch+yaml";
 
 /// A request with its parts worked out.
 pub(crate) struct Call {
@@ -88,16 +89,8 @@ impl<S: Store> Api<S> {
         if self.allows(user, &attributes).await? {
             return Ok(());
         }
-        let scope = match target.namespace() {
-            Some(namespace) => format!("in the namespace \"{namespace}\""),
-            None => "at the cluster scope".to_owned(),
-        };
-        let why = format!(
-            "User \"{}\" cannot {} resource \"{resource}\" in API group \"{}\" {scope}",
-            user.name,
-            target.verb.as_str(),
-            target.kind.group
-        );
+        let verb = target.verb.as_str();
+        let why = cannot(user, verb, &resource, &target.kind.group, target.namespace());
         let group_resource = target.kind.group_resource();
         let name = target.name.as_deref().unwrap_or_default();
         Err(match name {
@@ -173,6 +166,10 @@ impl<S: Store> Api<S> {
 
     pub(crate) async fn patch(&self, call: Call, part: Part) -> Result<Response<Body>, ApiError> {
         let author = call.author()?;
+        if media_type(&call.request) == apply::MEDIA_TYPE && matches!(part, Part::Main | Part::Status) {
+            return self.apply(call, author, part).await;
+        }
+        apply::check_no_force(&call.query)?;
         let Call { target, query, form, request, .. } = call;
         let patch = Patch::read(request, &query).await?;
         let kind = &*target.kind;
@@ -224,6 +221,15 @@ impl<S: Store> Api<S> {
     }
 }
 
+/// Why somebody is refused, as upstream says it.
+pub(crate) fn cannot(user: &User, verb: &str, resource: &str, group: &str, namespace: Option<&str>) -> String {
+    let scope = match namespace {
+        Some(namespace) => format!("in the namespace \"{namespace}\""),
+        None => "at the cluster scope".to_owned(),
+    };
+    format!("User \"{}\" cannot {verb} resource \"{resource}\" in API group \"{group}\" {scope}", user.name)
+}
+
 impl Call {
     /// Who writes with this call.
     pub(crate) fn author(&self) -> Result<Author, ApiError> {
@@ -231,11 +237,13 @@ impl Call {
         // As upstream: the program's name alone.
         let program = agent.split('/').next().unwrap_or_default();
         let manager = self.query.get("fieldManager").unwrap_or(program).to_owned();
-        Ok(Author { user: self.user.clone(), manager, effect: effect(&self.query)? })
+        apply::check_manager(&manager)?;
+        let subresource = self.target.subresource.clone().unwrap_or_default();
+        Ok(Author { user: self.user.clone(), manager, subresource, effect: effect(&self.query)? })
     }
 }
 
-fn namespace_of(target: &Target, object: &Value) -> Result<Option<String>, ApiError> {
+pub(crate) fn namespace_of(target: &Target, object: &Value) -> Result<Option<String>, ApiError> {
     let asked = meta::namespace(object);
     match (target.namespace(), asked) {
         (Some(url), Some(asked)) if url != asked => Err(ApiError::bad_request(
@@ -258,7 +266,7 @@ pub(crate) fn effect(query: &Query) -> Result<Effect, ApiError> {
     }
 }
 
-fn field_validation(query: &Query) -> Result<FieldValidation, ApiError> {
+pub(crate) fn field_validation(query: &Query) -> Result<FieldValidation, ApiError> {
     match query.get("fieldValidation") {
         None | Some("Warn") => Ok(FieldValidation::Warn),
         Some("Strict") => Ok(FieldValidation::Strict),
@@ -269,7 +277,7 @@ fn field_validation(query: &Query) -> Result<FieldValidation, ApiError> {
     }
 }
 
-fn media_type(request: &Request<Body>) -> String {
+pub(crate) fn media_type(request: &Request<Body>) -> String {
     let value = request.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
     value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }
@@ -278,6 +286,10 @@ fn media_type(request: &Request<Body>) -> String {
 pub(crate) async fn read_json_bytes(kind: &Kind, request: Request<Body>) -> Result<bytes::Bytes, ApiError> {
     match media_type(&request).as_str() {
         "" | "application/json" => body::read(request.into_body()).await,
+        YAML => {
+            let bytes = body::read(request.into_body()).await?;
+            if bytes.is_empty() { Ok(bytes) } else { Ok(from_yaml(&bytes)?.to_string().into()) }
+        }
         PROTOBUF => {
             let bytes = body::read(request.into_body()).await?;
             if bytes.is_empty() {
@@ -288,6 +300,10 @@ pub(crate) async fn read_json_bytes(kind: &Kind, request: Request<Body>) -> Resu
         }
         _ => Err(ApiError::unsupported_media_type(OBJECT_TYPES)),
     }
+}
+
+pub(crate) fn from_yaml(bytes: &[u8]) -> Result<Value, ApiError> {
+    serde_yaml::from_slice(bytes).map_err(|error| ApiError::bad_request(format!("error decoding YAML: {error}")))
 }
 
 pub(crate) async fn read_object(kind: &Kind, request: Request<Body>, query: &Query) -> Result<Decoded, ApiError> {

@@ -6,6 +6,7 @@
 mod addresses;
 mod admission;
 mod answer;
+mod apply;
 mod body;
 mod bootstrap;
 mod codec;
@@ -17,6 +18,7 @@ mod handlers;
 mod lists;
 mod node_authorizer;
 mod own_ports;
+mod owners;
 mod pki;
 mod prepare;
 mod present;

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use http::{Response, StatusCode, header};
 use serde_json::{Map, Value, json};
 use skiff_object::kinds::Kind;
+use skiff_object::managed;
 use skiff_object::validate::FieldError;
 
 use crate::body::{self, Body};
@@ -79,18 +80,51 @@ impl ApiError {
         Self::conflict(kind, name, why)
     }
 
+    /// Fields that an application would take from others.
+    pub fn apply_conflict(conflicts: &[managed::Conflict]) -> Self {
+        let causes = conflicts.iter().map(|conflict| {
+            let message = format!("conflict with {}", conflict.manager);
+            json!({"reason": "FieldManagerConflict", "message": message, "field": conflict.path})
+        });
+        let causes = causes.collect();
+        let message = match conflicts {
+            [one] => format!("Apply failed with 1 conflict: conflict with {}: {}", one.manager, one.path),
+            many => {
+                let of_each = many.chunk_by(|a, b| a.manager == b.manager).map(|of_one| {
+                    let paths = of_one.iter().map(|conflict| format!("\n- {}", conflict.path)).collect::<String>();
+                    format!("conflicts with {}:{paths}", of_one[0].manager)
+                });
+                let of_each = of_each.collect::<Vec<_>>().join("\n");
+                format!("Apply failed with {} conflicts: {of_each}", many.len())
+            }
+        };
+        let mut error = Self::new(StatusCode::CONFLICT, "Conflict", message);
+        error.details.insert("causes".to_owned(), Value::Array(causes));
+        error
+    }
+
     /// 422 with one cause a field, and upstream's joined message.
     pub fn invalid(kind: &Kind, name: &str, errors: &[FieldError]) -> Self {
+        let kind_name =
+            if kind.group.is_empty() { kind.kind.to_string() } else { format!("{}.{}", kind.kind, kind.group) };
+        let mut error = Self::invalid_fields(&kind_name, name, errors).about(kind, name);
+        error.details.insert("kind".to_owned(), json!(kind.kind));
+        error
+    }
+
+    /// The same for the options of a request.
+    pub fn invalid_options(kind: &str, errors: &[FieldError]) -> Self {
+        Self::invalid_fields(&format!("{kind}.meta.k8s.io"), "", errors)
+    }
+
+    fn invalid_fields(kind_name: &str, name: &str, errors: &[FieldError]) -> Self {
         let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
         let joined = match texts.as_slice() {
             [one] => one.clone(),
             many => format!("[{}]", many.join(", ")),
         };
-        let kind_name =
-            if kind.group.is_empty() { kind.kind.to_string() } else { format!("{}.{}", kind.kind, kind.group) };
         let message = format!("{kind_name} \"{name}\" is invalid: {joined}");
-        let mut error = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", message).about(kind, name);
-        error.details.insert("kind".to_owned(), json!(kind.kind));
+        let mut error = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", message);
         let causes = errors
             .iter()
             .map(|e| json!({"reason": e.kind.as_reason(), "message": e.detail, "field": e.field}))

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{Api, Config, Identity, Names, Pki, ServiceNetwork, User, body};
 
+mod apply;
 mod doors;
 mod identities;
 mod writes;
@@ -204,7 +205,7 @@ async fn bad_requests_say_what_is_wrong() {
     check_error(
         &server.call(Method::POST, MAPS, "text/html", "x").await,
         expect![[
-            r#"415 "UnsupportedMediaType": "the body of the request was in an unknown format - accepted media types include: application/json, application/vnd.kubernetes.protobuf""#
+            r#"415 "UnsupportedMediaType": "the body of the request was in an unknown format - accepted media types include: application/json, application/yaml, application/vnd.kubernetes.protobuf""#
         ]],
     );
     check_error(
@@ -263,11 +264,11 @@ async fn bad_requests_say_what_is_wrong() {
             r#"405 "MethodNotAllowed": "the server does not allow this method on the requested resource (POST)""#
         ]],
     );
-    let patch = server.call(Method::PATCH, &format!("{MAPS}/a"), "application/apply-patch+yaml", "a: b").await;
+    let patch = server.call(Method::PATCH, &format!("{MAPS}/a"), "application/apply-patch+cbor", "a: b").await;
     check_error(
         &patch,
         expect![[
-            r#"415 "UnsupportedMediaType": "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json""#
+            r#"415 "UnsupportedMediaType": "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, application/apply-patch+yaml""#
         ]],
     );
     let large = "x".repeat(4 << 20);

@@ -3,6 +3,7 @@
 
 use serde_json::Value;
 use skiff_object::kinds::Kind;
+use skiff_object::managed::Managers;
 use skiff_object::validate::FieldError;
 use skiff_object::{meta, unenforced, validate};
 use skiff_store::{Change, Entry, Expect, Store};
@@ -12,7 +13,7 @@ use crate::reserve::Reserved;
 use crate::status::ApiError;
 use crate::strategy::{Part, Strategy};
 use crate::users::User;
-use crate::{Api, codec, node_authorizer};
+use crate::{Api, codec, node_authorizer, owners};
 
 /// Tries of a write that did not say which revision it is based on; each loses only to a writer that won.
 const CONFLICT_RETRIES_MAX: usize = 16;
@@ -30,13 +31,16 @@ pub struct Author {
     pub user: User,
     /// The program that the field belongs to: `fieldManager`, or what the client calls itself.
     pub manager: String,
+    /// The part of the object that is written through a path of its own: `status`; else empty.
+    pub subresource: String,
     pub effect: Effect,
 }
 
 impl Author {
     /// The API itself, for what every cluster has.
     pub fn own() -> Self {
-        Self { user: User::master("system:apiserver"), manager: "skiff".to_owned(), effect: Effect::Store }
+        let (user, manager) = (User::master("system:apiserver"), "skiff".to_owned());
+        Self { user, manager, subresource: String::new(), effect: Effect::Store }
     }
 }
 
@@ -45,8 +49,22 @@ pub type ChangeFn<'a> = &'a (dyn Fn(&Value) -> Result<Value, ApiError> + Send + 
 
 pub enum Operation<'a> {
     Create(Value),
-    Update { name: &'a str, part: Part, change: ChangeFn<'a> },
-    Delete { name: &'a str, options: &'a DeleteOptions },
+    Update {
+        name: &'a str,
+        part: Part,
+        change: ChangeFn<'a>,
+    },
+    /// What its author wants of the object, whatever else it has.
+    Apply {
+        name: &'a str,
+        part: Part,
+        config: &'a Value,
+        force: bool,
+    },
+    Delete {
+        name: &'a str,
+        options: &'a DeleteOptions,
+    },
 }
 
 /// One write of one object.
@@ -60,6 +78,8 @@ pub struct Write<'a> {
 /// What came of a write.
 pub struct Written {
     pub object: Value,
+    /// Whether it was not there before.
+    pub made: bool,
     /// Whether it is there no longer.
     pub gone: bool,
     pub warnings: Vec<String>,
@@ -67,7 +87,7 @@ pub struct Written {
 
 impl Written {
     fn kept(object: Value) -> Self {
-        Self { object, gone: false, warnings: Vec::new() }
+        Self { object, made: false, gone: false, warnings: Vec::new() }
     }
 }
 
@@ -106,16 +126,64 @@ impl<S: Store> Api<S> {
 
     async fn draft(&self, write: &Write<'_>) -> Result<Drafted, ApiError> {
         match &write.operation {
-            Operation::Create(object) => self.draft_create(write, object).await,
-            Operation::Update { name, part, change } => self.draft_update(write, name, *part, change).await,
+            Operation::Create(object) => self.draft_create(write, object.clone(), None).await,
+            Operation::Update { name, part, change } => {
+                let (current, old) = self.stored(write, name).await?;
+                let new = change(&old)?;
+                self.draft_update(write, (current, old), name, *part, (new, None)).await
+            }
+            Operation::Apply { name, part, config, force } => {
+                self.draft_apply(write, name, *part, config, *force).await
+            }
             Operation::Delete { name, options } => self.draft_delete(write, name, options).await,
         }
     }
 
-    async fn draft_create(&self, write: &Write<'_>, object: &Value) -> Result<Drafted, ApiError> {
+    async fn stored(&self, write: &Write<'_>, name: &str) -> Result<(Entry, Value), ApiError> {
+        let current = self.entry(write.kind, write.namespace, name).await?;
+        let current = current.ok_or_else(|| ApiError::not_found(write.kind, name))?;
+        let old = self.served(write.kind, codec::decode(&current));
+        Ok((current, old))
+    }
+
+    async fn draft_apply(
+        &self,
+        write: &Write<'_>,
+        name: &str,
+        part: Part,
+        config: &Value,
+        force: bool,
+    ) -> Result<Drafted, ApiError> {
+        match (self.stored(write, name).await, part) {
+            (Ok((current, old)), _) => {
+                let applied = owners::apply(write, part, Some(&old), config, force)?;
+                self.draft_update(write, (current, old), name, part, applied).await
+            }
+            (Err(error), Part::Main) if error.code == http::StatusCode::NOT_FOUND => {
+                if !meta::uid(config).is_empty() {
+                    let why = format!(
+                        "uid mismatch: the provided object specified uid {}, and no existing object was found",
+                        meta::uid(config)
+                    );
+                    return Err(ApiError::conflict(write.kind, name, &why));
+                }
+                self.check_may_create(write, name).await?;
+                let (object, managers) = owners::apply(write, part, None, config, force)?;
+                self.draft_create(write, object, managers).await
+            }
+            (Err(error), _) => Err(error),
+        }
+    }
+
+    async fn draft_create(
+        &self,
+        write: &Write<'_>,
+        object: Value,
+        managers: Option<Managers>,
+    ) -> Result<Drafted, ApiError> {
         let (kind, namespace) = (write.kind, write.namespace);
-        self.namespace_lives(kind, namespace, meta::name(object)).await?;
-        let mut new = prepare::create(kind, namespace, object.clone());
+        self.namespace_lives(kind, namespace, meta::name(&object)).await?;
+        let mut new = prepare::create(kind, namespace, object);
         for mutation in Strategy::of(kind).on_create {
             self.fill_in(*mutation, kind, namespace, &mut new).await?;
         }
@@ -126,6 +194,7 @@ impl<S: Store> Api<S> {
         if write.author.effect == Effect::DryRun && self.entry(kind, namespace, name).await?.is_some() {
             return Err(ApiError::already_exists(kind, name));
         }
+        owners::record(write, Part::Main, managers, None, &mut new);
         let warnings = unenforced::warnings(kind, &new, None);
         Ok(Drafted::Draft(Box::new(Draft { current: None, old: None, new: Some(new), warnings })))
     }
@@ -133,15 +202,13 @@ impl<S: Store> Api<S> {
     async fn draft_update(
         &self,
         write: &Write<'_>,
+        (current, old): (Entry, Value),
         name: &str,
         part: Part,
-        change: ChangeFn<'_>,
+        (new, managers): (Value, Option<Managers>),
     ) -> Result<Drafted, ApiError> {
         let (kind, strategy) = (write.kind, Strategy::of(write.kind));
-        let current = self.entry(kind, write.namespace, name).await?;
-        let current = current.ok_or_else(|| ApiError::not_found(kind, name))?;
-        let old = self.served(kind, codec::decode(&current));
-        let new = change(&old)?;
+        let managers = managers.or_else(|| owners::given(part, &new));
         check_identity(kind, write.namespace, name, &new, &old)?;
         let asked = meta::resource_version(&new).to_owned();
         if !asked.is_empty() && asked != meta::resource_version(&old) {
@@ -161,6 +228,7 @@ impl<S: Store> Api<S> {
         };
         self.judge(write, errors, &new, Some(&old)).await?;
         meta::set(&mut new, "resourceVersion", meta::resource_version(&old).to_owned());
+        owners::record(write, part, managers, Some(&old), &mut new);
         let warnings = match part {
             Part::Main | Part::EphemeralContainers => unenforced::warnings(kind, &new, Some(&old)),
             Part::Status | Part::Finalize | Part::Binding => Vec::new(),
@@ -212,7 +280,7 @@ impl<S: Store> Api<S> {
         // Also what was only marked goes with its last finalizer.
         let gone = draft.new.as_ref().is_none_or(|new| draft.old.is_some() && Strategy::of(kind).is_gone(new));
         if write.author.effect == Effect::DryRun {
-            return Ok(Written { object, gone, warnings: draft.warnings.clone() });
+            return Ok(Written { object, made: draft.old.is_none(), gone, warnings: draft.warnings.clone() });
         }
         let name = meta::name(&object).to_owned();
         let key = kind.key(write.namespace, &name);
@@ -234,7 +302,9 @@ impl<S: Store> Api<S> {
                     gone,
                     "written"
                 );
-                Ok(answer(object, gone, &changes, draft.warnings.clone()))
+                let mut written = answer(object, gone, &changes, draft.warnings.clone());
+                written.made = draft.old.is_none();
+                Ok(written)
             }
             Err(error) => Err(refused(write, &name, &key, error)),
         }
@@ -245,7 +315,7 @@ fn answer(mut object: Value, gone: bool, changes: &[Change], warnings: Vec<Strin
     if let (false, Some(Change::Put { entry, .. })) = (gone, changes.first()) {
         meta::set(&mut object, "resourceVersion", entry.modified.to_string());
     }
-    Written { object, gone, warnings }
+    Written { object, made: false, gone, warnings }
 }
 
 /// Whether it is worth trying again after the store said no.
@@ -267,11 +337,11 @@ fn refused(write: &Write<'_>, name: &str, key: &str, error: skiff_store::Error) 
         }
         // Somebody else was faster, with the object itself or with what it was to reserve.
         (
-            Operation::Create(_) | Operation::Update { .. } | Operation::Delete { .. },
+            Operation::Create(_) | Operation::Update { .. } | Operation::Apply { .. } | Operation::Delete { .. },
             Error::Exists { .. } | Error::Conflict { .. } | Error::NotFound { .. },
         ) => Refused::Again(ApiError::modified(write.kind, name)),
         (
-            Operation::Create(_) | Operation::Update { .. } | Operation::Delete { .. },
+            Operation::Create(_) | Operation::Update { .. } | Operation::Apply { .. } | Operation::Delete { .. },
             Error::Expired { .. }
             | Error::Future { .. }
             | Error::TooLarge { .. }
@@ -284,12 +354,7 @@ fn refused(write: &Write<'_>, name: &str, key: &str, error: skiff_store::Error) 
 }
 
 fn check_identity(kind: &Kind, namespace: Option<&str>, name: &str, new: &Value, old: &Value) -> Result<(), ApiError> {
-    if meta::name(new) != name {
-        return Err(ApiError::bad_request(format!(
-            "the name of the object ({}) does not match the name on the URL ({name})",
-            meta::name(new)
-        )));
-    }
+    check_name(name, new)?;
     if meta::namespace(new).is_some() && meta::namespace(new) != namespace {
         return Err(ApiError::bad_request(
             "the namespace of the provided object does not match the namespace sent on the request",
@@ -301,6 +366,15 @@ fn check_identity(kind: &Kind, namespace: Option<&str>, name: &str, new: &Value,
         return Err(ApiError::conflict(kind, name, &why));
     }
     Ok(())
+}
+
+pub(crate) fn check_name(name: &str, object: &Value) -> Result<(), ApiError> {
+    let said = meta::name(object);
+    if said == name {
+        return Ok(());
+    }
+    let why = format!("the name of the object ({said}) does not match the name on the URL ({name})");
+    Err(ApiError::bad_request(why))
 }
 
 fn check_preconditions(kind: &Kind, name: &str, object: &Value, options: &DeleteOptions) -> Result<(), ApiError> {

@@ -34,6 +34,8 @@ pub struct Context {
     pub lacks: watch::Sender<Option<String>>,
     /// Why pods cannot have a network, if so.
     pub network_trouble: watch::Sender<Option<String>>,
+    /// Why the API takes none of the labels in the settings.
+    pub labels_refused: watch::Sender<Option<String>>,
     /// Something failed that may be for want of what the machine should have.
     pub doubt: Notify,
     /// Bounds how many pods start at the same time.
@@ -49,6 +51,7 @@ impl Context {
             cgroups: Cgroups::new(&config.cgroup_parent),
             lacks: watch::Sender::new(None),
             network_trouble: watch::Sender::new(None),
+            labels_refused: watch::Sender::new(None),
             doubt: Notify::new(),
             starts: Semaphore::new(config.parallel_starts_max.max(1)),
             services: Mutex::new(None),

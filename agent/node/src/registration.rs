@@ -164,8 +164,11 @@ async fn ensure(context: &Context, pressure: Pressure, lacks: Option<&str>) -> k
     let runtime = render::RuntimeFacts::observe(&*context.runtime).await.lacking(lacks);
     let node = get_or_make(context, &api).await?;
     // What the API takes from no node is not what it waits for.
-    if let Err(error) = ensure_labels(context, &api, &node).await {
-        tracing::warn!(error = chain(&error), "the node's labels are not what its settings say, will retry");
+    let refused = ensure_labels(context, &api, &node).await.err().map(|error| chain(&error));
+    if replace(&context.labels_refused, refused.clone())
+        && let Some(error) = refused
+    {
+        tracing::warn!(error, "the node's labels are not what its settings say, will retry");
     }
     let old = serde_json::to_value(&node.status).unwrap_or(Value::Null);
     let conditions = node.status.as_ref().and_then(|status| status.conditions.clone()).unwrap_or_default();

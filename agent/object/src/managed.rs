@@ -7,6 +7,7 @@ mod set;
 mod walk;
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde_json::{Value, json};
 
@@ -18,6 +19,9 @@ use crate::meta;
 
 /// As upstream: the oldest changes beyond this become one entry, whoever made them.
 const UPDATERS_MAX: usize = 10;
+/// A list or map of which one writer changed more items than this is its own as a whole: what is said of each would be
+/// longer than the item. An applier's items are always its own one by one.
+const PARTS_MAX: usize = 1000;
 const ANCIENT: &str = "ancient-changes";
 /// Who owns what was there before anybody applied.
 const BEFORE: &str = "before-first-apply";
@@ -99,8 +103,7 @@ pub struct Writing<'a> {
 /// What comes of an application.
 #[derive(Debug)]
 pub enum Applied {
-    /// The object with its managers.
-    Object(Value),
+    Object(Value, Managers),
     Conflicts(Vec<Conflict>),
 }
 
@@ -202,6 +205,19 @@ impl Managers {
     }
 }
 
+impl fmt::Display for Manager {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.name)?;
+        if !self.subresource.is_empty() {
+            write!(f, " with subresource {:?}", self.subresource)?;
+        }
+        match self.operation {
+            Operation::Apply => Ok(()),
+            Operation::Update => write!(f, " using {}", self.api_version),
+        }
+    }
+}
+
 impl Operation {
     pub fn as_str(self) -> &'static str {
         match self {
@@ -260,7 +276,7 @@ fn changed(writing: &Writing<'_>, mut managers: Managers, comparison: &Compariso
     managers.lose(&manager, comparison);
     let own = managers.entries.get(&manager).map(|entry| entry.fields.clone()).unwrap_or_default();
     let own = own.difference(&comparison.removed).union(&comparison.modified).union(&comparison.added);
-    managers.set(manager, writing, own);
+    managers.set(manager, writing, own.condensed(PARTS_MAX));
     managers.cap();
     managers
 }
@@ -288,14 +304,14 @@ pub fn apply(
     let mut next = managers.clone();
     next.set(manager.clone(), writing, own);
     let mut object = pruned(shape, merged, &last, &next);
+    meta::unset(&mut object, "managedFields");
     let comparison = writing.compare(live, &object);
     let conflicts = managers.conflicts(&manager, &comparison);
     if !force && !conflicts.is_empty() {
         return Ok(Applied::Conflicts(conflicts));
     }
     next.lose(&manager, &comparison);
-    next.write(&mut object);
-    Ok(Applied::Object(object))
+    Ok(Applied::Object(object, next))
 }
 
 /// Without what the applier had and gave up, as far as nobody else has it.

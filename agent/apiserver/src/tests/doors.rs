@@ -7,7 +7,7 @@ const RBAC: &str = "/apis/rbac.authorization.k8s.io/v1";
 const PODS: &str = "/api/v1/namespaces/default/pods";
 
 /// Gives `user` rules in the default namespace, and waits until they count.
-async fn grant(server: &Server, user: &str, rules: Value) {
+pub(super) async fn grant(server: &Server, user: &str, rules: Value) {
     let held = || server.api.authorizer().rules_in(&server.as_user(user).user, Some("default")).len();
     let (name, before) = (user.to_owned(), held());
     let role = json!({"metadata": {"name": name}, "rules": rules});
@@ -58,7 +58,7 @@ async fn ephemeral_containers_change_nothing_else() {
     assert_eq!(after["spec"]["ephemeralContainers"][0]["name"], "debug");
     let mut rest = after.clone();
     rest["spec"].as_object_mut().expect("a spec").remove("ephemeralContainers");
-    for field in ["resourceVersion", "generation"] {
+    for field in ["resourceVersion", "generation", "managedFields"] {
         rest["metadata"][field] = before["metadata"][field].clone();
     }
     assert_eq!(rest, before, "all but the one list is as it was");

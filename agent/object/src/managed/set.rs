@@ -145,6 +145,16 @@ impl FieldSet {
         FieldSet { members: left.members, children: children.collect() }
     }
 
+    /// What has more parts than this is in the set as a whole.
+    pub fn condensed(mut self, parts_max: usize) -> FieldSet {
+        let parts = |set: &FieldSet| set.members.len().max(set.children.len());
+        let many = self.children.iter().filter(|(_, below)| parts(below) > parts_max);
+        self.members.extend(many.map(|(element, _)| element.clone()).collect::<Vec<_>>());
+        let few = self.children.into_iter().filter(|(_, below)| parts(below) <= parts_max);
+        self.children = few.map(|(element, below)| (element, below.condensed(parts_max))).collect();
+        self
+    }
+
     /// Every member's path, in order.
     pub fn paths(&self) -> Vec<String> {
         let mut paths = Vec::new();

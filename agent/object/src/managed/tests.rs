@@ -25,7 +25,8 @@ impl Shared {
     fn try_apply(&mut self, manager: &str, config: Value, force: bool) -> Vec<String> {
         let config = self.whole(config);
         match apply(&self.writing(manager, ""), self.object.as_ref(), &config, force).expect("readable") {
-            Applied::Object(object) => {
+            Applied::Object(mut object, managers) => {
+                managers.write(&mut object);
                 self.object = Some(object);
                 Vec::new()
             }
@@ -204,7 +205,8 @@ fn a_status_is_another_write_of_the_same_manager() {
     let live = object.object.clone().expect("an object");
     let status = object.whole(json!({"status": {"replicas": 1}, "spec": {"replicas": 5}}));
     let applied = apply(&object.writing("a", "status"), Some(&live), &status, false).expect("readable");
-    let Applied::Object(new) = applied else { panic!("nobody has the status") };
+    let Applied::Object(mut new, managers) = applied else { panic!("nobody has the status") };
+    managers.write(&mut new);
     let entries = meta::items(meta::field(&new, "managedFields"));
     assert_eq!(entries.len(), 2);
     assert_eq!(entries[1]["subresource"], "status");
@@ -218,9 +220,9 @@ fn what_changes_nothing_keeps_its_time() {
     let before = object.object.clone();
     let later = Writing { now: "2027-01-01T00:00:00Z", ..object.writing("a", "") };
     let config = object.whole(map(json!({"x": "1"})));
-    let Applied::Object(again) = apply(&later, object.object.as_ref(), &config, false).expect("readable") else {
-        panic!("a conflict with itself")
-    };
+    let again = apply(&later, object.object.as_ref(), &config, false).expect("readable");
+    let Applied::Object(mut again, managers) = again else { panic!("a conflict with itself") };
+    managers.write(&mut again);
     assert_eq!(Some(again), before);
 }
 
@@ -237,6 +239,19 @@ fn the_oldest_changes_become_one() {
     assert_eq!(entries.len(), UPDATERS_MAX);
     assert_eq!(object.owned("m19"), ".data.k19");
     assert!(object.owned(ANCIENT).contains(".data.k0 "), "{}", object.owned(ANCIENT));
+}
+
+#[test]
+fn many_items_are_owned_as_one() {
+    let mut object = shared("v1", "ConfigMap");
+    let data =
+        |count: usize| map((0..count).map(|n| (format!("k{n}"), "1".into())).collect::<serde_json::Map<_, _>>().into());
+    object.update("u", data(PARTS_MAX));
+    assert_eq!(object.owned("u").split(' ').count(), PARTS_MAX + 1);
+    object.update("u", data(PARTS_MAX + 1));
+    assert_eq!(object.owned("u"), ".data");
+    object.apply("a", map(json!({"k0": "2"})));
+    assert_eq!(object.owned("u"), ".data");
 }
 
 #[test]

@@ -1,0 +1,70 @@
+//! Who owns which field after a write: what [`skiff_object::managed`] needs to know of it, and when it is.
+
+use serde_json::Value;
+use skiff_object::managed::{self, Applied, Managers, Writing};
+use skiff_object::meta;
+
+use crate::prepare;
+use crate::status::ApiError;
+use crate::strategy::Part;
+use crate::write::{Operation, Write};
+
+/// What a write of an object with a status does not reach, and what one of the status does not: as upstream.
+const STATUS: &[&[&str]] = &[&["status"]];
+const ALL_BUT_STATUS: &[&[&str]] =
+    &[&["spec"], &["metadata", "deletionTimestamp"], &["metadata", "finalizers"], &["metadata", "ownerReferences"]];
+/// Who writes and does not say what it is.
+const UNKNOWN: &str = "unknown";
+
+fn writing<'a>(write: &'a Write<'_>, part: Part, now: &'a str) -> Writing<'a> {
+    let author = write.author;
+    let manager = if author.manager.is_empty() { UNKNOWN } else { &author.manager };
+    let untouched = match part {
+        Part::Main if write.kind.status => STATUS,
+        Part::Status => ALL_BUT_STATUS,
+        Part::Main | Part::Finalize | Part::EphemeralContainers | Part::Binding => &[],
+    };
+    Writing { kind: write.kind, manager, subresource: &author.subresource, untouched, now }
+}
+
+/// The object that comes of an application, and its owners.
+pub fn apply(
+    write: &Write<'_>,
+    part: Part,
+    live: Option<&Value>,
+    config: &Value,
+    force: bool,
+) -> Result<(Value, Option<Managers>), ApiError> {
+    let now = prepare::now();
+    let applied = managed::apply(&writing(write, part, &now), live, config, force);
+    match applied.map_err(|error| ApiError::bad_request(error.to_string()))? {
+        Applied::Object(object, managers) => Ok((object, Some(managers))),
+        Applied::Conflicts(conflicts) => Err(ApiError::apply_conflict(&conflicts)),
+    }
+}
+
+/// Those that a client sends with an object, who may have changed them. As upstream, one empty entry makes it nobody's, and
+/// what cannot be read was not sent.
+pub fn given(part: Part, new: &Value) -> Option<Managers> {
+    if !matches!(part, Part::Main | Part::Status) {
+        return None;
+    }
+    match meta::items(meta::field(new, "managedFields")) {
+        [] => None,
+        [Value::Object(entry)] if entry.is_empty() => Some(Managers::default()),
+        _ => Managers::read(new).ok(),
+    }
+}
+
+/// Puts the owners into the new object: those of an application, else its author owns what is another.
+pub fn record(write: &Write<'_>, part: Part, managers: Option<Managers>, old: Option<&Value>, new: &mut Value) {
+    let now = prepare::now();
+    let managers = match (&write.operation, managers) {
+        (Operation::Apply { .. }, Some(applied)) => applied,
+        (_, given) => {
+            let known = given.or_else(|| old.and_then(|old| Managers::read(old).ok())).unwrap_or_default();
+            managed::update(&writing(write, part, &now), known, old, new)
+        }
+    };
+    managers.write(new);
+}
