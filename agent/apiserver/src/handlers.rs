@@ -234,9 +234,10 @@ impl Call {
     /// Who writes with this call.
     pub(crate) fn author(&self) -> Result<Author, ApiError> {
         let agent = self.request.headers().get(header::USER_AGENT).and_then(|v| v.to_str().ok()).unwrap_or_default();
-        // As upstream: the program's name alone.
-        let program = agent.split('/').next().unwrap_or_default();
-        let manager = self.query.get("fieldManager").unwrap_or(program).to_owned();
+        // As upstream: the program's name alone. The agent's own parts have none but who they are.
+        let program = agent.split('/').next().filter(|program| !program.is_empty());
+        let manager = self.query.get("fieldManager").filter(|manager| !manager.is_empty()).or(program);
+        let manager = manager.unwrap_or_else(|| self.user.program()).to_owned();
         apply::check_manager(&manager)?;
         let subresource = self.target.subresource.clone().unwrap_or_default();
         Ok(Author { user: self.user.clone(), manager, subresource, effect: effect(&self.query)? })

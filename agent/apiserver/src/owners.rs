@@ -13,18 +13,15 @@ use crate::write::{Operation, Write};
 const STATUS: &[&[&str]] = &[&["status"]];
 const ALL_BUT_STATUS: &[&[&str]] =
     &[&["spec"], &["metadata", "deletionTimestamp"], &["metadata", "finalizers"], &["metadata", "ownerReferences"]];
-/// Who writes and does not say what it is.
-const UNKNOWN: &str = "unknown";
 
 fn writing<'a>(write: &'a Write<'_>, part: Part, now: &'a str) -> Writing<'a> {
     let author = write.author;
-    let manager = if author.manager.is_empty() { UNKNOWN } else { &author.manager };
     let untouched = match part {
         Part::Main if write.kind.status => STATUS,
         Part::Status => ALL_BUT_STATUS,
         Part::Main | Part::Finalize | Part::EphemeralContainers | Part::Binding => &[],
     };
-    Writing { kind: write.kind, manager, subresource: &author.subresource, untouched, now }
+    Writing { kind: write.kind, manager: &author.manager, subresource: &author.subresource, untouched, now }
 }
 
 /// The object that comes of an application, and its owners.

@@ -87,6 +87,14 @@ impl User {
         self.groups.iter().any(|group| group == NODES).then_some(name)
     }
 
+    /// What a part of the agent is called as the manager of fields: a node agent as upstream's, the others by their names.
+    pub fn program(&self) -> &str {
+        match self.node() {
+            Some(_) => "kubelet",
+            None => self.name.rsplit(':').next().filter(|name| !name.is_empty()).unwrap_or("unknown"),
+        }
+    }
+
     pub fn anonymous() -> Self {
         let groups = vec!["system:unauthenticated".to_owned()];
         Self { name: "system:anonymous".to_owned(), uid: String::new(), groups, extra: BTreeMap::new() }
