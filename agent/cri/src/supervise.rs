@@ -26,6 +26,8 @@ use process::Running;
 
 /// What a containerd that runs may take for an answer, and a start of it as our own process.
 const READY_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long one question whether it is there may take.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 const READY_POLL: Duration = Duration::from_millis(20);
 
 /// Where containerd is and what it may use. Two boxes on one machine differ in every directory.
@@ -225,8 +227,12 @@ fn write(path: &Path, data: &[u8]) -> Result<(), SuperviseError> {
 
 /// Waits until containerd answers on its socket.
 async fn answers(config: &Config) {
-    let client = Containerd::new(&config.socket, &config.ctr);
-    while client.version().await.is_err() {
+    // One that was asked while it started may never answer that call.
+    let asked = || async {
+        let client = Containerd::new(&config.socket, &config.ctr);
+        tokio::time::timeout(ANSWER_TIMEOUT, client.version()).await.is_ok_and(|answer| answer.is_ok())
+    };
+    while !asked().await {
         tokio::time::sleep(READY_POLL).await;
     }
 }

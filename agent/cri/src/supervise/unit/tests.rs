@@ -86,6 +86,10 @@ async fn the_service_manager_runs_containerd() {
     // It hangs, and is not left at that.
     let hung = nix::unistd::Pid::from_raw(first.unwrap().cast_signed());
     nix::sys::signal::kill(hung, nix::sys::signal::Signal::SIGSTOP).unwrap();
+    // The signal is on its way to each of its threads: until then they answer.
+    while !std::fs::read_to_string(format!("/proc/{hung}/stat")).unwrap().contains(") T ") {
+        tokio::time::sleep(READY_POLL).await;
+    }
     start(&config).await.unwrap().release().await;
     assert_eq!(manager.take_asked(), ["stop", "start"]);
 
