@@ -139,10 +139,10 @@ impl Database {
             Unreadable::Damaged(what) => damaged(what),
             Unreadable::NoKey => OpenError::NoKey { path: path.clone() },
         })?;
-        if !plain.is_empty() {
-            snapshots::mark_plain(&config.dir)?;
+        let unsealed = sealer.has_key() && (!plain.is_empty() || !is_sealed(&connection).map_err(failed)?);
+        if unsealed && exists {
+            seal_rows(&mut connection, &sealer, &entries, &plain).map_err(failed)?;
         }
-        seal_rows(&mut connection, &sealer, &entries, &plain).map_err(failed)?;
         if let Err(error) = log::fill(&connection, &path) {
             // It grows as it is written to.
             tracing::warn!(%error, "the database's log was not made in full");
@@ -151,7 +151,10 @@ impl Database {
         let newest = entries.iter().map(|e| e.modified).max().unwrap_or(0);
         let revision = reserved.max(newest).max(1);
         let database = Self { connection, dir: config.dir.clone(), sealer, reserved: revision, written: newest };
-        snapshots::replace_plain(&database)?;
+        if unsealed {
+            snapshots::replace_all(&database)?;
+            mark_sealed(&database.connection).map_err(failed)?;
+        }
         Ok((database, Loaded { entries, revision }))
     }
 
@@ -231,16 +234,24 @@ fn write_entry(transaction: &rusqlite::Transaction<'_>, sealer: &Sealer, entry: 
         .map(drop)
 }
 
-/// Seals what an earlier version, or one without a key, wrote plain, and leaves nothing of it in the file.
+/// Whether nothing from before there was a key is left anywhere.
+fn is_sealed(connection: &Connection) -> rusqlite::Result<bool> {
+    let mark = connection.query_row("SELECT value FROM meta WHERE name = 'sealed'", [], |_| Ok(())).optional()?;
+    Ok(mark.is_some())
+}
+
+fn mark_sealed(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute("INSERT OR REPLACE INTO meta VALUES ('sealed', 1)", []).map(drop)
+}
+
+/// Seals what an earlier version, or one without a key, wrote plain, and leaves nothing of it in the file, nor of what was
+/// deleted. Until it is marked as done it is done again.
 fn seal_rows(
     connection: &mut Connection,
     sealer: &Sealer,
     entries: &[Entry],
     plain: &[Arc<str>],
 ) -> rusqlite::Result<()> {
-    if plain.is_empty() {
-        return Ok(());
-    }
     // Also where what follows is interrupted.
     connection.pragma_update(None, "secure_delete", true)?;
     let transaction = connection.transaction()?;

@@ -18,13 +18,18 @@ const FRAME_BYTES: u64 = 24 + PAGE_BYTES;
 const HEADER_BYTES: u64 = 32;
 /// It is folded back after the transaction that made it full.
 const BYTES: u64 = HEADER_BYTES + (PAGES + 24) * FRAME_BYTES;
-/// What one large transaction made of it is not kept beyond this.
+/// What one large transaction made of it is not kept beyond this when the database is opened again.
 const BYTES_MAX: u64 = 4 * BYTES;
 
 /// Before anything is read or written.
 pub(super) fn configure(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "journal_mode", "WAL")?;
-    connection.pragma_update(None, "wal_autocheckpoint", PAGES as i64)?;
+    connection.pragma_update(None, "wal_autocheckpoint", PAGES as i64)
+}
+
+/// Leaves the file when the database is closed; only of one that is in order. What is said to be damaged is put back from
+/// elsewhere, and a log that stays would be folded into that.
+fn keep(connection: &Connection) -> rusqlite::Result<()> {
     let mut keep: c_int = 1;
     // SAFETY: the handle is open, the name is a C string, and SQLite reads and writes one int at the pointer.
     let code = unsafe {
@@ -34,8 +39,9 @@ pub(super) fn configure(connection: &Connection) -> rusqlite::Result<()> {
     if code == ffi::SQLITE_OK { Ok(()) } else { Err(rusqlite::Error::SqliteFailure(ffi::Error::new(code), None)) }
 }
 
-/// Makes it as long as it becomes. What is not a frame of the log ends it: zeros are none.
+/// Keeps it, and makes it as long as it becomes. What is not a frame of the log ends it: zeros are none.
 pub(super) fn fill(connection: &Connection, database: &Path) -> std::io::Result<()> {
+    keep(connection).map_err(std::io::Error::other)?;
     let mut file = open(database)?;
     if file.metadata()?.len() > BYTES_MAX {
         let folded = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));

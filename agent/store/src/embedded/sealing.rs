@@ -53,6 +53,10 @@ impl Sealer {
         self.key.is_some() && self.prefixes.iter().any(|prefix| key.starts_with(prefix))
     }
 
+    pub(super) fn has_key(&self) -> bool {
+        self.key.is_some()
+    }
+
     pub(super) fn is_sealed(value: &[u8]) -> bool {
         value.starts_with(MAGIC)
     }

@@ -7,8 +7,6 @@ use super::database::{self, Database};
 
 const DIR: &str = "snapshots";
 const SUFFIX: &str = ".db";
-/// The mark of snapshots from before there was a key.
-const PLAIN: &str = "plain";
 
 #[derive(Debug, thiserror::Error)]
 pub enum SnapshotError {
@@ -30,27 +28,16 @@ pub(super) fn take(database: &mut Database, snapshots_max: usize) -> Result<Opti
     Ok(Some(path))
 }
 
-/// Notes on the disk that snapshots hold what is about to be encrypted in the database.
-pub(super) fn mark_plain(dir: &Path) -> Result<(), SnapshotError> {
-    if list_in(dir).is_empty() {
-        return Ok(());
-    }
-    let mark = dir.join(DIR).join(PLAIN);
-    let marked = std::fs::File::create(&mark).and_then(|file| file.sync_all());
-    marked.and_then(|()| std::fs::File::open(dir.join(DIR))?.sync_all()).map_err(file_error(&mark))
-}
-
-/// Where they are marked: takes one now and removes all others.
-pub(super) fn replace_plain(database: &Database) -> Result<(), SnapshotError> {
-    let mark = database.dir().join(DIR).join(PLAIN);
-    if !mark.exists() {
+/// Takes one now and removes all others, where there are any: what they hold must not be left anywhere.
+pub(super) fn replace_all(database: &Database) -> Result<(), SnapshotError> {
+    let old = list_in(database.dir());
+    if old.is_empty() {
         return Ok(());
     }
     let path = path_of(database);
     write(database, &path)?;
-    let others: Vec<_> = list_in(database.dir()).into_iter().filter(|other| *other != path).collect();
-    remove(&others)?;
-    remove(&[mark])
+    let others: Vec<_> = old.into_iter().filter(|other| *other != path).collect();
+    remove(&others)
 }
 
 fn path_of(database: &Database) -> PathBuf {

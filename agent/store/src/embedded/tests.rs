@@ -356,16 +356,44 @@ async fn what_was_written_plain_is_sealed_when_there_is_a_key() {
     assert_eq!(store.get("/secrets/a").await, Ok(Some(first.clone())));
     close(store).await;
     assert_eq!(holds_needle(dir.path()), Vec::<std::path::PathBuf>::new());
-    let sealed_one = newest_snapshot(dir.path()).expect("a snapshot is there all the time");
+    assert!(newest_snapshot(dir.path()).is_some());
 
-    // Ended between the database and its snapshots: the mark is there still.
+    // Ended between the database and its snapshots.
     std::fs::rename(&aside, &plain).expect("the plain one again");
-    std::fs::write(sealed_one.with_file_name("plain"), "").expect("the mark");
+    let database = rusqlite::Connection::open(dir.path().join("state.db")).expect("the database");
+    assert_eq!(database.execute("DELETE FROM meta WHERE name = 'sealed'", []), Ok(1));
+    database.close().expect("closes");
     let store = Embedded::open(sealed(dir.path())).expect("opens");
     assert_eq!(store.get("/secrets/a").await, Ok(Some(first)));
     close(store).await;
     assert_eq!(holds_needle(dir.path()), Vec::<std::path::PathBuf>::new());
-    assert!(newest_snapshot(dir.path()).is_some() && !sealed_one.with_file_name("plain").exists());
+    assert!(newest_snapshot(dir.path()).is_some());
+}
+
+#[tokio::test]
+async fn what_was_deleted_before_there_was_a_key_is_nowhere_either() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let store = open(dir.path());
+    let made = create(&store, "/secrets/a", NEEDLE).await;
+    store.snapshot().await.expect("snapshot");
+    store.delete("/secrets/a", made.modified).await.expect("deleted");
+    create(&store, "/other", "kept").await;
+    close(store).await;
+    assert!(!holds_needle(dir.path()).is_empty());
+    let store = Embedded::open(sealed(dir.path())).expect("opens");
+    close(store).await;
+    assert_eq!(holds_needle(dir.path()), Vec::<std::path::PathBuf>::new());
+}
+
+#[tokio::test]
+async fn a_database_that_is_not_in_order_leaves_no_log() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let store = Embedded::open(sealed(dir.path())).expect("opens");
+    create(&store, "/secrets/a", NEEDLE).await;
+    close(store).await;
+    let Err(OpenError::NoKey { .. }) = Embedded::open(config(dir.path())) else { panic!("it needs the key") };
+    let log = dir.path().join("state.db-wal");
+    assert!(!log.exists() || logged_pages(dir.path()) == 0, "it would be folded into what is put back");
 }
 
 #[tokio::test]
