@@ -3,6 +3,7 @@
 //! Each writer owns what it changed, an applier what it applied. Pure: the caller says what the objects are and when it is.
 //! A change takes fields from other writers; an applier is told of a conflict unless it forces its own.
 
+mod last_applied;
 mod set;
 mod walk;
 
@@ -62,6 +63,7 @@ pub struct Manager {
 struct Entry {
     /// An applier's, which is no part of who it is.
     api_version: String,
+    /// Empty where nobody said it.
     time: String,
     fields: FieldSet,
 }
@@ -85,6 +87,8 @@ pub enum ManagedError {
     Fields(usize, SetError),
     #[error("metadata.managedFields[{0}].operation: must be \"Apply\" or \"Update\"")]
     Operation(usize),
+    #[error("{0}: the applied object has this item twice")]
+    Duplicate(String),
 }
 
 /// What a write is of, beside the object.
@@ -141,10 +145,12 @@ impl Managers {
                 "manager": manager.name,
                 "operation": manager.operation.as_str(),
                 "apiVersion": entry.api_version,
-                "time": entry.time,
                 "fieldsType": "FieldsV1",
                 "fieldsV1": entry.fields.to_json(),
             });
+            if !entry.time.is_empty() {
+                value["time"] = entry.time.clone().into();
+            }
             if !manager.subresource.is_empty() {
                 value["subresource"] = manager.subresource.clone().into();
             }
@@ -172,10 +178,11 @@ impl Managers {
         others.flat_map(of).collect()
     }
 
-    fn set(&mut self, manager: Manager, writing: &Writing<'_>, fields: FieldSet) {
+    /// `changed`: whether this write changed a value, or only who owns it.
+    fn set(&mut self, manager: Manager, writing: &Writing<'_>, fields: FieldSet, changed: bool) {
         let api_version = writing.kind.api_version();
         match self.entries.get_mut(&manager) {
-            Some(entry) if entry.fields == fields && entry.api_version == api_version => {}
+            Some(entry) if !changed && entry.fields == fields && entry.api_version == api_version => {}
             _ if fields.is_empty() => drop(self.entries.remove(&manager)),
             _ => drop(self.entries.insert(manager, Entry { api_version, time: writing.now.to_owned(), fields })),
         }
@@ -276,7 +283,7 @@ fn changed(writing: &Writing<'_>, mut managers: Managers, comparison: &Compariso
     managers.lose(&manager, comparison);
     let own = managers.entries.get(&manager).map(|entry| entry.fields.clone()).unwrap_or_default();
     let own = own.difference(&comparison.removed).union(&comparison.modified).union(&comparison.added);
-    managers.set(manager, writing, own.condensed(PARTS_MAX));
+    managers.set(manager, writing, own.condensed(PARTS_MAX), true);
     managers.cap();
     managers
 }
@@ -290,6 +297,9 @@ pub fn apply(
     force: bool,
 ) -> Result<Applied, ManagedError> {
     let (shape, manager) = (writing.shape(), writing.manager(Operation::Apply));
+    if let Some(path) = walk::duplicate(shape, config) {
+        return Err(ManagedError::Duplicate(path));
+    }
     let nothing = json!({});
     let live = live.unwrap_or(&nothing);
     let mut managers = Managers::read(live)?;
@@ -302,15 +312,18 @@ pub fn apply(
     let own = walk::fields(shape, config).without(&writing.ignored());
     let merged = walk::merge(shape, live, config);
     let mut next = managers.clone();
-    next.set(manager.clone(), writing, own);
+    next.set(manager.clone(), writing, own.clone(), false);
     let mut object = pruned(shape, merged, &last, &next);
     meta::unset(&mut object, "managedFields");
     let comparison = writing.compare(live, &object);
     let conflicts = managers.conflicts(&manager, &comparison);
-    if !force && !conflicts.is_empty() {
+    let of_old_way = last_applied::allowed(writing, live).paths();
+    if !force && conflicts.iter().any(|conflict| !of_old_way.contains(&conflict.path)) {
         return Ok(Applied::Conflicts(conflicts));
     }
     next.lose(&manager, &comparison);
+    next.set(manager, writing, own, !comparison.is_same());
+    last_applied::refresh(writing, config, &mut object);
     Ok(Applied::Object(object, next))
 }
 
@@ -320,15 +333,15 @@ fn pruned(shape: Shape<'_>, merged: Value, last: &FieldSet, managers: &Managers)
         return merged;
     }
     let named = |set: &FieldSet| walk::with_named(shape, set);
-    let remove = |set: &FieldSet| walk::remove(shape, &merged, set).unwrap_or_else(|| json!({}));
+    // What is emptied on the way still counts as there: only who is left at the end decides.
+    let remaining = |set: &FieldSet| named(&walk::fields(shape, &walk::remove(shape, &merged, set)));
     let of_merged = named(&walk::fields(shape, &merged));
     let owned = managers.entries.values().fold(FieldSet::default(), |all, entry| all.union(&entry.fields));
-    let without_last = remove(&named(last));
-    let left = named(&walk::fields(shape, &without_last));
-    let with_owned = remove(&of_merged.difference(&left.union(&named(&owned))));
+    let without_last = remaining(&named(last));
+    let with_owned = remaining(&of_merged.difference(&without_last.union(&named(&owned))));
     // What only fell because its surroundings did stays.
-    let left = named(&walk::fields(shape, &with_owned));
-    remove(&of_merged.difference(&left).intersection(&named(last)))
+    let given_up = of_merged.difference(&with_owned).intersection(&named(last));
+    walk::without_emptied(walk::remove(shape, &merged, &given_up), &merged)
 }
 
 #[cfg(test)]

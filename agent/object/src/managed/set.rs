@@ -62,16 +62,16 @@ impl Element {
     }
 
     /// As upstream writes it in a path: `.spec`, `[name="a"]`, `[=3]`, `[0]`.
-    fn write_path(&self, path: &mut String) {
+    pub(super) fn to_path(&self) -> String {
         match self {
-            Element::Field(name) => *path += &format!(".{name}"),
+            Element::Field(name) => format!(".{name}"),
             Element::Key(key) => {
                 let key: Map<String, Value> = serde_json::from_str(key).unwrap_or_default();
                 let parts: Vec<String> = key.iter().map(|(name, value)| format!("{name}={value}")).collect();
-                *path += &format!("[{}]", parts.join(","));
+                format!("[{}]", parts.join(","))
             }
-            Element::Value(value) => *path += &format!("[={value}]"),
-            Element::Index(index) => *path += &format!("[{index}]"),
+            Element::Value(value) => format!("[={value}]"),
+            Element::Index(index) => format!("[{index}]"),
         }
     }
 }
@@ -165,8 +165,7 @@ impl FieldSet {
     fn write_paths(&self, before: &str, paths: &mut Vec<String>) {
         let elements: BTreeSet<&Element> = self.members.iter().chain(self.children.keys()).collect();
         for element in elements {
-            let mut path = before.to_owned();
-            element.write_path(&mut path);
+            let path = format!("{before}{}", element.to_path());
             if self.members.contains(element) {
                 paths.push(path.clone());
             }

@@ -6,6 +6,8 @@ use serde_json::json;
 use super::*;
 use crate::kinds::by_kind;
 
+mod places;
+
 /// An object that several write to.
 struct Shared {
     kind: &'static Kind,
@@ -239,6 +241,75 @@ fn the_oldest_changes_become_one() {
     assert_eq!(entries.len(), UPDATERS_MAX);
     assert_eq!(object.owned("m19"), ".data.k19");
     assert!(object.owned(ANCIENT).contains(".data.k0 "), "{}", object.owned(ANCIENT));
+}
+
+#[test]
+fn the_old_way_of_kubectl_is_taken_over() {
+    let note = |data: Value| {
+        let config = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "shared"}, "data": data});
+        json!({"kubectl.kubernetes.io/last-applied-configuration": config.to_string()})
+    };
+    let applied = |data: Value| json!({"metadata": {"annotations": note(data.clone())}, "data": data});
+    let mut object = shared("v1", "ConfigMap");
+    object.update("kubectl-client-side-apply", applied(json!({"x": "1", "y": "1"})));
+    assert_eq!(object.try_apply("me", map(json!({"x": "2"})), false), ["kubectl-client-side-apply .data.x"]);
+    object.apply("kubectl", map(json!({"x": "2"})));
+    let noted = object.at("/metadata/annotations/kubectl.kubernetes.io~1last-applied-configuration");
+    let noted: Value = serde_json::from_str(noted.as_str().expect("a text")).expect("JSON");
+    assert_eq!(noted["data"], json!({"x": "2"}), "who goes back finds what is so");
+
+    // What another changed since is not the old way's.
+    let mut object = shared("v1", "ConfigMap");
+    object.update("kubectl-client-side-apply", applied(json!({"x": "1"})));
+    let mut changed = object.object.clone().expect("an object");
+    changed["data"]["x"] = "5".into();
+    object.update("editor", changed);
+    assert_eq!(object.try_apply("kubectl", map(json!({"x": "2"})), false), ["editor .data.x"]);
+}
+
+#[test]
+fn items_that_are_there_twice_stay_as_they_are() {
+    let mut object = shared("v1", "Pod");
+    let env = |values: &[(&str, &str)]| {
+        let env: Vec<_> = values.iter().map(|(name, value)| json!({"name": name, "value": value})).collect();
+        json!({"spec": {"containers": [{"name": "c", "env": env}]}})
+    };
+    object.update("u", env(&[("A", "1"), ("A", "2")]));
+    object.apply("a", env(&[("B", "1")]));
+    let values = |object: &Shared| {
+        let all = object.at("/spec/containers/0/env");
+        all.as_array()
+            .expect("a list")
+            .iter()
+            .map(|e| format!("{}{}", e["name"], e["value"]))
+            .collect::<String>()
+            .replace('"', "")
+    };
+    assert_eq!(values(&object), "A1A2B1");
+    object.update("v", env(&[("A", "1"), ("A", "3")]));
+    assert!(object.owned("v").contains("env[name=\"A\"]"), "{}", object.owned("v"));
+    let twice = apply(&object.writing("a", ""), None, &env(&[("A", "1"), ("A", "2")]), false);
+    let error = twice.expect_err("twice").to_string();
+    assert_eq!(error, ".spec.containers[name=\"c\"].env[name=\"A\"]: the applied object has this item twice");
+}
+
+#[test]
+fn what_many_own_as_one_is_not_lost_with_an_item_of_it() {
+    let data =
+        |count: usize| map((0..count).map(|n| (format!("k{n}"), "1".into())).collect::<serde_json::Map<_, _>>().into());
+    let mut object = shared("v1", "ConfigMap");
+    object.update("u", data(PARTS_MAX + 1));
+    object.apply("a", map(json!({"k0": "1"}))).apply("a", json!({}));
+    assert_eq!(object.at("/data").as_object().map(serde_json::Map::len), Some(PARTS_MAX));
+}
+
+#[test]
+fn an_entry_without_a_time_has_none_after_a_write() {
+    let entry = json!({"manager": "x", "operation": "Update", "apiVersion": "v1", "fieldsType": "FieldsV1",
+        "fieldsV1": {"f:data": {}}});
+    let mut object = json!({"metadata": {"managedFields": [entry]}});
+    Managers::read(&object).expect("readable").write(&mut object);
+    assert_eq!(object["metadata"]["managedFields"], json!([entry]));
 }
 
 #[test]

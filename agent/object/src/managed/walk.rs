@@ -220,13 +220,29 @@ fn compare_part(shape: Shape<'_>, old: Option<&Value>, new: Option<&Value>, belo
     what.filter(|what| *what != What::Modified)
 }
 
+/// Items that are there more than once, all of each.
+fn repeated<'v>(shape: Shape<'_>, value: Option<&'v Value>) -> BTreeMap<Element, Vec<&'v Value>> {
+    let items = value.and_then(Value::as_array).filter(|_| shape.is_list()).map(Vec::as_slice).unwrap_or_default();
+    let mut all = BTreeMap::<Element, Vec<&Value>>::new();
+    for item in items {
+        all.entry(item_element(shape, item)).or_default().push(item);
+    }
+    all.retain(|_, items| items.len() > 1);
+    all
+}
+
 fn compare_parts(shape: Shape<'_>, old: Option<&Value>, new: Option<&Value>, comparison: &mut Comparison) {
+    let [old_repeated, new_repeated] = [old, new].map(|value| repeated(shape, value));
     let before: BTreeMap<_, _> = parts(shape, old).into_iter().collect();
     let after: BTreeMap<_, _> = parts(shape, new).into_iter().collect();
     let gone = before.keys().filter(|element| !after.contains_key(*element));
     for element in after.keys().chain(gone) {
         let mut below = Comparison::default();
         let (old, new) = (before.get(element).copied(), after.get(element).copied());
+        if old_repeated.get(element) != new_repeated.get(element) && old.is_some() && new.is_some() {
+            comparison.put(element, Some(What::Modified), below);
+            continue;
+        }
         let what = compare_part(shape.part(element), old, new, &mut below);
         let what = what.filter(|_| is_whole(shape.part(element)) || !shape.is_always_there(element));
         comparison.put(element, what, below);
@@ -249,14 +265,16 @@ pub(super) fn merge(shape: Shape<'_>, live: &Value, applied: &Value) -> Value {
             }
             Value::Object(merged)
         }
-        (Shape::Set | Shape::Keyed(..), Value::Array(_), Value::Array(_)) => {
-            Value::Array(merge_lists(shape, parts(shape, Some(live)), parts(shape, Some(applied))))
+        (Shape::Set | Shape::Keyed(..), Value::Array(items), Value::Array(_)) => {
+            let all = items.iter().map(|item| (item_element(shape, item), item)).collect();
+            Value::Array(merge_lists(shape, all, parts(shape, Some(applied))))
         }
         _ => applied.clone(),
     }
 }
 
-/// Items that only the live list has keep their place; those of both come in the applied order.
+/// Items that only the live list has keep their place, also those that are there twice; those of both come in the applied
+/// order.
 fn merge_lists(shape: Shape<'_>, live: Vec<(Element, &Value)>, applied: Vec<(Element, &Value)>) -> Vec<Value> {
     let in_live: BTreeMap<&Element, &Value> = live.iter().map(|(element, value)| (element, *value)).collect();
     let in_applied: BTreeSet<&Element> = applied.iter().map(|(element, _)| element).collect();
@@ -288,29 +306,76 @@ fn merge_lists(shape: Shape<'_>, live: Vec<(Element, &Value)>, applied: Vec<(Ele
     }
 }
 
-/// Without the members of the set; `None` where nothing is left of it.
-pub(super) fn remove(shape: Shape<'_>, value: &Value, set: &FieldSet) -> Option<Value> {
+/// Without the members of the set. What is emptied by that is `null`.
+pub(super) fn remove(shape: Shape<'_>, value: &Value, set: &FieldSet) -> Value {
     let shape = shape.seen(value);
     if set.is_empty() || is_whole(shape) {
-        return Some(value.clone());
+        return value.clone();
     }
     let kept = |element: &Element, part: &Value| match set.children.get(element) {
         _ if set.members.contains(element) => None,
-        Some(below) => remove(shape.part(element), part, below),
+        Some(below) => Some(remove(shape.part(element), part, below)),
         None => Some(part.clone()),
     };
     match value {
         Value::Object(map) => {
-            let left =
-                map.iter().filter_map(|(name, part)| Some((name.clone(), kept(&Element::Field(name.clone()), part)?)));
-            Some(left.collect::<Map<_, _>>()).filter(|left| !left.is_empty()).map(Value::Object)
+            let part =
+                |(name, part): (&String, &Value)| Some((name.clone(), kept(&Element::Field(name.clone()), part)?));
+            let left: Map<_, _> = map.iter().filter_map(part).collect();
+            if left.is_empty() { Value::Null } else { Value::Object(left) }
         }
         Value::Array(items) if shape.is_list() => {
             let left: Vec<_> = items.iter().filter_map(|item| kept(&item_element(shape, item), item)).collect();
-            Some(left).filter(|left| !left.is_empty()).map(Value::Array)
+            if left.is_empty() { Value::Null } else { Value::Array(left) }
         }
-        Value::Array(_) | Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Some(value.clone()),
+        Value::Array(_) | Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value.clone(),
     }
+}
+
+/// Without the fields that are `null` now and were not before.
+pub(super) fn without_emptied(value: Value, before: &Value) -> Value {
+    match (value, before) {
+        (Value::Object(map), Value::Object(before)) => {
+            let left = map.into_iter().filter_map(|(name, part)| {
+                let old = before.get(&name).unwrap_or(&Value::Null);
+                let part = without_emptied(part, old);
+                (!part.is_null() || old.is_null()).then_some((name, part))
+            });
+            Value::Object(left.collect())
+        }
+        // Items are looked at by their key elsewhere; what is emptied in one is a field of it.
+        (Value::Array(items), _) => Value::Array(items.into_iter().map(without_nulls).collect()),
+        (value, _) => value,
+    }
+}
+
+fn without_nulls(value: Value) -> Value {
+    match value {
+        Value::Object(map) => {
+            let left = map.into_iter().map(|(name, part)| (name, without_nulls(part)));
+            Value::Object(left.filter(|(_, part)| !part.is_null()).collect())
+        }
+        value => value,
+    }
+}
+
+/// The first item of a list that is owned by item which is there twice.
+pub(super) fn duplicate(shape: Shape<'_>, value: &Value) -> Option<String> {
+    let shape = shape.seen(value);
+    let found = match value {
+        Value::Array(items) if shape.is_list() => {
+            let mut seen = BTreeSet::new();
+            items.iter().map(|item| item_element(shape, item)).find(|element| !seen.insert(element.clone()))
+        }
+        _ => None,
+    };
+    if let Some(element) = found {
+        return Some(element.to_path());
+    }
+    parts(shape, Some(value)).into_iter().find_map(|(element, part)| {
+        let below = duplicate(shape.part(&element), part)?;
+        Some(format!("{}{below}", element.to_path()))
+    })
 }
 
 /// With each field of a struct that has parts in the set as a member, too.
