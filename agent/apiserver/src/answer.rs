@@ -15,9 +15,11 @@ pub fn object(code: StatusCode, form: Form, kind: &Kind, object: Value, warnings
     with_warnings(body::json(code, &form.object(kind, object)), warnings)
 }
 
-/// What was deleted for good is answered with a `Status`, but for a pod.
+/// What was deleted for good is answered with a `Status`, but for pods and some others.
 pub fn deleted(form: Form, kind: &Kind, name: &str, written: Written) -> Response<Body> {
-    let status = match Strategy::of(kind).deletion {
+    let strategy = Strategy::of(kind);
+    let status = match strategy.deletion {
+        _ if strategy.told_when_deleted => false,
         Deletion::Plain | Deletion::Namespace => written.gone,
         Deletion::Graceful => false,
     };

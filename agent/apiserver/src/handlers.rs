@@ -8,7 +8,7 @@ use skiff_object::decode::{self, Decoded, FieldValidation};
 use skiff_object::fields::FieldSelector;
 use skiff_object::kinds::{self, Kind, Nature};
 use skiff_object::meta;
-use skiff_object::patch::{self, PatchKind};
+use skiff_object::patch::{self, PatchError, PatchKind};
 use skiff_object::protobuf;
 use skiff_store::Store;
 
@@ -20,8 +20,8 @@ use crate::request::{self, Query, Target, Verb};
 use crate::status::ApiError;
 use crate::strategy::{Part, Strategy};
 use crate::users::User;
-use crate::write::{Author, Effect, Operation, Write};
-use crate::{Api, answer, apply, discovery, feed, report, reviews, subresources};
+use crate::write::{Author, Effect, Operation, Write, check_name};
+use crate::{Api, answer, apply, discovery, feed, report, reviews, subresources, yaml};
 
 const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 const YAML: &str = "application/yaml";
@@ -157,11 +157,20 @@ impl<S: Store> Api<S> {
         let namespace = namespace_of(&target, &decoded.value)?;
         let wanted = decoded.value;
         let change = |_: &Value| Ok(wanted.clone());
-        let operation = Operation::Update { name: target.name()?, part, change: &change };
-        let kind = &*target.kind;
-        let written = self.write(Write { author: &author, kind, namespace: namespace.as_deref(), operation }).await?;
+        let (kind, name, namespace) = (&*target.kind, target.name()?, namespace.as_deref());
+        let operation = Operation::Update { name, part, change: &change };
+        let written = match self.write(Write { author: &author, kind, namespace, operation }).await {
+            Err(error) if error.code == StatusCode::NOT_FOUND && makes(kind, part, &wanted) => {
+                let write = Write { author: &author, kind, namespace, operation: Operation::Create(wanted.clone()) };
+                check_name(name, &wanted)?;
+                self.check_may_create(&write, name).await?;
+                self.write(write).await?
+            }
+            written => written?,
+        };
+        let code = if written.made { StatusCode::CREATED } else { StatusCode::OK };
         decoded.warnings.extend(written.warnings);
-        Ok(answer::object(StatusCode::OK, form, kind, written.object, &decoded.warnings))
+        Ok(answer::object(code, form, kind, written.object, &decoded.warnings))
     }
 
     pub(crate) async fn patch(&self, call: Call, part: Part) -> Result<Response<Body>, ApiError> {
@@ -221,6 +230,12 @@ impl<S: Store> Api<S> {
     }
 }
 
+/// Whether an update of what is not there makes it.
+fn makes(kind: &Kind, part: Part, wanted: &Value) -> bool {
+    let is_new = meta::uid(wanted).is_empty() && meta::resource_version(wanted).is_empty();
+    part == Part::Main && is_new && Strategy::of(kind).made_by_update
+}
+
 /// Why somebody is refused, as upstream says it.
 pub(crate) fn cannot(user: &User, verb: &str, resource: &str, group: &str, namespace: Option<&str>) -> String {
     let scope = match namespace {
@@ -234,11 +249,10 @@ impl Call {
     /// Who writes with this call.
     pub(crate) fn author(&self) -> Result<Author, ApiError> {
         let agent = self.request.headers().get(header::USER_AGENT).and_then(|v| v.to_str().ok()).unwrap_or_default();
-        // As upstream: the program's name alone. The agent's own parts have none but who they are.
-        let program = agent.split('/').next().filter(|program| !program.is_empty());
-        let manager = self.query.get("fieldManager").filter(|manager| !manager.is_empty()).or(program);
-        let manager = manager.unwrap_or_else(|| self.user.program()).to_owned();
-        apply::check_manager(&manager)?;
+        let manager = match self.query.get("fieldManager") {
+            Some(manager) => apply::check_manager(manager)?.to_owned(),
+            None => apply::manager_of(agent, &self.user),
+        };
         let subresource = self.target.subresource.clone().unwrap_or_default();
         Ok(Author { user: self.user.clone(), manager, subresource, effect: effect(&self.query)? })
     }
@@ -289,7 +303,7 @@ pub(crate) async fn read_json_bytes(kind: &Kind, request: Request<Body>) -> Resu
         "" | "application/json" => body::read(request.into_body()).await,
         YAML => {
             let bytes = body::read(request.into_body()).await?;
-            if bytes.is_empty() { Ok(bytes) } else { Ok(from_yaml(&bytes)?.to_string().into()) }
+            if bytes.is_empty() { Ok(bytes) } else { Ok(yaml::read(bytes).await?.to_string().into()) }
         }
         PROTOBUF => {
             let bytes = body::read(request.into_body()).await?;
@@ -301,10 +315,6 @@ pub(crate) async fn read_json_bytes(kind: &Kind, request: Request<Body>) -> Resu
         }
         _ => Err(ApiError::unsupported_media_type(OBJECT_TYPES)),
     }
-}
-
-pub(crate) fn from_yaml(bytes: &[u8]) -> Result<Value, ApiError> {
-    serde_yaml::from_slice(bytes).map_err(|error| ApiError::bad_request(format!("error decoding YAML: {error}")))
 }
 
 pub(crate) async fn read_object(kind: &Kind, request: Request<Body>, query: &Query) -> Result<Decoded, ApiError> {
@@ -339,14 +349,16 @@ impl Patch {
     }
 
     pub(crate) fn apply(&self, kind: &Kind, old: &Value) -> Result<Decoded, ApiError> {
-        let patched = patch::apply(kind, old, self.kind, &self.value)
-            .map_err(|error| ApiError::bad_request(error.to_string()))?;
+        let patched = self.apply_loosely(kind, old)?;
         decode::decode_value(kind, patched, self.validation).map_err(|e| ApiError::bad_request(e.to_string()))
     }
 
     /// On a document that is no stored kind, such as a Scale.
     pub(crate) fn apply_loosely(&self, kind: &Kind, old: &Value) -> Result<Value, ApiError> {
-        patch::apply(kind, old, self.kind, &self.value).map_err(|error| ApiError::bad_request(error.to_string()))
+        patch::apply(kind, old, self.kind, &self.value).map_err(|error| match error {
+            PatchError::Inapplicable(_) => ApiError::inapplicable(error.to_string()),
+            _ => ApiError::bad_request(error.to_string()),
+        })
     }
 }
 

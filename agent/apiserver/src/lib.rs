@@ -38,6 +38,7 @@ mod tests;
 mod tokens;
 mod users;
 mod write;
+mod yaml;
 
 use std::collections::HashMap;
 use std::convert::Infallible;

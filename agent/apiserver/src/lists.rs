@@ -147,7 +147,14 @@ impl<S: Store> Api<S> {
             }
         };
         let watch = self.store().watch(&selection.namespace_prefix, from).await;
-        let watch = watch.map_err(|e| ApiError::from_store(e, &target.kind, ""))?;
+        let watch = match watch.map_err(|e| ApiError::from_store(e, &target.kind, "")) {
+            Ok(watch) => watch,
+            // Clients look for it in the stream, as upstream's are told.
+            Err(error) if error.code == StatusCode::GONE => {
+                return Ok(body::response(StatusCode::OK, "application/json", body::full(watch_error(&error))));
+            }
+            Err(error) => return Err(error),
+        };
         let timeout = match query.number("timeoutSeconds")? {
             Some(seconds) if seconds > 0 => Duration::from_secs(seconds.min(86_400)),
             Some(_) | None => {

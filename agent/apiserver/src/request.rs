@@ -82,7 +82,9 @@ impl Query {
     }
 
     pub fn is_true(&self, key: &str) -> bool {
-        self.0.iter().any(|(k, v)| k == key && (v.is_empty() || v == "true" || v == "1"))
+        // As upstream reads one: `True` and `yes`, too.
+        let first = self.0.iter().find(|(k, _)| k == key);
+        first.is_some_and(|(_, text)| !text.eq_ignore_ascii_case("false") && text != "0")
     }
 
     pub fn number(&self, key: &str) -> Result<Option<u64>, ApiError> {
@@ -96,7 +98,7 @@ impl Query {
 }
 
 /// Percent-decoding, with `+` as a space; what is not UTF-8 is replaced.
-fn decode(text: &str) -> String {
+pub(crate) fn decode(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut out = Vec::with_capacity(bytes.len());
     let mut at = 0;

@@ -137,31 +137,25 @@ impl<S: Store> Api<S> {
 
     /// The user whom the request asks to act as, where the caller may.
     fn acting_as(&self, user: User, headers: &http::HeaderMap) -> Result<User, ApiError> {
-        let Some(asked) = users::impersonated(headers) else { return Ok(user) };
-        let account = asked.name.strip_prefix("system:serviceaccount:").and_then(|rest| rest.split_once(':'));
-        let (resource, namespace, name) = match account {
-            Some((namespace, name)) => ("serviceaccounts", Some(namespace), name),
-            None => ("users", None, asked.name.as_str()),
-        };
-        let may = |resource: &str, namespace: Option<&str>, name: &str| {
+        let Some(asked) = users::impersonated(headers)? else { return Ok(user) };
+        for right in &asked.rights {
+            let (group, resource) = (right.group, right.resource.as_str());
             let attributes = Attributes::Resource {
                 verb: "impersonate",
-                group: "",
+                group,
                 resource,
-                namespace,
-                name: Some(name),
+                namespace: right.namespace.as_deref(),
+                name: Some(&right.name),
                 of_node: None,
             };
-            self.authorizer().allows(&user, &attributes)
-        };
-        let groups = headers.get_all("impersonate-group").iter().filter_map(|v| v.to_str().ok());
-        if may(resource, namespace, name) && groups.into_iter().all(|group| may("groups", None, group)) {
-            return Ok(asked);
+            if !self.authorizer().allows(&user, &attributes) {
+                return Err(ApiError::forbidden(format!(
+                    "{resource} \"{}\" is forbidden: User \"{}\" cannot impersonate resource \"{resource}\" in API group \"{group}\"",
+                    right.name, user.name
+                )));
+            }
         }
-        Err(ApiError::forbidden(format!(
-            "{resource} \"{name}\" is forbidden: User \"{}\" cannot impersonate resource \"{resource}\" in API group \"\"",
-            user.name
-        )))
+        Ok(asked.user)
     }
 
     async fn authenticate<B>(

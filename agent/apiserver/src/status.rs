@@ -80,6 +80,11 @@ impl ApiError {
         Self::conflict(kind, name, why)
     }
 
+    /// A patch that does not fit what is there.
+    pub fn inapplicable(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", message)
+    }
+
     /// Fields that an application would take from others.
     pub fn apply_conflict(conflicts: &[managed::Conflict]) -> Self {
         let causes = conflicts.iter().map(|conflict| {

@@ -76,6 +76,10 @@ pub struct Strategy {
     pub checks: &'static [Check],
     pub reserves: Reserves,
     pub deletion: Deletion,
+    /// Whether an update of what is not there makes it.
+    pub made_by_update: bool,
+    /// Whether a deletion that is complete is answered with the object, not with a `Status`.
+    pub told_when_deleted: bool,
 }
 
 /// Whether `metadata.generation` counts the changes of the spec.
@@ -96,9 +100,12 @@ const PLAIN: Strategy = Strategy {
     checks: &[],
     reserves: Reserves::Nothing,
     deletion: Deletion::Plain,
+    made_by_update: false,
+    told_when_deleted: false,
 };
 
-const RBAC: Strategy = Strategy { group: "rbac.authorization.k8s.io", ..PLAIN };
+const RBAC: Strategy = Strategy { group: "rbac.authorization.k8s.io", made_by_update: true, ..PLAIN };
+const STORAGE: Strategy = Strategy { group: "storage.k8s.io", told_when_deleted: true, ..PLAIN };
 const APPS: Strategy = Strategy { group: "apps", ..PLAIN };
 
 static ROWS: &[Strategy] = &[
@@ -124,6 +131,8 @@ static ROWS: &[Strategy] = &[
         initial_status: || json!({"loadBalancer": {}}),
         checks: &[Check::ServiceAddresses, Check::ExternalAddresses],
         reserves: Reserves::ServiceAddresses,
+        made_by_update: true,
+        told_when_deleted: true,
         ..PLAIN
     },
     Strategy {
@@ -137,17 +146,29 @@ static ROWS: &[Strategy] = &[
         kind: "PersistentVolume",
         generation: Generation::Never,
         initial_status: || json!({"phase": "Pending"}),
+        told_when_deleted: true,
         ..PLAIN
     },
     Strategy {
         kind: "PersistentVolumeClaim",
         generation: Generation::Never,
         initial_status: || json!({"phase": "Pending"}),
+        told_when_deleted: true,
         ..PLAIN
     },
-    Strategy { kind: "Endpoints", checks: &[Check::EndpointAddresses], ..PLAIN },
+    Strategy { kind: "Endpoints", checks: &[Check::EndpointAddresses], made_by_update: true, ..PLAIN },
     Strategy { group: "discovery.k8s.io", kind: "EndpointSlice", checks: &[Check::EndpointAddresses], ..PLAIN },
-    Strategy { kind: "ResourceQuota", generation: Generation::Never, ..PLAIN },
+    Strategy { kind: "ResourceQuota", generation: Generation::Never, told_when_deleted: true, ..PLAIN },
+    Strategy { kind: "LimitRange", made_by_update: true, ..PLAIN },
+    Strategy { kind: "PodTemplate", made_by_update: true, told_when_deleted: true, ..PLAIN },
+    Strategy { kind: "ServiceAccount", told_when_deleted: true, ..PLAIN },
+    Strategy { kind: "Event", made_by_update: true, ..PLAIN },
+    Strategy { group: "events.k8s.io", kind: "Event", made_by_update: true, ..PLAIN },
+    Strategy { group: "coordination.k8s.io", kind: "Lease", made_by_update: true, ..PLAIN },
+    Strategy { kind: "StorageClass", ..STORAGE },
+    Strategy { kind: "CSIDriver", ..STORAGE },
+    Strategy { kind: "CSINode", ..STORAGE },
+    Strategy { kind: "VolumeAttachment", ..STORAGE },
     Strategy { kind: "ReplicationController", initial_status: || json!({"replicas": 0}), ..PLAIN },
     Strategy { kind: "ReplicaSet", initial_status: || json!({"replicas": 0}), ..APPS },
     Strategy { kind: "StatefulSet", initial_status: || json!({"replicas": 0, "availableReplicas": 0}), ..APPS },

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{Api, Config, Identity, Names, Pki, ServiceNetwork, User, body};
 
 mod apply;
+mod clients;
 mod doors;
 mod identities;
 mod writes;
@@ -322,7 +323,9 @@ async fn a_watch_sees_what_happens_and_resumes() {
     for n in 0..120 {
         server.merge(&format!("{MAPS}/b"), json!({"data": {"n": n.to_string()}})).await;
     }
-    check_error(&server.get(&path).await, expect![[r#"410 "Expired": "too old resource version: 75 (98)""#]]);
+    let told = server.watch(&path, 1).await.remove(0);
+    let (what, object) = (&told["type"], &told["object"]);
+    assert_eq!((what, &object["code"], &object["reason"]), (&json!("ERROR"), &json!(410), &json!("Expired")), "{told}");
 }
 
 #[tokio::test]

@@ -8,9 +8,9 @@ use rustls::pki_types::CertificateDer;
 use skiff_object::kinds;
 use skiff_store::Store;
 
-use crate::codec;
 use crate::status::ApiError;
 use crate::tokens::{Claims, ISSUER, Tokens};
+use crate::{codec, request};
 
 pub const MASTERS: &str = "system:masters";
 const AUTHENTICATED: &str = "system:authenticated";
@@ -129,24 +129,82 @@ impl User {
     }
 }
 
-/// Whom a request asks to act as (`kubectl --as`), in the headers of
+/// Whom a request asks to act as (`kubectl --as`), and what its sender has to be allowed for that.
+pub struct Impersonation {
+    pub user: User,
+    pub rights: Vec<ImpersonationRight>,
+}
+
+/// The verb `impersonate` on one thing.
+pub struct ImpersonationRight {
+    pub group: &'static str,
+    pub resource: String,
+    pub namespace: Option<String>,
+    pub name: String,
+}
+
+const AS_USER: &str = "impersonate-user";
+const AS_GROUP: &str = "impersonate-group";
+const AS_UID: &str = "impersonate-uid";
+const AS_EXTRA: &str = "impersonate-extra-";
+const OF_USERS: &str = "authentication.k8s.io";
+
+/// From the headers of
 /// <https://kubernetes.io/docs/reference/access-authn-authz/authentication/#user-impersonation>.
-pub fn impersonated(headers: &HeaderMap) -> Option<User> {
-    let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
-    let name = text("impersonate-user")?;
-    let mut groups: Vec<String> =
-        headers.get_all("impersonate-group").iter().filter_map(|v| v.to_str().ok()).map(str::to_owned).collect();
-    if let Some((namespace, _)) = name.strip_prefix("system:serviceaccount:").and_then(|rest| rest.split_once(':'))
-        && groups.is_empty()
-    {
-        groups = vec!["system:serviceaccounts".to_owned(), format!("system:serviceaccounts:{namespace}")];
+pub fn impersonated(headers: &HeaderMap) -> Result<Option<Impersonation>, ApiError> {
+    let texts = |name: &str| -> Vec<String> {
+        headers.get_all(name).iter().filter_map(|v| v.to_str().ok()).map(str::to_owned).collect()
+    };
+    let right = |group, resource: &str, name: &str| {
+        let (resource, name) = (resource.to_owned(), name.to_owned());
+        ImpersonationRight { group, resource, namespace: None, name }
+    };
+    let mut groups = texts(AS_GROUP);
+    let uid = texts(AS_UID).pop().unwrap_or_default();
+    let extra = extra(headers);
+    let Some(name) = texts(AS_USER).into_iter().next().filter(|name| !name.is_empty()) else {
+        return match groups.is_empty() && uid.is_empty() && extra.is_empty() {
+            true => Ok(None),
+            false => {
+                Err(ApiError::bad_request("groups, a UID or extra values are asked for without impersonating a user"))
+            }
+        };
+    };
+    let mut rights: Vec<_> = groups.iter().map(|group| right("", "groups", group)).collect();
+    match name.strip_prefix("system:serviceaccount:").and_then(|rest| rest.split_once(':')) {
+        Some((namespace, account)) => {
+            rights.push(ImpersonationRight {
+                namespace: Some(namespace.to_owned()),
+                ..right("", "serviceaccounts", account)
+            });
+            if groups.is_empty() {
+                groups = vec!["system:serviceaccounts".to_owned(), format!("system:serviceaccounts:{namespace}")];
+            }
+        }
+        None => rights.push(right("", "users", &name)),
     }
-    if name == "system:anonymous" {
-        return Some(User::anonymous());
+    if !uid.is_empty() {
+        rights.push(right(OF_USERS, "uids", &uid));
     }
-    let mut user = User::new(name, groups);
-    user.uid = text("impersonate-uid").unwrap_or_default();
-    Some(user)
+    for (key, values) in &extra {
+        rights.extend(values.iter().map(|value| right(OF_USERS, &format!("userextras/{key}"), value)));
+    }
+    let user = match name.as_str() {
+        "system:anonymous" => User::anonymous(),
+        _ => User { uid, extra, ..User::new(name, groups) },
+    };
+    Ok(Some(Impersonation { user, rights }))
+}
+
+/// The keys are lower-case, and may be escaped as in a path.
+fn extra(headers: &HeaderMap) -> BTreeMap<String, Vec<String>> {
+    let mut extra = BTreeMap::<String, Vec<String>>::new();
+    for (name, value) in headers {
+        let Some(key) = name.as_str().strip_prefix(AS_EXTRA) else { continue };
+        let key = request::decode(key).to_lowercase();
+        extra.entry(key).or_default().extend(value.to_str().ok().map(str::to_owned));
+    }
+    extra
 }
 
 /// The bearer token of a request, if it carries one.

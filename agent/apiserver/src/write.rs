@@ -208,7 +208,7 @@ impl<S: Store> Api<S> {
         (new, managers): (Value, Option<Managers>),
     ) -> Result<Drafted, ApiError> {
         let (kind, strategy) = (write.kind, Strategy::of(write.kind));
-        let managers = managers.or_else(|| owners::given(part, &new));
+        let managers = managers.or_else(|| owners::given(write, part, &new));
         check_identity(kind, write.namespace, name, &new, &old)?;
         let asked = meta::resource_version(&new).to_owned();
         if !asked.is_empty() && asked != meta::resource_version(&old) {

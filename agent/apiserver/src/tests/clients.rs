@@ -1,0 +1,130 @@
+//! What stock clients rely on, one by one.
+
+use super::*;
+
+const MAPS: &str = "/api/v1/namespaces/default/configmaps";
+const RBAC: &str = "/apis/rbac.authorization.k8s.io/v1";
+
+#[tokio::test]
+async fn an_update_makes_what_upstream_lets_it_make() {
+    let server = Server::start().await;
+    let lease = json!({"metadata": {"name": "l"}, "spec": {"holderIdentity": "a"}});
+    let path = "/apis/coordination.k8s.io/v1/namespaces/default/leases";
+    let (code, made) = server.put(&format!("{path}/l"), lease.clone()).await;
+    assert_eq!((code, &made["spec"]["holderIdentity"]), (StatusCode::CREATED, &json!("a")));
+    assert_eq!(server.put(&format!("{path}/l"), lease.clone()).await.0, StatusCode::OK);
+    let role = json!({"metadata": {"name": "r"}, "rules": []});
+    let (code, made) = server.put(&format!("{RBAC}/namespaces/default/roles/r"), role).await;
+    assert_eq!(code, StatusCode::CREATED, "{made}");
+    check_error(
+        &server.put(&format!("{MAPS}/none"), json!({"metadata": {"name": "none"}})).await,
+        expect![[r#"404 "NotFound": "configmaps \"none\" not found""#]],
+    );
+    check_error(
+        &server.put(&format!("{path}/other"), lease.clone()).await,
+        expect![[r#"400 "BadRequest": "the name of the object (l) does not match the name on the URL (other)""#]],
+    );
+    let mut known = lease;
+    known["metadata"] = json!({"name": "gone", "uid": "0"});
+    assert_eq!(server.put(&format!("{path}/gone"), known).await.0, StatusCode::NOT_FOUND);
+
+    let rules = json!([{"verbs": ["update"], "apiGroups": ["coordination.k8s.io"], "resources": ["leases"]}]);
+    doors::grant(&server, "updater", rules).await;
+    let body = json!({"metadata": {"name": "m"}}).to_string();
+    let updater = server.as_user("updater");
+    let refused = updater.call(Method::PUT, &format!("{path}/m"), "application/json", body).await;
+    check_error(
+        &refused,
+        expect![[
+            r#"403 "Forbidden": "leases.coordination.k8s.io \"m\" is forbidden: User \"updater\" cannot create resource \"leases\" in API group \"coordination.k8s.io\" in the namespace \"default\"""#
+        ]],
+    );
+}
+
+#[tokio::test]
+async fn a_deletion_is_answered_with_the_object_where_upstream_does() {
+    let server = Server::start().await;
+    let service = json!({"metadata": {"name": "s"}, "spec": {"ports": [{"port": 80}]}});
+    let services = "/api/v1/namespaces/default/services";
+    server.post(services, service).await;
+    let (code, deleted) = server.delete(&format!("{services}/s"), json!({})).await;
+    assert_eq!(
+        (code, &deleted["kind"], &deleted["metadata"]["name"]),
+        (StatusCode::OK, &json!("Service"), &json!("s"))
+    );
+    server.post(MAPS, json!({"metadata": {"name": "m"}})).await;
+    let (code, deleted) = server.delete(&format!("{MAPS}/m"), json!({})).await;
+    assert_eq!((code, &deleted["kind"], &deleted["status"]), (StatusCode::OK, &json!("Status"), &json!("Success")));
+}
+
+#[tokio::test]
+async fn a_patch_that_does_not_fit_is_unprocessable() {
+    let server = Server::start().await;
+    server.post(MAPS, json!({"metadata": {"name": "m"}})).await;
+    let patch = async |operation: Value| {
+        let body = json!([operation]).to_string();
+        server.call(Method::PATCH, &format!("{MAPS}/m"), "application/json-patch+json", body).await
+    };
+    for operation in [
+        json!({"op": "test", "path": "/metadata/name", "value": "other"}),
+        json!({"op": "remove", "path": "/data/none"}),
+    ] {
+        let (code, told) = patch(operation).await;
+        assert_eq!((code, &told["reason"]), (StatusCode::UNPROCESSABLE_ENTITY, &json!("Invalid")), "{told}");
+    }
+    assert_eq!(patch(json!({"op": "own", "path": "/x"})).await.0, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn a_flag_is_whatever_is_not_false() {
+    let server = Server::start().await;
+    server.post(MAPS, json!({"metadata": {"name": "m"}})).await;
+    for flag in ["watch=True", "watch=yes", "watch=1", "watch", "watch=true"] {
+        let seen = server.watch(&format!("{MAPS}?{flag}"), 1).await;
+        assert_eq!(seen[0]["type"], "ADDED", "{flag}");
+    }
+    for flag in ["watch=False", "watch=0", "watch=false"] {
+        let (_, list) = server.get(&format!("{MAPS}?{flag}")).await;
+        assert_eq!(list["kind"], "ConfigMapList", "{flag}");
+    }
+}
+
+#[test]
+fn who_acts_as_another_needs_a_right_to_all_of_it() {
+    let headers = |all: &[(&str, &str)]| {
+        let pairs = all.iter().map(|(name, value)| (name.parse().expect("a name"), value.parse().expect("a value")));
+        pairs.collect::<http::HeaderMap>()
+    };
+    let asked = crate::users::impersonated(&headers(&[
+        ("Impersonate-User", "jane"),
+        ("Impersonate-Group", "a"),
+        ("Impersonate-Group", "b"),
+        ("Impersonate-Uid", "7"),
+        ("Impersonate-Extra-Example.org%2Fscope", "view"),
+    ]));
+    let asked = asked.expect("readable").expect("somebody");
+    let rights: Vec<String> = asked.rights.iter().map(|r| format!("{}/{} {}", r.group, r.resource, r.name)).collect();
+    assert_eq!(
+        rights,
+        [
+            "/groups a",
+            "/groups b",
+            "/users jane",
+            "authentication.k8s.io/uids 7",
+            "authentication.k8s.io/userextras/example.org/scope view"
+        ]
+    );
+    assert_eq!((asked.user.name.as_str(), asked.user.uid.as_str()), ("jane", "7"));
+    assert_eq!(asked.user.extra["example.org/scope"], ["view"]);
+    assert!(asked.user.groups.contains(&"b".to_owned()));
+    let account = crate::users::impersonated(&headers(&[("Impersonate-User", "system:serviceaccount:ns:bot")]));
+    let account = account.expect("readable").expect("somebody");
+    assert_eq!(
+        (account.rights[0].resource.as_str(), account.rights[0].namespace.as_deref()),
+        ("serviceaccounts", Some("ns"))
+    );
+    assert!(account.user.groups.contains(&"system:serviceaccounts:ns".to_owned()));
+    assert!(crate::users::impersonated(&headers(&[])).expect("readable").is_none());
+    let refused = crate::users::impersonated(&headers(&[("Impersonate-Group", "system:masters")]));
+    assert_eq!(refused.map(|_| ()).expect_err("nobody is named").code, StatusCode::BAD_REQUEST);
+}
