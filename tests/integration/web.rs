@@ -119,6 +119,10 @@ pub fn a_deployment_answers_everywhere(place: &Place<'_>) -> anyhow::Result<()> 
     })
 }
 
+/// Between the connections of one client: without it all of this machine's ports come again within seconds, and the kernel
+/// remembers each connection of a pod that is gone for half a minute.
+const PAUSE: Duration = Duration::from_millis(5);
+
 pub fn an_upgrade_loses_no_request(place: &Place<'_>) -> anyhow::Result<()> {
     let address = start(place)?;
     let (stop, sent) = (AtomicBool::new(false), AtomicUsize::new(0));
@@ -132,6 +136,7 @@ pub fn an_upgrade_loses_no_request(place: &Place<'_>) -> anyhow::Result<()> {
                         if let Err(error) = fetch(&address, 80) {
                             failures.push(format!("{error:#}"));
                         }
+                        std::thread::sleep(PAUSE);
                     }
                     failures
                 })

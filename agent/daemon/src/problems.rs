@@ -53,10 +53,16 @@ impl Problems {
         loop {
             tokio::time::sleep(PUBLISH_INTERVAL).await;
             let now = self.of_agent();
+            let mut still = told.clone();
             for (kind, reason, text) in changes(&told, &now) {
-                recorder.event(&node, kind, reason, text).await;
+                // What was not written is told the next time.
+                match (recorder.event(&node, kind, reason, text).await, kind) {
+                    (true, EventKind::Warning) => drop(still.insert(text.to_owned())),
+                    (true, EventKind::Normal) => drop(still.remove(text)),
+                    (false, _) => {}
+                }
             }
-            told = now;
+            told = still;
         }
     }
 

@@ -81,7 +81,8 @@ impl Recorder {
         Self { client, component: component.into(), host: host.into(), memory: Arc::default() }
     }
 
-    pub async fn event(&self, regarding: &ObjectReference, kind: EventKind, reason: &str, message: &str) {
+    /// Answers whether it was written.
+    pub async fn event(&self, regarding: &ObjectReference, kind: EventKind, reason: &str, message: &str) -> bool {
         let key = Key {
             regarding: regarding_id(regarding),
             field_path: regarding.field_path.clone(),
@@ -102,11 +103,12 @@ impl Recorder {
                 let patch = json!({"count": count, "lastTimestamp": format_time(now)});
                 events.patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await
             }
-            Write::Drop => return,
+            Write::Drop => return false,
         };
-        if let Err(error) = result {
+        if let Err(error) = &result {
             tracing::debug!(%error, reason, "event was not recorded");
         }
+        result.is_ok()
     }
 
     fn build(
