@@ -9,6 +9,7 @@ use kube::api::ListParams;
 use skiff_cri::Runtime;
 use skiff_reconcile::{EventKind, Recorder};
 use tokio::sync::{Mutex, Notify, Semaphore, watch};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::cgroups::Cgroups;
@@ -36,6 +37,8 @@ pub struct Context {
     pub network_trouble: watch::Sender<Option<String>>,
     /// Why the API takes none of the labels in the settings.
     pub labels_refused: watch::Sender<Option<String>>,
+    /// What the machine lacks, as far as it was looked at before the node runs.
+    pub first_look: Mutex<Option<JoinHandle<Option<String>>>>,
     /// Something failed that may be for want of what the machine should have.
     pub doubt: Notify,
     /// Bounds how many pods start at the same time.
@@ -52,6 +55,7 @@ impl Context {
             lacks: watch::Sender::new(None),
             network_trouble: watch::Sender::new(None),
             labels_refused: watch::Sender::new(None),
+            first_look: Mutex::new(None),
             doubt: Notify::new(),
             starts: Semaphore::new(config.parallel_starts_max.max(1)),
             services: Mutex::new(None),

@@ -35,8 +35,12 @@ mod render;
 pub async fn run(context: Arc<Context>, mut pressure: PressureWatch, shutdown: CancellationToken) {
     let lease = tokio::spawn(renew_lease(Arc::clone(&context), shutdown.clone()));
     let mut delay = RETRY_MIN;
+    let mut first_look = context.first_look.lock().await.take();
     loop {
-        let lacks = lacking(&context).await;
+        let lacks = match first_look.take() {
+            Some(looking) => looking.await.ok().flatten(),
+            None => lacking(&context).await,
+        };
         let wait = match ensure(&context, pressure.now(), lacks.as_deref()).await {
             Ok(true) => {
                 delay = RETRY_MIN;
@@ -95,15 +99,24 @@ fn replace(told: &watch::Sender<Option<String>>, new: Option<String>) -> bool {
 }
 
 /// After a boot nothing runs yet, whatever the node's object said before: until the runtime is there, it is not ready.
-/// What is missing is said first, as the runtime may be among it.
-pub async fn begin_boot(context: &Context) -> kube::Result<()> {
-    let lacks = lacking(context).await;
+/// What is missing is looked for at the same time and said, as the runtime may be among it; nothing else waits for that.
+pub async fn begin_boot(context: &Arc<Context>) -> kube::Result<()> {
+    let looking = tokio::spawn({
+        let context = Arc::clone(context);
+        async move { lacking(&context).await }
+    });
+    *context.first_look.lock().await = Some(looking);
     let api: Api<Node> = Api::all(context.client.clone());
     let name = &context.config.node_name;
     let Some(status) = api.get_opt(name).await?.and_then(|node| node.status) else { return Ok(()) };
     if status.node_info.is_some_and(|info| info.boot_id == context.machine.boot_id) {
         return Ok(());
     }
+    let looking = context.first_look.lock().await.take();
+    let lacks = match looking {
+        Some(looking) => looking.await.ok().flatten(),
+        None => None,
+    };
     let starting = NodeCondition {
         type_: "Ready".to_owned(),
         status: "False".to_owned(),

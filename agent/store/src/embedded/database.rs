@@ -143,10 +143,7 @@ impl Database {
         if unsealed && exists {
             seal_rows(&mut connection, &sealer, &entries, &plain).map_err(failed)?;
         }
-        if let Err(error) = log::fill(&connection, &path) {
-            // It grows as it is written to.
-            tracing::warn!(%error, "the database's log was not made in full");
-        }
+        log::keep(&connection).map_err(failed)?;
         let reserved = reserved(&connection).map_err(failed)?;
         let newest = entries.iter().map(|e| e.modified).max().unwrap_or(0);
         let revision = reserved.max(newest).max(1);
@@ -193,6 +190,14 @@ impl Database {
         self.written = written;
         self.reserved = reserve.unwrap_or(self.reserved);
         Ok(())
+    }
+
+    /// Not while it is opened: nobody waits for it then.
+    pub(super) fn fill_log(&self) {
+        if let Err(error) = log::fill(&self.connection, &self.dir.join(FILE)) {
+            // It grows as it is written to.
+            tracing::warn!(%error, "the database's log was not made in full");
+        }
     }
 
     pub(super) fn copy_to(&self, path: &Path) -> rusqlite::Result<()> {

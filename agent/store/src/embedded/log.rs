@@ -29,7 +29,7 @@ pub(super) fn configure(connection: &Connection) -> rusqlite::Result<()> {
 
 /// Leaves the file when the database is closed; only of one that is in order. What is said to be damaged is put back from
 /// elsewhere, and a log that stays would be folded into that.
-fn keep(connection: &Connection) -> rusqlite::Result<()> {
+pub(super) fn keep(connection: &Connection) -> rusqlite::Result<()> {
     let mut keep: c_int = 1;
     // SAFETY: the handle is open, the name is a C string, and SQLite reads and writes one int at the pointer.
     let code = unsafe {
@@ -39,9 +39,8 @@ fn keep(connection: &Connection) -> rusqlite::Result<()> {
     if code == ffi::SQLITE_OK { Ok(()) } else { Err(rusqlite::Error::SqliteFailure(ffi::Error::new(code), None)) }
 }
 
-/// Keeps it, and makes it as long as it becomes. What is not a frame of the log ends it: zeros are none.
+/// Makes it as long as it becomes. What is not a frame of the log ends it: zeros are none.
 pub(super) fn fill(connection: &Connection, database: &Path) -> std::io::Result<()> {
-    keep(connection).map_err(std::io::Error::other)?;
     let mut file = open(database)?;
     if file.metadata()?.len() > BYTES_MAX {
         let folded = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));

@@ -91,6 +91,7 @@ impl Writer {
                         let result = snapshots::take(&mut self.database, snapshots_max)
                             .map_err(|error| Error::Backend(error.to_string()));
                         let _ = reply.send(result);
+                        self.database.fill_log();
                     }
                     Request::Close { reply } => {
                         self.finish(batch);
