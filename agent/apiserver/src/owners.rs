@@ -1,6 +1,7 @@
 //! Who owns which field after a write: what [`skiff_object::managed`] needs to know of it, and when it is.
 
 use serde_json::Value;
+use skiff_object::kinds::Nature;
 use skiff_object::managed::{self, Applied, Managers, Writing};
 use skiff_object::meta;
 
@@ -54,8 +55,12 @@ pub fn given(write: &Write<'_>, part: Part, new: &Value) -> Option<Managers> {
     }
 }
 
-/// Puts the owners into the new object: those of an application, else its author owns what is another.
+/// Puts the owners into the new object: those of an application, else its author owns what is another. Of what lives in
+/// memory alone (events, leases) nobody asks whose it is, and there is much of it: unless it was applied, nobody's.
 pub fn record(write: &Write<'_>, part: Part, managers: Option<Managers>, old: Option<&Value>, new: &mut Value) {
+    if write.kind.nature == Nature::Volatile && managers.is_none() {
+        return copy_of(old, new);
+    }
     let now = prepare::now();
     let managers = match (&write.operation, managers) {
         (Operation::Apply { .. }, Some(applied)) => applied,
@@ -65,4 +70,11 @@ pub fn record(write: &Write<'_>, part: Part, managers: Option<Managers>, old: Op
         }
     };
     managers.write(new);
+}
+
+fn copy_of(old: Option<&Value>, new: &mut Value) {
+    match old.and_then(|old| meta::field(old, "managedFields")) {
+        Some(fields) => meta::set(new, "managedFields", fields.clone()),
+        None => meta::unset(new, "managedFields"),
+    }
 }
