@@ -150,19 +150,18 @@ const AS_EXTRA: &str = "impersonate-extra-";
 const OF_USERS: &str = "authentication.k8s.io";
 
 /// From the headers of
-/// <https://kubernetes.io/docs/reference/access-authn-authz/authentication/#user-impersonation>.
+/// <https://kubernetes.io/docs/reference/access-authn-authz/authentication/#user-impersonation>. What cannot be read is
+/// refused: whoever is not understood must not be served as who asks.
 pub fn impersonated(headers: &HeaderMap) -> Result<Option<Impersonation>, ApiError> {
-    let texts = |name: &str| -> Vec<String> {
-        headers.get_all(name).iter().filter_map(|v| v.to_str().ok()).map(str::to_owned).collect()
-    };
+    let texts = |name: &str| headers.get_all(name).iter().map(header_text).collect::<Result<Vec<String>, ApiError>>();
     let right = |group, resource: &str, name: &str| {
         let (resource, name) = (resource.to_owned(), name.to_owned());
         ImpersonationRight { group, resource, namespace: None, name }
     };
-    let mut groups = texts(AS_GROUP);
-    let uid = texts(AS_UID).pop().unwrap_or_default();
-    let extra = extra(headers);
-    let Some(name) = texts(AS_USER).into_iter().next().filter(|name| !name.is_empty()) else {
+    let mut groups = texts(AS_GROUP)?;
+    let uid = texts(AS_UID)?.pop().unwrap_or_default();
+    let extra = extra(headers)?;
+    let Some(name) = texts(AS_USER)?.into_iter().next().filter(|name| !name.is_empty()) else {
         return match groups.is_empty() && uid.is_empty() && extra.is_empty() {
             true => Ok(None),
             false => {
@@ -196,15 +195,21 @@ pub fn impersonated(headers: &HeaderMap) -> Result<Option<Impersonation>, ApiErr
     Ok(Some(Impersonation { user, rights }))
 }
 
+/// In UTF-8, as clients send names.
+fn header_text(value: &http::HeaderValue) -> Result<String, ApiError> {
+    let text = std::str::from_utf8(value.as_bytes());
+    text.map(str::to_owned).map_err(|_| ApiError::bad_request("an Impersonate header is not in UTF-8"))
+}
+
 /// The keys are lower-case, and may be escaped as in a path.
-fn extra(headers: &HeaderMap) -> BTreeMap<String, Vec<String>> {
+fn extra(headers: &HeaderMap) -> Result<BTreeMap<String, Vec<String>>, ApiError> {
     let mut extra = BTreeMap::<String, Vec<String>>::new();
     for (name, value) in headers {
         let Some(key) = name.as_str().strip_prefix(AS_EXTRA) else { continue };
         let key = request::decode(key).to_lowercase();
-        extra.entry(key).or_default().extend(value.to_str().ok().map(str::to_owned));
+        extra.entry(key).or_default().push(header_text(value)?);
     }
-    extra
+    Ok(extra)
 }
 
 /// The bearer token of a request, if it carries one.

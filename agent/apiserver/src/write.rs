@@ -167,6 +167,9 @@ impl<S: Store> Api<S> {
                     );
                     return Err(ApiError::conflict(write.kind, name, &why));
                 }
+                if !meta::resource_version(config).is_empty() {
+                    return Err(ApiError::modified(write.kind, name));
+                }
                 self.check_may_create(write, name).await?;
                 let (object, managers) = owners::apply(write, part, None, config, force)?;
                 self.draft_create(write, object, managers).await

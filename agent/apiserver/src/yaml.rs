@@ -124,6 +124,10 @@ impl<'de> Visitor<'de> for Bounded<'_> {
         let mut map = Map::new();
         while let Some(key) = entries.next_key::<String>()? {
             self.take(key.len())?;
+            // Which of the two is meant cannot be known.
+            if map.contains_key(&key) {
+                return Err(serde::de::Error::custom(format!("key {key:?} already set in map")));
+            }
             map.insert(key, entries.next_value_seed(self)?);
         }
         Ok(Value::Object(map))
@@ -150,7 +154,7 @@ mod tests {
         let nested = (0..30)
             .fold("a0: &a0 [x, x]\n".to_owned(), |text, n| format!("{text}a{}: &a{} [*a{n}, *a{n}]\n", n + 1, n + 1));
         let repeated = format!("[&a \"{}\"{}]", "x".repeat(100_000), ", *a".repeat(30_000));
-        for text in [deep, nested, repeated, "&a [*a]".to_owned()] {
+        for text in [deep, nested, repeated, "&a [*a]".to_owned(), "a: 1\na: 2".to_owned()] {
             let started = std::time::Instant::now();
             assert!(parse(text.as_bytes()).is_err());
             assert!(started.elapsed() < std::time::Duration::from_secs(5), "{}", &text[..20]);

@@ -23,6 +23,9 @@ const UPDATERS_MAX: usize = 10;
 /// A list or map of which one writer changed more items than this is its own as a whole: what is said of each would be
 /// longer than the item. An applier's items are always its own one by one.
 const PARTS_MAX: usize = 1000;
+/// Of what a client sends: each write reads them all.
+const ENTRIES_MAX: usize = 128;
+const TEXT_MAX: usize = 256;
 const ANCIENT: &str = "ancient-changes";
 /// Who owns what was there before anybody applied.
 const BEFORE: &str = "before-first-apply";
@@ -87,6 +90,8 @@ pub enum ManagedError {
     Fields(usize, SetError),
     #[error("metadata.managedFields[{0}].operation: must be \"Apply\" or \"Update\"")]
     Operation(usize),
+    #[error("metadata.managedFields: there may be {ENTRIES_MAX} entries, with managers and subresources of 256 bytes")]
+    TooMuch,
     #[error("{0}: the applied object has this item twice")]
     Duplicate(String),
 }
@@ -114,7 +119,13 @@ pub enum Applied {
 impl Managers {
     pub fn read(object: &Value) -> Result<Self, ManagedError> {
         let mut entries = BTreeMap::new();
-        for (index, entry) in meta::items(meta::field(object, "managedFields")).iter().enumerate() {
+        let all = meta::items(meta::field(object, "managedFields"));
+        let is_long =
+            |entry: &Value| ["manager", "subresource"].iter().any(|f| meta::text_at(entry, &[f]).len() > TEXT_MAX);
+        if all.len() > ENTRIES_MAX || all.iter().any(is_long) {
+            return Err(ManagedError::TooMuch);
+        }
+        for (index, entry) in all.iter().enumerate() {
             let text = |field: &str| meta::text_at(entry, &[field]).to_owned();
             let operation = match text("operation").as_str() {
                 "Apply" => Operation::Apply,
@@ -323,6 +334,9 @@ pub fn apply(
     }
     next.lose(&manager, &comparison);
     next.set(manager, writing, own, !comparison.is_same());
+    if next.entries.len() + UPDATERS_MAX > ENTRIES_MAX {
+        return Err(ManagedError::TooMuch);
+    }
     last_applied::refresh(writing, config, &mut object);
     Ok(Applied::Object(object, next))
 }

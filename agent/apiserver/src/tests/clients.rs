@@ -125,6 +125,13 @@ fn who_acts_as_another_needs_a_right_to_all_of_it() {
     );
     assert!(account.user.groups.contains(&"system:serviceaccounts:ns".to_owned()));
     assert!(crate::users::impersonated(&headers(&[])).expect("readable").is_none());
+    let bytes = |bytes: &[u8]| {
+        let value = http::HeaderValue::from_bytes(bytes).expect("a value");
+        crate::users::impersonated(&[("impersonate-user".parse().expect("a name"), value)].into_iter().collect())
+    };
+    let named = bytes("jörg".as_bytes()).expect("readable").expect("somebody");
+    assert_eq!((named.user.name.as_str(), named.rights[0].name.as_str()), ("jörg", "jörg"));
+    assert_eq!(bytes(b"\xff\xfe").map(|_| ()).expect_err("not understood").code, StatusCode::BAD_REQUEST);
     let refused = crate::users::impersonated(&headers(&[("Impersonate-Group", "system:masters")]));
     assert_eq!(refused.map(|_| ()).expect_err("nobody is named").code, StatusCode::BAD_REQUEST);
 }

@@ -342,6 +342,15 @@ fn what_is_no_set_is_refused() {
     }
     let deep = (0..200).fold(json!({}), |below, _| json!({"f:a": below}));
     assert_eq!(read(deep), Err(ManagedError::Fields(0, SetError::TooDeep)));
+    let many = |count: usize, name: usize| {
+        let entry = json!({"operation": "Update", "manager": "m".repeat(name), "fieldsV1": {}});
+        Managers::read(&json!({"metadata": {"managedFields": vec![entry; count]}})).map(|_| ())
+    };
+    assert_eq!(many(ENTRIES_MAX, TEXT_MAX), Ok(()));
+    assert_eq!(
+        (many(ENTRIES_MAX + 1, 1), many(1, TEXT_MAX + 1)),
+        (Err(ManagedError::TooMuch), Err(ManagedError::TooMuch))
+    );
     let operation = json!({"metadata": {"managedFields": [{"operation": "Own"}]}});
     assert_eq!(Managers::read(&operation), Err(ManagedError::Operation(0)));
 }
