@@ -94,9 +94,8 @@ impl Plan {
 
     /// A node's part of the pod network is a /24; a network that is no larger is one node's whole.
     pub fn controllers(&self, ca_pem: &str) -> Result<skiff_controllers::Config, skiff_controllers::NodeRangesError> {
-        const NODE_PREFIX_LEN: u8 = 24;
         let pods = &self.settings.network.pod_cidr;
-        let node_prefix_len = NODE_PREFIX_LEN.max(pods.prefix_len);
+        let node_prefix_len = skiff_network::Range::first_of((pods.base, pods.prefix_len)).prefix_len;
         let node_ranges = skiff_controllers::NodeRanges::new(pods.base, pods.prefix_len, node_prefix_len)?;
         Ok(skiff_controllers::Config { ca_pem: ca_pem.to_owned(), node_ranges })
     }
