@@ -23,7 +23,7 @@ impl<S: Store> Api<S> {
     /// Server-side apply: the object is made where there is none.
     pub(crate) async fn apply(&self, call: Call, author: Author, part: Part) -> Result<Response<Body>, ApiError> {
         let Call { target, query, form, request, .. } = call;
-        if query.get("fieldManager").unwrap_or_default().is_empty() {
+        if query.get("fieldManager").is_none() {
             let why = "is required for apply patch";
             return Err(wrong_option(FieldErrorKind::Required, "fieldManager", why));
         }

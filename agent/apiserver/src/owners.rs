@@ -42,8 +42,8 @@ pub fn apply(
 }
 
 /// Those that a client sends with an object, who may have changed them: with the whole object only, as who owns the spec
-/// says what an application removes of it. As upstream, one empty entry makes it nobody's, and
-/// what cannot be read was not sent.
+/// says what an application removes of it. As upstream, one empty entry makes it nobody's, and what cannot be read was not
+/// sent.
 pub fn given(write: &Write<'_>, part: Part, new: &Value) -> Option<Managers> {
     if part != Part::Main || !write.author.subresource.is_empty() {
         return None;

@@ -172,7 +172,7 @@ impl Managers {
 
     /// Others lose what was changed, and everybody what is gone.
     fn lose(&mut self, but: &Manager, comparison: &Comparison) {
-        let changed = comparison.modified.clone().union(&comparison.added);
+        let changed = comparison.changed();
         for (_, entry) in self.entries.iter_mut().filter(|(manager, _)| *manager != but) {
             entry.fields = entry.fields.difference(&changed).difference(&comparison.removed);
         }
@@ -180,7 +180,7 @@ impl Managers {
     }
 
     fn conflicts(&self, with: &Manager, comparison: &Comparison) -> Vec<Conflict> {
-        let changed = comparison.modified.clone().union(&comparison.added);
+        let changed = comparison.changed();
         let others = self.entries.iter().filter(|(manager, _)| *manager != with);
         let of = |(manager, entry): (&Manager, &Entry)| {
             let paths = entry.fields.intersection(&changed).paths();
@@ -293,7 +293,7 @@ fn changed(writing: &Writing<'_>, mut managers: Managers, comparison: &Compariso
     let manager = writing.manager(Operation::Update);
     managers.lose(&manager, comparison);
     let own = managers.entries.get(&manager).map(|entry| entry.fields.clone()).unwrap_or_default();
-    let own = own.difference(&comparison.removed).union(&comparison.modified).union(&comparison.added);
+    let own = own.difference(&comparison.removed).union(&comparison.changed());
     managers.set(manager, writing, own.condensed(PARTS_MAX), true);
     managers.cap();
     managers
@@ -327,10 +327,12 @@ pub fn apply(
     let mut object = pruned(shape, merged, &last, &next);
     meta::unset(&mut object, "managedFields");
     let comparison = writing.compare(live, &object);
-    let conflicts = managers.conflicts(&manager, &comparison);
-    let of_old_way = last_applied::allowed(writing, live).paths();
-    if !force && conflicts.iter().any(|conflict| !of_old_way.contains(&conflict.path)) {
-        return Ok(Applied::Conflicts(conflicts));
+    let conflicts = if force { Vec::new() } else { managers.conflicts(&manager, &comparison) };
+    if !conflicts.is_empty() {
+        let of_old_way = last_applied::allowed(writing, live).paths();
+        if conflicts.iter().any(|conflict| !of_old_way.contains(&conflict.path)) {
+            return Ok(Applied::Conflicts(conflicts));
+        }
     }
     next.lose(&manager, &comparison);
     next.set(manager, writing, own, !comparison.is_same());

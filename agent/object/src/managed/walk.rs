@@ -37,6 +37,11 @@ impl Comparison {
         self.added.is_empty() && self.modified.is_empty() && self.removed.is_empty()
     }
 
+    /// What is there and was not so before.
+    pub(super) fn changed(&self) -> FieldSet {
+        self.modified.clone().union(&self.added)
+    }
+
     fn put(&mut self, element: &Element, what: Option<What>, below: Comparison) {
         self.added.put(element, what == Some(What::Added), below.added);
         self.modified.put(element, what == Some(What::Modified), below.modified);
@@ -220,31 +225,31 @@ fn compare_part(shape: Shape<'_>, old: Option<&Value>, new: Option<&Value>, belo
     what.filter(|what| *what != What::Modified)
 }
 
-/// Items that are there more than once, all of each.
-fn repeated<'v>(shape: Shape<'_>, value: Option<&'v Value>) -> BTreeMap<Element, Vec<&'v Value>> {
-    let items = value.and_then(Value::as_array).filter(|_| shape.is_list()).map(Vec::as_slice).unwrap_or_default();
-    let mut all = BTreeMap::<Element, Vec<&Value>>::new();
-    for item in items {
-        all.entry(item_element(shape, item)).or_default().push(item);
+/// The parts of a value, of items that are there more than once all of each.
+fn groups<'v>(shape: Shape<'_>, value: Option<&'v Value>) -> BTreeMap<Element, Vec<&'v Value>> {
+    let mut groups = BTreeMap::<Element, Vec<&Value>>::new();
+    match value {
+        Some(Value::Array(items)) if shape.is_list() => {
+            items.iter().for_each(|item| groups.entry(item_element(shape, item)).or_default().push(item));
+        }
+        value => groups.extend(parts(shape, value).into_iter().map(|(element, part)| (element, vec![part]))),
     }
-    all.retain(|_, items| items.len() > 1);
-    all
+    groups
 }
 
 fn compare_parts(shape: Shape<'_>, old: Option<&Value>, new: Option<&Value>, comparison: &mut Comparison) {
-    let [old_repeated, new_repeated] = [old, new].map(|value| repeated(shape, value));
-    let before: BTreeMap<_, _> = parts(shape, old).into_iter().collect();
-    let after: BTreeMap<_, _> = parts(shape, new).into_iter().collect();
+    let (before, after) = (groups(shape, old), groups(shape, new));
     let gone = before.keys().filter(|element| !after.contains_key(*element));
     for element in after.keys().chain(gone) {
         let mut below = Comparison::default();
-        let (old, new) = (before.get(element).copied(), after.get(element).copied());
-        if old_repeated.get(element) != new_repeated.get(element) && old.is_some() && new.is_some() {
-            comparison.put(element, Some(What::Modified), below);
-            continue;
-        }
-        let what = compare_part(shape.part(element), old, new, &mut below);
-        let what = what.filter(|_| is_whole(shape.part(element)) || !shape.is_always_there(element));
+        let what = match (before.get(element).map(Vec::as_slice), after.get(element).map(Vec::as_slice)) {
+            (Some(old), Some(new)) if old.len() > 1 || new.len() > 1 => (old != new).then_some(What::Modified),
+            (old, new) => {
+                let first = |group: Option<&[_]>| group.and_then(|group| group.first().copied());
+                let what = compare_part(shape.part(element), first(old), first(new), &mut below);
+                what.filter(|_| is_whole(shape.part(element)) || !shape.is_always_there(element))
+            }
+        };
         comparison.put(element, what, below);
     }
 }
