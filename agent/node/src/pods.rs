@@ -7,6 +7,9 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
+use nix::dir::Dir;
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
 use skiff_cri::{Event, EventStream};
 use skiff_reconcile::{EventKind, Informer};
 use tokio::sync::watch;
@@ -219,7 +222,8 @@ impl Pods {
                 handle.signals.wake.notify_one();
             }
         }
-        let on_disk = dirs(&self.context.config.data_dir.join("pods")).into_iter().chain(self.context.cgroups.pods());
+        let on_disk =
+            names_in(&self.context.config.data_dir.join("pods")).into_iter().chain(self.context.cgroups.pods());
         let suspects: BTreeSet<String> = found.keys().cloned().chain(on_disk).collect();
         self.fingerprints = found;
         self.remove_orphans(suspects);
@@ -292,9 +296,12 @@ fn is_mirror(pod: &Pod) -> bool {
     pod.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(names::MIRROR_POD))
 }
 
-fn dirs(dir: &std::path::Path) -> Vec<String> {
-    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
-    entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+/// What is in a directory, read without its access time being written.
+fn names_in(dir: &std::path::Path) -> Vec<String> {
+    let flags = OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_NOATIME;
+    let entries = Dir::open(dir, flags, Mode::empty()).into_iter().flatten().flatten();
+    let names = entries.filter_map(|entry| entry.file_name().to_str().map(str::to_owned).ok());
+    names.filter(|name| name != "." && name != "..").collect()
 }
 
 #[cfg(test)]
