@@ -20,7 +20,7 @@ pub fn deleted(form: Form, kind: &Kind, name: &str, written: Written) -> Respons
     let strategy = Strategy::of(kind);
     let status = match strategy.deletion {
         _ if strategy.told_when_deleted => false,
-        Deletion::Plain | Deletion::Namespace => written.gone,
+        Deletion::Plain | Deletion::Namespace | Deletion::Definition => written.gone,
         Deletion::Graceful => false,
     };
     if status {

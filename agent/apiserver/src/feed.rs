@@ -56,8 +56,11 @@ struct Kinds {
 
 impl Kinds {
     fn of(catalogue: Arc<Catalogue>) -> Self {
-        let told = catalogue.kinds().filter(|kind| is_told(kind));
-        let by_prefix = told.map(|kind| (kind.prefix.to_string(), Arc::clone(kind))).collect();
+        let mut by_prefix = HashMap::new();
+        // Of several versions of one kind the first speaks for all.
+        for kind in catalogue.kinds().filter(|kind| is_told(kind)) {
+            by_prefix.entry(kind.prefix.to_string()).or_insert_with(|| Arc::clone(kind));
+        }
         Self { catalogue, by_prefix }
     }
 
@@ -73,7 +76,7 @@ impl Kinds {
 
 /// Events own nothing and are owned by nothing, and there are many of them.
 fn is_told(kind: &Kind) -> bool {
-    kind.is_kept() && kind.storage_version.is_none() && !kind.is("", "Event")
+    kind.is_kept() && (kind.storage_version.is_none() || kind.custom.is_some()) && !kind.is("", "Event")
 }
 
 impl<S: Store> Api<S> {

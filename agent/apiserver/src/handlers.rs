@@ -26,6 +26,9 @@ use crate::{Api, answer, apply, discovery, feed, report, reviews, subresources, 
 const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 const YAML: &str = "application/yaml";
 const OBJECT_TYPES: &str = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
+/// What a definition makes has no keys for merging lists.
+const CUSTOM_PATCH_TYPES: &str =
+    "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml";
 const PATCH_TYPES: &str = "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, \
      application/apply-patch+yaml";
 
@@ -180,7 +183,7 @@ impl<S: Store> Api<S> {
         }
         apply::check_no_force(&call.query)?;
         let Call { target, query, form, request, .. } = call;
-        let patch = Patch::read(request, &query).await?;
+        let patch = Patch::read(&target.kind, request, &query).await?;
         let kind = &*target.kind;
         let of_patch = std::sync::Mutex::new(Vec::new());
         let change = |old: &Value| {
@@ -305,7 +308,7 @@ pub(crate) async fn read_json_bytes(kind: &Kind, request: Request<Body>) -> Resu
             let bytes = body::read(request.into_body()).await?;
             if bytes.is_empty() { Ok(bytes) } else { Ok(yaml::read(bytes).await?.to_string().into()) }
         }
-        PROTOBUF => {
+        PROTOBUF if kind.custom.is_none() => {
             let bytes = body::read(request.into_body()).await?;
             if bytes.is_empty() {
                 return Ok(bytes);
@@ -334,11 +337,12 @@ pub(crate) struct Patch {
 }
 
 impl Patch {
-    pub(crate) async fn read(request: Request<Body>, query: &Query) -> Result<Self, ApiError> {
+    pub(crate) async fn read(kind: &Kind, request: Request<Body>, query: &Query) -> Result<Self, ApiError> {
         let kind = match media_type(&request).as_str() {
             "application/json-patch+json" => PatchKind::Json,
             "application/merge-patch+json" => PatchKind::Merge,
-            "application/strategic-merge-patch+json" => PatchKind::Strategic,
+            "application/strategic-merge-patch+json" if kind.custom.is_none() => PatchKind::Strategic,
+            _ if kind.custom.is_some() => return Err(ApiError::unsupported_media_type(CUSTOM_PATCH_TYPES)),
             _ => return Err(ApiError::unsupported_media_type(PATCH_TYPES)),
         };
         let validation = field_validation(query)?;

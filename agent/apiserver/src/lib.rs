@@ -10,6 +10,7 @@ mod apply;
 mod body;
 mod bootstrap;
 mod codec;
+mod custom_resources;
 mod discovery;
 mod escalation;
 mod feed;
@@ -131,6 +132,8 @@ pub enum StartError {
     Key(#[from] aws_lc_rs::error::KeyRejected),
     #[error("the default objects cannot be made")]
     Bootstrap(#[source] ApiError),
+    #[error("the custom resource definitions cannot be read")]
+    Definitions(#[source] ApiError),
     #[error("the roles cannot be read")]
     Roles(#[from] skiff_store::Error),
 }
@@ -157,8 +160,11 @@ impl<S: Store + Clone> Api<S> {
         let address = api.inner.config.address;
         api.bootstrap(address.ip(), address.port()).await.map_err(StartError::Bootstrap)?;
         authorizer.reload(&store).await?;
+        let mut definitions = custom_resources::Definitions::default();
+        api.serve_definitions(&mut definitions).await.map_err(StartError::Definitions)?;
         tokio::spawn(authorizer.follow(store, shutdown));
         tokio::spawn(api.clone().keep_endpoints());
+        tokio::spawn(api.clone().follow_definitions(definitions));
         api.inner.ready.store(true, Ordering::Release);
         Ok(api)
     }
@@ -218,7 +224,7 @@ impl<S: Store> Api<S> {
     }
 
     /// Serves other kinds from the next request on.
-    pub fn serve_kinds(&self, catalogue: Catalogue) {
+    fn serve_kinds(&self, catalogue: Catalogue) {
         self.inner.catalogue.store(Arc::new(catalogue));
     }
 

@@ -58,13 +58,18 @@ impl Selection {
 
     /// Every object is wanted as it is stored: nothing needs to be parsed.
     fn is_verbatim(&self) -> bool {
-        self.storage == self.kind && self.name.is_none() && self.labels.is_empty() && self.fields.is_empty()
+        let is_stored_form = self.kind.custom.as_ref().is_none_or(|custom| custom.is_verbatim());
+        self.storage == self.kind
+            && is_stored_form
+            && self.name.is_none()
+            && self.labels.is_empty()
+            && self.fields.is_empty()
     }
 
     fn object(&self, entry: &Entry, revision: Revision) -> Option<Value> {
         let stored = codec::decode_at(entry, revision);
         let (storage, kind) = (&*self.storage, &*self.kind);
-        let object = if storage == kind { stored } else { convert::convert(storage, kind, stored) };
+        let object = convert::convert(storage, kind, stored);
         let named = self.name.as_deref().is_none_or(|name| meta::name(&object) == name);
         let selected = named && self.labels.matches(&meta::labels(&object)) && self.fields.matches(&self.kind, &object);
         selected.then_some(object)

@@ -3,6 +3,7 @@
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use skiff_object::custom::names;
 use skiff_object::kinds::{Kind, Scope};
 use skiff_object::{default, meta};
 
@@ -38,8 +39,11 @@ pub fn create(kind: &Kind, namespace: Option<&str>, mut object: Value) -> Value 
     } else {
         meta::unset(&mut object, "generation");
     }
-    if let Some(status) = strategy.initial_status(kind) {
-        object["status"] = status;
+    match strategy.initial_status(kind) {
+        Some(status) => object["status"] = status,
+        // A custom one is its writer's to make.
+        None if kind.custom.is_some() && kind.status => drop(meta::map_mut(&mut object).remove("status")),
+        None => {}
     }
     default::apply(kind, &mut object);
     object
@@ -50,7 +54,7 @@ pub fn update(kind: &Kind, part: Part, new: Value, old: &Value) -> Value {
     let strategy = Strategy::of(kind);
     let mut result = match part {
         Part::Main => main(kind, strategy, new, old),
-        Part::Status => status(new, old),
+        Part::Status => status(kind, new, old),
         Part::Finalize => with_spec_field(new, old, "finalizers"),
         Part::EphemeralContainers => {
             let mut result = with_spec_field(new, old, "ephemeralContainers");
@@ -61,7 +65,7 @@ pub fn update(kind: &Kind, part: Part, new: Value, old: &Value) -> Value {
     };
     result["apiVersion"] = json!(kind.api_version());
     result["kind"] = json!(kind.kind);
-    if strategy.has_generation(kind) && result.get("spec") != old.get("spec") {
+    if strategy.is_generation(kind, &result, old) {
         meta::set(&mut result, "generation", meta::generation(old) + 1);
     }
     result
@@ -92,14 +96,16 @@ fn main(kind: &Kind, strategy: &Strategy, mut new: Value, old: &Value) -> Value 
 }
 
 /// The status, and the labels and annotations that come with it, as upstream has it for its own kinds.
-fn status(mut new: Value, old: &Value) -> Value {
+fn status(kind: &Kind, mut new: Value, old: &Value) -> Value {
     let mut result = old.clone();
     match new.get_mut("status") {
         Some(status) => result["status"] = status.take(),
         None => drop(meta::map_mut(&mut result).remove("status")),
     }
-    for field in ["labels", "annotations"] {
-        copy(&mut result, &new, field);
+    if kind.custom.is_none() {
+        for field in ["labels", "annotations"] {
+            copy(&mut result, &new, field);
+        }
     }
     result
 }
@@ -150,6 +156,9 @@ pub fn delete(kind: &Kind, object: &Value, options: &DeleteOptions, now: Timesta
     let strategy = Strategy::of(kind);
     let mut marked = object.clone();
     add_propagation_finalizer(&mut marked, options.propagation);
+    if strategy.deletion == Deletion::Definition && meta::deletion_timestamp(object).is_none() {
+        add_finalizer(&mut marked, names::FINALIZER);
+    }
     let grace = grace_seconds(strategy, object, options);
     if grace == 0 && !strategy.is_held(&marked) {
         return DeletePlan::Remove;
@@ -197,6 +206,10 @@ fn add_propagation_finalizer(object: &mut Value, propagation: Option<Propagation
         Some(Propagation::Foreground) => "foregroundDeletion",
         Some(Propagation::Background) | None => return,
     };
+    add_finalizer(object, finalizer);
+}
+
+fn add_finalizer(object: &mut Value, finalizer: &str) {
     let mut finalizers: Vec<String> = meta::finalizers(object).map(str::to_owned).collect();
     if !finalizers.iter().any(|f| f == finalizer) {
         finalizers.push(finalizer.to_owned());

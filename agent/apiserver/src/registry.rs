@@ -14,7 +14,7 @@ impl<S: Store> Api<S> {
     pub(crate) fn served(&self, kind: &Kind, stored: Value) -> Value {
         let catalogue = self.catalogue();
         let storage = catalogue.stored(kind);
-        if storage == kind { stored } else { convert::convert(storage, kind, stored) }
+        convert::convert(storage, kind, stored)
     }
 
     /// An object in the form in which its kind is stored.

@@ -2,6 +2,7 @@
 //! row says holds for every kind. The only place that asks which kind an object is of.
 
 use serde_json::{Value, json};
+use skiff_object::custom::definition;
 use skiff_object::kinds::Kind;
 use skiff_object::meta;
 
@@ -63,6 +64,8 @@ pub enum Deletion {
     Graceful,
     /// Its own finalizers hold it until it is empty; some are never deleted.
     Namespace,
+    /// It stays until its objects are gone.
+    Definition,
 }
 
 pub struct Strategy {
@@ -88,6 +91,8 @@ enum Generation {
     WithStatus,
     Always,
     Never,
+    /// Of all but metadata, and the status where that is written apart.
+    Custom,
 }
 
 const PLAIN: Strategy = Strategy {
@@ -103,6 +108,9 @@ const PLAIN: Strategy = Strategy {
     made_by_update: false,
     told_when_deleted: false,
 };
+
+/// What a definition makes. Upstream's are told only that they are gone.
+static CUSTOM: Strategy = Strategy { generation: Generation::Custom, initial_status: || Value::Null, ..PLAIN };
 
 const RBAC: Strategy = Strategy { group: "rbac.authorization.k8s.io", made_by_update: true, ..PLAIN };
 const STORAGE: Strategy = Strategy { group: "storage.k8s.io", told_when_deleted: true, ..PLAIN };
@@ -175,6 +183,14 @@ static ROWS: &[Strategy] = &[
     Strategy { group: "batch", kind: "Job", on_create: &[Mutation::JobSelector], ..PLAIN },
     Strategy { group: "networking.k8s.io", kind: "Ingress", initial_status: || json!({"loadBalancer": {}}), ..PLAIN },
     Strategy { group: "networking.k8s.io", kind: "NetworkPolicy", generation: Generation::Always, ..PLAIN },
+    Strategy {
+        group: definition::GROUP,
+        kind: definition::KIND,
+        initial_status: || json!({"acceptedNames": {"kind": "", "plural": ""}, "conditions": [], "storedVersions": []}),
+        deletion: Deletion::Definition,
+        told_when_deleted: true,
+        ..PLAIN
+    },
     Strategy { kind: "Role", checks: &[Check::RoleEscalation], ..RBAC },
     Strategy { kind: "ClusterRole", checks: &[Check::RoleEscalation], ..RBAC },
     Strategy { kind: "RoleBinding", checks: &[Check::BindingEscalation], ..RBAC },
@@ -185,13 +201,33 @@ const IMMORTAL_NAMESPACES: &[&str] = &["default", "kube-system", "kube-public", 
 
 impl Strategy {
     pub fn of(kind: &Kind) -> &'static Strategy {
+        if kind.custom.is_some() {
+            return &CUSTOM;
+        }
         ROWS.iter().find(|row| kind.is(row.group, row.kind)).unwrap_or(&PLAIN)
     }
 
     pub fn has_generation(&self, kind: &Kind) -> bool {
         match self.generation {
             Generation::WithStatus => kind.status,
-            Generation::Always => true,
+            Generation::Always | Generation::Custom => true,
+            Generation::Never => false,
+        }
+    }
+
+    /// Whether a change is one that the generation counts.
+    pub fn is_generation(&self, kind: &Kind, new: &Value, old: &Value) -> bool {
+        let counted = |object: &Value| {
+            let fields = object.as_object().into_iter().flatten();
+            let counted = |name: &str| name != "metadata" && !(kind.status && name == "status");
+            fields
+                .filter(|(name, _)| counted(name))
+                .map(|(name, value)| (name.clone(), value.clone()))
+                .collect::<Vec<_>>()
+        };
+        match self.generation {
+            Generation::WithStatus | Generation::Always => new.get("spec") != old.get("spec"),
+            Generation::Custom => counted(new) != counted(old),
             Generation::Never => false,
         }
     }
@@ -205,7 +241,7 @@ impl Strategy {
     pub fn undeletable(&self, name: &str) -> Option<&'static str> {
         match self.deletion {
             Deletion::Namespace if IMMORTAL_NAMESPACES.contains(&name) => Some("this namespace may not be deleted"),
-            Deletion::Namespace | Deletion::Plain | Deletion::Graceful => None,
+            Deletion::Namespace | Deletion::Plain | Deletion::Graceful | Deletion::Definition => None,
         }
     }
 

@@ -59,7 +59,7 @@ async fn scale_handler<S: Store>(api: &Api<S>, call: Call) -> Result<Response<Bo
     }
     let author = call.author()?;
     let change: Change = if target.verb == Verb::Patch {
-        let (patch, kind) = (Patch::read(call.request, &call.query).await?, Arc::clone(&target.kind));
+        let (patch, kind) = (Patch::read(kind, call.request, &call.query).await?, Arc::clone(&target.kind));
         Box::new(move |current: &Value| patch.apply_loosely(&kind, current))
     } else {
         let wanted = read_body("autoscaling/v1", "Scale", call.request, &call.query).await?;

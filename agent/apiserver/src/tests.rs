@@ -13,6 +13,7 @@ use crate::{Api, Config, Identity, Names, Pki, ServiceNetwork, User, body};
 
 mod apply;
 mod clients;
+mod custom;
 mod doors;
 mod identities;
 mod writes;
@@ -87,6 +88,13 @@ impl Server {
 
     async fn delete(&self, path: &str, options: Value) -> (StatusCode, Value) {
         self.call(Method::DELETE, path, "application/json", options.to_string()).await
+    }
+
+    /// A list as people see it.
+    async fn table(&self, path: &str) -> Value {
+        let request = Request::get(path).header("accept", "application/json;as=Table;g=meta.k8s.io;v=v1");
+        let request = request.body(body::full("")).expect("a request");
+        read(self.api.handle(self.user.clone(), request).await).await.1
     }
 
     /// The first `count` lines of a watch.

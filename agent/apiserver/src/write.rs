@@ -185,6 +185,9 @@ impl<S: Store> Api<S> {
         managers: Option<Managers>,
     ) -> Result<Drafted, ApiError> {
         let (kind, namespace) = (write.kind, write.namespace);
+        if kind.custom.as_ref().is_some_and(|custom| custom.is_going) {
+            return Err(ApiError::definition_is_going());
+        }
         self.namespace_lives(kind, namespace, meta::name(&object)).await?;
         let mut new = prepare::create(kind, namespace, object);
         for mutation in Strategy::of(kind).on_create {

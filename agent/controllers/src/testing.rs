@@ -16,7 +16,6 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 
 pub struct World {
-    pub api: Api<Embedded>,
     pub client: Client,
     pub shutdown: CancellationToken,
     _guard: DropGuard,
@@ -52,7 +51,7 @@ impl World {
         let shutdown = CancellationToken::new();
         let api = Api::start(config, store, &pki, shutdown.clone()).await.expect("api");
         let client = api.client(&skiff_apiserver::Identity::Administrator);
-        Self { api, client, _guard: shutdown.clone().drop_guard(), shutdown, _dir: dir }
+        Self { client, _guard: shutdown.clone().drop_guard(), shutdown, _dir: dir }
     }
 
     /// Drives until the world ends.

@@ -27,6 +27,9 @@ const AUTOSCALER_ANNOTATIONS: &[(&str, &str, &str)] = &[
 
 /// Converts an object to another version of its kind. Any other pair only changes `apiVersion` and `kind`.
 pub fn convert(from: &Kind, to: &Kind, mut object: Value) -> Value {
+    if let Some(custom) = &to.custom {
+        return custom.convert(to, object);
+    }
     if from == to {
         return object;
     }

@@ -8,7 +8,7 @@
 mod scalars;
 mod walk;
 
-use crate::{Kind, meta};
+use crate::{Kind, meta, schema};
 use serde::Deserializer;
 use serde::de::DeserializeSeed;
 use serde_json::Value;
@@ -63,20 +63,19 @@ pub fn decode_value(kind: &Kind, value: Value, validation: FieldValidation) -> R
     finish(kind, decoded, walk, validation)
 }
 
-fn decode_with<'de, 'a, D: Deserializer<'de>>(
-    kind: &'a Kind,
-    walk: &mut Walk<'a>,
+fn decode_with<'de, D: Deserializer<'de>>(
+    kind: &Kind,
+    walk: &mut Walk,
     deserializer: D,
 ) -> Result<Option<Value>, D::Error> {
     Node { ty: kind.ty(), walk }.deserialize(deserializer)
 }
 
-fn finish(
-    kind: &Kind,
-    value: Option<Value>,
-    walk: Walk<'_>,
-    validation: FieldValidation,
-) -> Result<Decoded, DecodeError> {
+fn finish(kind: &Kind, value: Option<Value>, walk: Walk, validation: FieldValidation) -> Result<Decoded, DecodeError> {
+    let (mut value, mut walk) = (value, walk);
+    if let Some(object) = value.as_mut().filter(|_| kind.custom.is_some()) {
+        read_metadata(object, &mut walk);
+    }
     let Some(mut value) = value.filter(Value::is_object) else {
         let message = walk.error.unwrap_or_else(|| "json: cannot unmarshal null into Go value".to_owned());
         return Err(DecodeError::Unrecognized { kind: kind.kind.to_string(), message });
@@ -95,14 +94,35 @@ fn finish(
         FieldValidation::Ignore => Vec::new(),
         FieldValidation::Warn => walk.strict,
         FieldValidation::Strict if walk.strict.is_empty() => Vec::new(),
-        FieldValidation::Strict => {
-            return Err(unhandled(format!("strict decoding error: {}", walk.strict.join(", "))));
-        }
+        FieldValidation::Strict => return Err(strict(kind, &walk.strict)),
     };
     let map = meta::map_mut(&mut value);
     map.insert("apiVersion".to_owned(), kind.api_version().into());
     map.insert("kind".to_owned(), (&*kind.kind).into());
-    Ok(Decoded { value, warnings })
+    let decoded = Decoded { value, warnings };
+    match &kind.custom {
+        Some(custom) => custom.decode(kind, decoded, validation),
+        None => Ok(decoded),
+    }
+}
+
+/// What a definition does not describe is as with every kind.
+fn read_metadata(object: &mut Value, walk: &mut Walk) {
+    if let Some(metadata) = object.get_mut("metadata") {
+        let ty = schema::find(meta::TYPE);
+        let read = walk.below("metadata", |walk| Node { ty, walk }.deserialize(&*metadata));
+        *metadata = read.ok().flatten().unwrap_or_else(|| Value::Object(serde_json::Map::new()));
+    }
+}
+
+/// Why unknown fields are refused.
+pub(crate) fn strict(kind: &Kind, unknown: &[String]) -> DecodeError {
+    DecodeError::Unhandled {
+        found: kind.kind.to_string(),
+        version: kind.version.to_string(),
+        kind: kind.kind.to_string(),
+        message: format!("strict decoding error: {}", unknown.join(", ")),
+    }
 }
 
 /// Checks `apiVersion` and `kind`, and gives the kind that the data claims.

@@ -7,6 +7,7 @@
 mod rows;
 mod rules;
 
+use crate::custom::definition;
 use crate::schema::{Named, Ty};
 use crate::{Kind, meta};
 use rows::{Default, ROWS};
@@ -14,8 +15,11 @@ use serde_json::{Map, Value, json};
 
 /// Sets the defaults. Doing so again changes nothing.
 pub fn apply(kind: &Kind, object: &mut Value) {
-    if object.is_object() {
-        walk(kind.ty(), object);
+    match &kind.custom {
+        _ if !object.is_object() => {}
+        Some(custom) => custom.set_defaults(object),
+        None if kind.is(definition::GROUP, definition::KIND) => definition::set_defaults(object),
+        None => walk(kind.ty(), object),
     }
 }
 
@@ -39,7 +43,7 @@ pub fn generate_job_selector(job: &mut Value) {
     }
 }
 
-fn walk(ty: Ty<'_>, value: &mut Value) {
+fn walk(ty: Ty, value: &mut Value) {
     match (ty, value) {
         (Ty::Ref(named), Value::Object(map)) => walk_struct(named, map),
         (Ty::List(item), Value::Array(list)) => list.iter_mut().for_each(|value| walk(item.ty(), value)),
@@ -51,7 +55,7 @@ fn walk(ty: Ty<'_>, value: &mut Value) {
     }
 }
 
-fn walk_struct(named: Named<'_>, map: &mut Map<String, Value>) {
+fn walk_struct(named: Named, map: &mut Map<String, Value>) {
     let name = named.name().strip_prefix("io.k8s.api.").unwrap_or(named.name());
     for (_, field, default) in ROWS.iter().filter(|(row, _, _)| *row == name) {
         set(map, field, default);

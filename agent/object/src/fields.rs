@@ -2,6 +2,7 @@
 //!
 //! Owns the table of those fields (upstream's) and the text form.
 
+use crate::custom::JsonPath;
 use crate::{Kind, meta};
 use serde_json::Value;
 use std::borrow::Cow;
@@ -153,7 +154,9 @@ impl FieldSelector {
 
     /// Whether the kind supports all fields.
     pub fn check(&self, kind: &Kind) -> Result<(), FieldSelectorError> {
-        match self.terms.iter().find(|term| supported(kind, &term.field).is_none()) {
+        let is_own = |term: &Term| selectable(kind, &term.field).is_some();
+        match self.terms.iter().find(|term| supported(kind, &term.field).is_none() && !is_own(term)) {
+            Some(term) if kind.custom.is_some() => Err(FieldSelectorError::Unsupported(term.field.clone())),
             None => Ok(()),
             Some(term) if own_fields(kind).is_some() => Err(FieldSelectorError::Unsupported(term.field.clone())),
             Some(term) => Err(FieldSelectorError::Unknown(term.field.clone())),
@@ -163,7 +166,10 @@ impl FieldSelector {
     /// Whether the object has these values. Fields that the kind does not support count as empty.
     pub fn matches(&self, kind: &Kind, object: &Value) -> bool {
         self.terms.iter().all(|term| {
-            let value = supported(kind, &term.field).map_or(Cow::Borrowed(""), |field| read(field, object));
+            let value = match selectable(kind, &term.field) {
+                Some(path) => text(path.find(object), ""),
+                None => supported(kind, &term.field).map_or(Cow::Borrowed(""), |field| read(field, object)),
+            };
             match term.comparison {
                 Comparison::Equal => value == term.value,
                 Comparison::NotEqual => value != term.value,
@@ -173,15 +179,26 @@ impl FieldSelector {
 }
 
 fn read<'a>((_, path, missing): &Supported, object: &'a Value) -> Cow<'a, str> {
-    match meta::at(object, path) {
+    let missing = match missing {
+        Missing::Empty => "",
+        Missing::False => "false",
+        Missing::Zero => "0",
+    };
+    text(meta::at(object, path), missing)
+}
+
+fn text<'a>(value: Option<&'a Value>, missing: &'static str) -> Cow<'a, str> {
+    match value {
         Some(Value::String(text)) => Cow::Borrowed(text),
         Some(value @ (Value::Bool(_) | Value::Number(_))) => Cow::Owned(value.to_string()),
-        Some(Value::Null | Value::Array(_) | Value::Object(_)) | None => Cow::Borrowed(match missing {
-            Missing::Empty => "",
-            Missing::False => "false",
-            Missing::Zero => "0",
-        }),
+        Some(Value::Null | Value::Array(_) | Value::Object(_)) | None => Cow::Borrowed(missing),
     }
+}
+
+/// Where a custom kind has a field that its definition lets be asked for.
+fn selectable<'a>(kind: &'a Kind, label: &str) -> Option<&'a JsonPath> {
+    let mut all = kind.custom.iter().flat_map(|custom| &custom.selectable);
+    all.find(|(name, _)| name == label).map(|(_, path)| path)
 }
 
 /// Splits at commas that are not escaped.

@@ -8,7 +8,8 @@ mod table;
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 
-use crate::schema::{Text, Ty, Types};
+use crate::custom::Custom;
+use crate::schema::{self, Text, Ty};
 
 /// Whether objects of a kind live in a namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,9 +53,10 @@ pub struct Kind {
     pub subresources: Vec<Text>,
     /// The group and version whose form is stored, where that is not the kind's own.
     pub storage_version: Option<Text>,
-    /// The arena that its types are in, and the name of its own.
-    pub types: Types,
+    /// The name of its type; empty where a definition made it.
     pub type_name: Text,
+    /// What it is where a definition made it.
+    pub custom: Option<Arc<Custom>>,
 }
 
 /// One kind is the same as another if it is served at the same place.
@@ -84,9 +86,9 @@ impl Kind {
         self.kind == kind && self.group == group
     }
 
-    /// The type of its objects.
-    pub fn ty(&self) -> Ty<'_> {
-        self.types.find(&self.type_name)
+    /// The type of its objects; a custom one is free of form here.
+    pub fn ty(&self) -> Ty {
+        schema::find(&self.type_name)
     }
 
     /// `v1` for the core group, else `apps/v1`.
@@ -146,35 +148,26 @@ pub struct Catalogue {
     by_kind: HashMap<(Text, Text, Text), usize>,
 }
 
-/// Why a kind was not taken into a catalogue.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum CatalogueError {
-    #[error("{0} is served already")]
-    Resource(String),
-    #[error("{api_version} has a kind {kind} already")]
-    Kind { api_version: String, kind: String },
-}
-
 impl Catalogue {
     fn empty() -> Self {
         Self { kinds: Vec::new(), groups: Vec::new(), by_resource: HashMap::new(), by_kind: HashMap::new() }
     }
 
-    /// With one more kind. Its group and version come last in discovery, unless they are there already.
-    pub fn with(&self, kind: Kind) -> Result<Self, CatalogueError> {
+    /// With more kinds, but for those whose place is taken. Their groups and versions come last in discovery, unless they
+    /// are there already.
+    pub fn with(&self, kinds: impl IntoIterator<Item = Arc<Kind>>) -> Self {
         let mut with = self.clone();
-        with.add(Arc::new(kind))?;
-        Ok(with)
+        for kind in kinds {
+            with.add(kind);
+        }
+        with
     }
 
-    fn add(&mut self, kind: Arc<Kind>) -> Result<(), CatalogueError> {
+    fn add(&mut self, kind: Arc<Kind>) {
         let at = |last: &Text| (kind.group.clone(), kind.version.clone(), last.clone());
         let (resource, name) = (at(&kind.plural), at(&kind.kind));
-        if self.by_resource.contains_key(&resource) {
-            return Err(CatalogueError::Resource(kind.group_resource()));
-        }
-        if self.by_kind.contains_key(&name) {
-            return Err(CatalogueError::Kind { api_version: kind.api_version(), kind: kind.kind.to_string() });
+        if self.by_resource.contains_key(&resource) || self.by_kind.contains_key(&name) {
+            return;
         }
         self.by_resource.insert(resource, self.kinds.len());
         self.by_kind.insert(name, self.kinds.len());
@@ -184,16 +177,6 @@ impl Catalogue {
             None => self.groups.push(Group { name: kind.group.clone(), versions: vec![kind.version.clone()] }),
         }
         self.kinds.push(kind);
-        Ok(())
-    }
-
-    /// Without one kind; the rest keeps its order.
-    pub fn without(&self, kind: &Kind) -> Self {
-        let mut without = Self::empty();
-        for kept in self.kinds.iter().filter(|kept| ***kept != *kind) {
-            without.add(Arc::clone(kept)).expect("what was one catalogue has no two of a name");
-        }
-        without
     }
 
     pub fn kinds(&self) -> impl Iterator<Item = &Arc<Kind>> {
@@ -229,7 +212,7 @@ static CATALOGUE: LazyLock<Arc<Catalogue>> = LazyLock::new(|| {
     let mut catalogue = Catalogue::empty();
     catalogue.groups = table::groups();
     for row in table::KINDS {
-        catalogue.add(Arc::new(row.kind())).expect("no two rows of the table have one name");
+        catalogue.add(Arc::new(row.kind()));
     }
     Arc::new(catalogue)
 });

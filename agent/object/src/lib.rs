@@ -1,11 +1,12 @@
 //! Kubernetes object model: what the API's objects look like and which of them are right.
 //!
-//! Owns the table of kinds, the schema of their types, decoding, defaulting, validation, patches, selectors,
-//! owners of fields, quantities, addresses and the printed columns. Pure: no IO, no clock; objects are `serde_json::Value`.
+//! Owns the table of kinds, the schema of their types, custom resources, decoding, defaulting, validation, patches,
+//! selectors, owners of fields, quantities, addresses and the printed columns. Pure: no IO, no clock; objects are `serde_json::Value`.
 
 pub mod addresses;
 mod base64;
 pub mod convert;
+pub mod custom;
 pub mod decode;
 pub mod default;
 pub mod duration;

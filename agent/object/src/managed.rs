@@ -9,6 +9,7 @@ mod walk;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
@@ -16,6 +17,7 @@ pub use set::{FieldSet, SetError};
 use walk::{Comparison, Shape};
 
 use crate::Kind;
+use crate::custom::Schema;
 use crate::meta;
 
 /// As upstream: the oldest changes beyond this become one entry, whoever made them.
@@ -258,8 +260,8 @@ impl Writing<'_> {
         manager(operation, self.manager, &self.kind.api_version(), self.subresource)
     }
 
-    fn shape(&self) -> Shape<'_> {
-        Shape::of(self.kind.ty())
+    fn schema(&self) -> Option<Arc<Schema>> {
+        self.kind.custom.as_ref().map(|custom| custom.schema())
     }
 
     /// What this write cannot own.
@@ -268,8 +270,8 @@ impl Writing<'_> {
         paths.fold(FieldSet::default(), |all, path| all.union(&FieldSet::of_fields(path)))
     }
 
-    fn compare(&self, old: &Value, new: &Value) -> Comparison {
-        let all = walk::compare(self.shape(), old, new);
+    fn compare(&self, shape: Shape<'_>, old: &Value, new: &Value) -> Comparison {
+        let all = walk::compare(shape, old, new);
         let ignored = self.ignored();
         let [added, modified, removed] = [all.added, all.modified, all.removed].map(|set| set.without(&ignored));
         Comparison { added, modified, removed }
@@ -282,7 +284,9 @@ pub fn update(writing: &Writing<'_>, managers: Managers, old: Option<&Value>, ne
     if managers.is_empty() && old.is_some() {
         return managers;
     }
-    let comparison = writing.compare(old.unwrap_or(&json!({})), new);
+    let schema = writing.schema();
+    let shape = Shape::of_kind(writing.kind, schema.as_deref());
+    let comparison = writing.compare(shape, old.unwrap_or(&json!({})), new);
     changed(writing, managers, &comparison)
 }
 
@@ -307,7 +311,8 @@ pub fn apply(
     config: &Value,
     force: bool,
 ) -> Result<Applied, ManagedError> {
-    let (shape, manager) = (writing.shape(), writing.manager(Operation::Apply));
+    let schema = writing.schema();
+    let (shape, manager) = (Shape::of_kind(writing.kind, schema.as_deref()), writing.manager(Operation::Apply));
     if let Some(path) = walk::duplicate(shape, config) {
         return Err(ManagedError::Duplicate(path));
     }
@@ -316,7 +321,7 @@ pub fn apply(
     let mut managers = Managers::read(live)?;
     if managers.is_empty() && live.get("metadata").is_some() {
         let before = Writing { manager: BEFORE, subresource: "", untouched: &[], ..*writing };
-        let comparison = before.compare(&nothing, live);
+        let comparison = before.compare(shape, &nothing, live);
         managers = changed(&before, managers, &comparison);
     }
     let last = managers.entries.get(&manager).map(|entry| entry.fields.clone()).unwrap_or_default();
@@ -326,10 +331,10 @@ pub fn apply(
     next.set(manager.clone(), writing, own.clone(), false);
     let mut object = pruned(shape, merged, &last, &next);
     meta::unset(&mut object, "managedFields");
-    let comparison = writing.compare(live, &object);
+    let comparison = writing.compare(shape, live, &object);
     let conflicts = if force { Vec::new() } else { managers.conflicts(&manager, &comparison) };
     if !conflicts.is_empty() {
-        let of_old_way = last_applied::allowed(writing, live).paths();
+        let of_old_way = last_applied::allowed(writing, shape, live).paths();
         if conflicts.iter().any(|conflict| !of_old_way.contains(&conflict.path)) {
             return Ok(Applied::Conflicts(conflicts));
         }

@@ -4,6 +4,9 @@
 
 use serde_json::{Map, Value};
 
+/// The type of every object's metadata.
+pub const TYPE: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
+
 /// A reference to an owner, borrowed from the object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OwnerReference<'a> {

@@ -128,7 +128,7 @@ fn string(bytes: &[u8]) -> Result<String, ProtobufError> {
     std::str::from_utf8(bytes).map(str::to_owned).map_err(|_| ProtobufError::Text)
 }
 
-fn message(ty: Named<'_>, bytes: &[u8], depth: usize) -> Result<Map<String, Value>, ProtobufError> {
+fn message(ty: Named, bytes: &[u8], depth: usize) -> Result<Map<String, Value>, ProtobufError> {
     let mut object = Map::new();
     fill(&mut object, ty, None, bytes, depth)?;
     Ok(object)
@@ -137,7 +137,7 @@ fn message(ty: Named<'_>, bytes: &[u8], depth: usize) -> Result<Map<String, Valu
 /// Puts the fields of a message into the object: all of its own, or those that JSON has inline from message `inside`.
 fn fill(
     object: &mut Map<String, Value>,
-    ty: Named<'_>,
+    ty: Named,
     inside: Option<u32>,
     bytes: &[u8],
     depth: usize,
@@ -145,11 +145,11 @@ fn fill(
     if depth > DEPTH_MAX {
         return Err(ProtobufError::Depth);
     }
-    let fields: Vec<Field<'_>> = ty.fields().collect();
+    let fields: Vec<Field> = ty.fields().collect();
     let holder = inside.unwrap_or(0);
     for field in Fields(bytes) {
         let (number, wire) = field?;
-        let is_it = |field: &&Field<'_>| u32::from(field.tag.0) == holder && u32::from(field.tag.1) == number;
+        let is_it = |field: &&Field| u32::from(field.tag.0) == holder && u32::from(field.tag.1) == number;
         if let Some(field) = fields.iter().find(is_it) {
             add(object, field.name, field.ty, wire, depth)?;
         } else if let (None, Wire::Bytes(inner)) = (inside, wire)
@@ -161,13 +161,7 @@ fn fill(
     Ok(())
 }
 
-fn add(
-    object: &mut Map<String, Value>,
-    name: &str,
-    ty: Ty<'_>,
-    wire: Wire<'_>,
-    depth: usize,
-) -> Result<(), ProtobufError> {
+fn add(object: &mut Map<String, Value>, name: &str, ty: Ty, wire: Wire<'_>, depth: usize) -> Result<(), ProtobufError> {
     match ty {
         Ty::List(item) => {
             let value = value(item.ty(), wire, depth)?;
@@ -242,7 +236,7 @@ fn is_unset(name: &str, value: &Value) -> bool {
     }
 }
 
-fn map_entry(item: Ty<'_>, entry: &[u8], depth: usize) -> Result<(String, Value), ProtobufError> {
+fn map_entry(item: Ty, entry: &[u8], depth: usize) -> Result<(String, Value), ProtobufError> {
     let (mut key, mut found) = (String::new(), None);
     for field in Fields(entry) {
         match field? {
@@ -255,7 +249,7 @@ fn map_entry(item: Ty<'_>, entry: &[u8], depth: usize) -> Result<(String, Value)
     Ok((key, found.unwrap_or(empty)))
 }
 
-fn value(ty: Ty<'_>, wire: Wire<'_>, depth: usize) -> Result<Value, ProtobufError> {
+fn value(ty: Ty, wire: Wire<'_>, depth: usize) -> Result<Value, ProtobufError> {
     match (ty, wire) {
         (Ty::String, Wire::Bytes(text)) => Ok(Value::String(string(text)?)),
         // Two's complement in 64 bits, whatever the width.
@@ -322,7 +316,7 @@ fn int_or_string(bytes: &[u8]) -> Result<Value, ProtobufError> {
     Ok(if is_text { Value::String(text) } else { Value::from(number) })
 }
 
-fn time(ty: Ty<'_>, bytes: &[u8]) -> Result<Value, ProtobufError> {
+fn time(ty: Ty, bytes: &[u8]) -> Result<Value, ProtobufError> {
     let (mut seconds, mut nanos) = (0, 0);
     for field in Fields(bytes) {
         match field? {

@@ -1,7 +1,7 @@
-//! The types of objects.
+//! The types of the built-in kinds.
 //!
-//! Owns the shape of an arena of types and the look-up in it. The built-in kinds' arena is generated (tests/schemagen)
-//! from k8s-openapi; a kind that comes at run time brings its own. Nothing here knows which kinds there are.
+//! Owns the shape of the table and the look-up in it; the table is generated (tests/schemagen) from k8s-openapi. Nothing
+//! here knows which kinds there are. Custom kinds have schemas of their own ([`crate::custom`]).
 
 #[rustfmt::skip] // generated
 mod table;
@@ -9,66 +9,29 @@ mod tags;
 
 use std::borrow::Cow;
 use std::fmt;
-use std::sync::Arc;
 
 /// A text of the program's own, or one that came at run time.
 pub type Text = Cow<'static, str>;
 
-/// Types that refer to each other by their place.
-#[derive(Debug, Clone)]
-pub enum Arena {
-    /// The generated table.
-    BuiltIn,
-    /// What came at run time: types sorted by name, and what lists and maps hold.
-    Own { types: Vec<Type>, elements: Vec<Form> },
-}
-
-static BUILT_IN: Arena = Arena::BuiltIn;
-
-/// An arena that is shared by the kinds whose types are in it.
-#[derive(Debug, Clone)]
-pub enum Types {
-    BuiltIn,
-    Own(Arc<Arena>),
-}
-
-impl std::ops::Deref for Types {
-    type Target = Arena;
-
-    fn deref(&self) -> &Arena {
-        match self {
-            Types::BuiltIn => &BUILT_IN,
-            Types::Own(arena) => arena,
-        }
-    }
-}
-
-/// A named type that came at run time.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Type {
-    pub name: String,
-    pub fields: Vec<StoredField<String>>,
-}
-
-/// A field of a type, as it is in the arena.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct StoredField<N> {
-    pub name: N,
-    pub form: Form,
-    pub required: bool,
-}
-
-/// A row of the generated table.
+/// A row of the table.
 struct Row {
     /// The full name: `io.k8s.api.core.v1.PodSpec`.
     name: &'static str,
     /// Sorted by name.
-    fields: &'static [StoredField<&'static str>],
+    fields: &'static [StoredField],
 }
 
-/// A type as it is in the arena: what it is made of by its place.
+/// A field of a type, as it is in the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
+struct StoredField {
+    name: &'static str,
+    form: Form,
+    required: bool,
+}
+
+/// A type as it is in the table: what it is made of by its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
     String,
     Int32,
     Int64,
@@ -89,7 +52,7 @@ pub enum Form {
 
 /// The type of a field, of a list's elements or of a map's values.
 #[derive(Clone, Copy)]
-pub enum Ty<'a> {
+pub enum Ty {
     String,
     Int32,
     Int64,
@@ -105,99 +68,46 @@ pub enum Ty<'a> {
     Bytes,
     /// Free-form: kept as it is.
     Any,
-    Map(Element<'a>),
-    List(Element<'a>),
-    Ref(Named<'a>),
+    Map(Element),
+    List(Element),
+    Ref(Named),
 }
 
 /// What a list or a map holds.
 #[derive(Clone, Copy)]
-pub struct Element<'a> {
-    arena: &'a Arena,
-    index: u16,
-}
+pub struct Element(u16);
 
-/// A named type in its arena.
+/// A named type.
 #[derive(Clone, Copy)]
-pub struct Named<'a> {
-    arena: &'a Arena,
-    name: &'a str,
-    fields: Fields<'a>,
+pub struct Named {
+    row: &'static Row,
     tags: &'static [(u16, u16)],
-}
-
-#[derive(Clone, Copy)]
-enum Fields<'a> {
-    Rows(&'static [StoredField<&'static str>]),
-    Own(&'a [StoredField<String>]),
 }
 
 /// A field of a named type.
 #[derive(Clone, Copy)]
-pub struct Field<'a> {
-    pub name: &'a str,
-    pub ty: Ty<'a>,
+pub struct Field {
+    pub name: &'static str,
+    pub ty: Ty,
     pub required: bool,
     /// The number of the message that holds it where JSON has it inline (else 0), and its own (0: protobuf has it not).
     pub tag: (u16, u16),
 }
 
-impl Arena {
-    /// An arena of types that came at run time. `None` where a type refers to none that is there, or two have one name.
-    pub fn new(mut types: Vec<Type>, elements: Vec<Form>) -> Option<Self> {
-        let closed = |form: Form| match form {
-            Form::Map(index) | Form::List(index) => usize::from(index) < elements.len(),
-            Form::Ref(index) => usize::from(index) < types.len(),
-            Form::String | Form::Int32 | Form::Int64 | Form::Bool | Form::Double | Form::IntOrString => true,
-            Form::Quantity | Form::DateTime | Form::MicroTime | Form::Bytes | Form::Any => true,
-        };
-        let fields = types.iter().flat_map(|ty| ty.fields.iter().map(|field| field.form));
-        let all_closed = fields.chain(elements.iter().copied()).all(closed);
-        if !all_closed || !types.is_sorted_by(|a, b| a.name < b.name) {
-            return None;
-        }
-        for ty in &mut types {
-            ty.fields.sort_by(|a, b| a.name.cmp(&b.name));
-        }
-        Some(Arena::Own { types, elements })
-    }
+/// The type of a full name; free-form if there is none.
+pub fn find(name: &str) -> Ty {
+    let index = table::TYPES.binary_search_by(|row| row.name.cmp(name));
+    index.ok().and_then(named).map_or(Ty::Any, Ty::Ref)
+}
 
-    /// The type of a full name; free-form if there is none.
-    pub fn find(&self, name: &str) -> Ty<'_> {
-        let index = match self {
-            Arena::BuiltIn => table::TYPES.binary_search_by(|row| row.name.cmp(name)),
-            Arena::Own { types, .. } => types.binary_search_by(|ty| ty.name.as_str().cmp(name)),
-        };
-        index.ok().and_then(|index| self.named(index)).map_or(Ty::Any, Ty::Ref)
-    }
+fn named(index: usize) -> Option<Named> {
+    let row = table::TYPES.get(index)?;
+    Some(Named { row, tags: tags::TAGS.get(index).copied().unwrap_or_default() })
+}
 
-    fn named(&self, index: usize) -> Option<Named<'_>> {
+impl Form {
+    fn ty(self) -> Ty {
         match self {
-            Arena::BuiltIn => table::TYPES.get(index).map(|row| Named {
-                arena: self,
-                name: row.name,
-                fields: Fields::Rows(row.fields),
-                tags: tags::TAGS.get(index).copied().unwrap_or_default(),
-            }),
-            Arena::Own { types, .. } => types.get(index).map(|ty| Named {
-                arena: self,
-                name: &ty.name,
-                fields: Fields::Own(&ty.fields),
-                tags: &[],
-            }),
-        }
-    }
-
-    fn element(&self, index: u16) -> Ty<'_> {
-        let elements = match self {
-            Arena::BuiltIn => table::ELEMENTS,
-            Arena::Own { elements, .. } => elements,
-        };
-        elements.get(usize::from(index)).map_or(Ty::Any, |form| self.resolve(*form))
-    }
-
-    fn resolve(&self, form: Form) -> Ty<'_> {
-        match form {
             Form::String => Ty::String,
             Form::Int32 => Ty::Int32,
             Form::Int64 => Ty::Int64,
@@ -209,81 +119,55 @@ impl Arena {
             Form::MicroTime => Ty::MicroTime,
             Form::Bytes => Ty::Bytes,
             Form::Any => Ty::Any,
-            Form::Map(index) => Ty::Map(Element { arena: self, index }),
-            Form::List(index) => Ty::List(Element { arena: self, index }),
-            Form::Ref(index) => self.named(usize::from(index)).map_or(Ty::Any, Ty::Ref),
+            Form::Map(index) => Ty::Map(Element(index)),
+            Form::List(index) => Ty::List(Element(index)),
+            Form::Ref(index) => named(usize::from(index)).map_or(Ty::Any, Ty::Ref),
         }
     }
 }
 
-impl<'a> Element<'a> {
-    pub fn ty(self) -> Ty<'a> {
-        self.arena.element(self.index)
+impl Element {
+    pub fn ty(self) -> Ty {
+        table::ELEMENTS.get(usize::from(self.0)).map_or(Ty::Any, |form| form.ty())
     }
 }
 
-impl<'a> Fields<'a> {
-    fn len(self) -> usize {
-        match self {
-            Fields::Rows(rows) => rows.len(),
-            Fields::Own(own) => own.len(),
-        }
-    }
-
-    fn find(self, name: &str) -> Option<usize> {
-        match self {
-            Fields::Rows(rows) => rows.binary_search_by(|field| field.name.cmp(name)).ok(),
-            Fields::Own(own) => own.binary_search_by(|field| field.name.as_str().cmp(name)).ok(),
-        }
-    }
-
-    fn get(self, index: usize) -> Option<StoredField<&'a str>> {
-        match self {
-            Fields::Rows(rows) => rows.get(index).copied(),
-            Fields::Own(own) => own.get(index).map(|field| StoredField {
-                name: field.name.as_str(),
-                form: field.form,
-                required: field.required,
-            }),
-        }
-    }
-}
-
-impl<'a> Named<'a> {
-    pub fn name(self) -> &'a str {
-        self.name
+impl Named {
+    pub fn name(self) -> &'static str {
+        self.row.name
     }
 
     /// The field of that name; names are case-sensitive.
-    pub fn field(self, name: &str) -> Option<Field<'a>> {
-        self.fields.find(name).and_then(|index| self.field_at(index))
+    pub fn field(self, name: &str) -> Option<Field> {
+        let found = self.row.fields.binary_search_by(|field| field.name.cmp(name));
+        found.ok().and_then(|index| self.field_at(index))
     }
 
-    pub fn fields(self) -> impl Iterator<Item = Field<'a>> {
-        (0..self.fields.len()).filter_map(move |index| self.field_at(index))
+    pub fn fields(self) -> impl Iterator<Item = Field> {
+        (0..self.row.fields.len()).filter_map(move |index| self.field_at(index))
     }
 
-    fn field_at(self, index: usize) -> Option<Field<'a>> {
-        let field = self.fields.get(index)?;
+    fn field_at(self, index: usize) -> Option<Field> {
+        let field = self.row.fields.get(index)?;
         let tag = self.tags.get(index).copied().unwrap_or_default();
-        Some(Field { name: field.name, ty: self.arena.resolve(field.form), required: field.required, tag })
+        Some(Field { name: field.name, ty: field.form.ty(), required: field.required, tag })
     }
 
     /// The name of the Go type without its package: `PodSpec`.
-    pub fn go_name(self) -> &'a str {
-        self.name.rsplit('.').next().unwrap_or(self.name)
+    pub fn go_name(self) -> &'static str {
+        self.name().rsplit('.').next().unwrap_or(self.name())
     }
 
     /// The name of the Go type with its package, as Go's error messages write it: `v1.PodSpec`.
-    pub fn go_path(self) -> &'a str {
-        let start = self.name.rmatch_indices('.').nth(1).map_or(0, |(at, _)| at + 1);
-        &self.name[start..]
+    pub fn go_path(self) -> &'static str {
+        let start = self.name().rmatch_indices('.').nth(1).map_or(0, |(at, _)| at + 1);
+        &self.name()[start..]
     }
 }
 
-impl<'a> Ty<'a> {
+impl Ty {
     /// The named type behind a reference.
-    pub fn named(self) -> Option<Named<'a>> {
+    pub fn named(self) -> Option<Named> {
         match self {
             Ty::Ref(named) => Some(named),
             Ty::String | Ty::Int32 | Ty::Int64 | Ty::Bool | Ty::Double | Ty::IntOrString | Ty::Quantity => None,
@@ -312,21 +196,21 @@ impl<'a> Ty<'a> {
     }
 }
 
-impl fmt::Debug for Ty<'_> {
+impl fmt::Debug for Ty {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.go())
     }
 }
 
-const fn t(name: &'static str, fields: &'static [StoredField<&'static str>]) -> Row {
+const fn t(name: &'static str, fields: &'static [StoredField]) -> Row {
     Row { name, fields }
 }
 
-const fn f(name: &'static str, form: Form) -> StoredField<&'static str> {
+const fn f(name: &'static str, form: Form) -> StoredField {
     StoredField { name, form, required: false }
 }
 
-const fn q(name: &'static str, form: Form) -> StoredField<&'static str> {
+const fn q(name: &'static str, form: Form) -> StoredField {
     StoredField { name, form, required: true }
 }
 

@@ -1,6 +1,6 @@
 //! The columns that `kubectl get` prints, computed by the server.
 //!
-//! Owns upstream's columns and cells of every kind. Cells hold no more than what the object and the time tell.
+//! Owns upstream's columns and cells of every built-in kind; others bring theirs. Cells hold no more than what the object and the time tell.
 
 mod cells;
 mod cluster;
@@ -9,17 +9,18 @@ mod pods;
 mod storage;
 mod workloads;
 
+use crate::custom::PrinterColumn;
 use crate::{Kind, duration, meta};
 use jiff::Timestamp;
 use serde_json::Value;
 
 /// A column, as the `Table` of the API defines it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Column {
-    pub name: &'static str,
-    pub type_: &'static str,
-    pub format: &'static str,
-    pub description: &'static str,
+pub struct Column<'a> {
+    pub name: &'a str,
+    pub type_: &'a str,
+    pub format: &'a str,
+    pub description: &'a str,
     /// 0 is always shown, 1 with `-o wide`.
     pub priority: i32,
 }
@@ -28,38 +29,38 @@ pub struct Column {
 type Row = fn(&Value, Timestamp) -> Vec<Value>;
 
 /// The printed form of a kind: group, kind, columns, cells.
-type Printed = (&'static str, &'static str, &'static [Column], Row);
+type Printed = (&'static str, &'static str, &'static [Column<'static>], Row);
 
-const NAME: Column = Column {
+const NAME: Column<'static> = Column {
     name: "Name",
     type_: "string",
     format: "name",
     description: "Name must be unique within a namespace. It is set when the object is created and cannot be changed.",
     priority: 0,
 };
-const AGE: Column = text("Age", "How long ago the object was created.");
-const CREATED: Column = Column { format: "date-time", ..text("Created At", "When the object was created.") };
+const AGE: Column<'static> = text("Age", "How long ago the object was created.");
+const CREATED: Column<'static> = Column { format: "date-time", ..text("Created At", "When the object was created.") };
 
-const fn text(name: &'static str, description: &'static str) -> Column {
+const fn text(name: &'static str, description: &'static str) -> Column<'static> {
     Column { name, type_: "string", format: "", description, priority: 0 }
 }
 
-const fn number(name: &'static str, description: &'static str) -> Column {
+const fn number(name: &'static str, description: &'static str) -> Column<'static> {
     Column { type_: "integer", ..text(name, description) }
 }
 
-const fn boolean(name: &'static str, description: &'static str) -> Column {
+const fn boolean(name: &'static str, description: &'static str) -> Column<'static> {
     Column { type_: "boolean", ..text(name, description) }
 }
 
 /// Shown with `-o wide` only.
-const fn wide(name: &'static str, description: &'static str) -> Column {
+const fn wide(name: &'static str, description: &'static str) -> Column<'static> {
     Column { priority: 1, ..text(name, description) }
 }
 
-const DEFAULT: (&[Column], Row) = (&[NAME, AGE], |object, now| vec![name(object), age(object, now)]);
+const DEFAULT: (&[Column<'static>], Row) = (&[NAME, AGE], |object, now| vec![name(object), age(object, now)]);
 
-const CREATED_AT: (&[Column], Row) =
+const CREATED_AT: (&[Column<'static>], Row) =
     (&[NAME, CREATED], |object, _| vec![name(object), meta::creation_timestamp(object).unwrap_or_default().into()]);
 
 /// Kinds that show when they were made instead of their age.
@@ -68,7 +69,7 @@ const CREATED_AT_KINDS: &[&str] = &["ClusterRole", "LimitRange", "Role"];
 const TABLES: &[&[Printed]] =
     &[pods::PRINTED, workloads::PRINTED, networking::PRINTED, storage::PRINTED, cluster::PRINTED];
 
-fn printed(kind: &Kind) -> (&'static [Column], Row) {
+fn printed(kind: &Kind) -> (&'static [Column<'static>], Row) {
     let mut all = TABLES.iter().flat_map(|table| table.iter());
     match all.find(|(group, name, _, _)| *group == kind.group && *name == kind.kind) {
         Some((_, _, columns, row)) => (columns, *row),
@@ -77,14 +78,24 @@ fn printed(kind: &Kind) -> (&'static [Column], Row) {
     }
 }
 
-/// The columns of a kind.
-pub fn columns(kind: &Kind) -> &'static [Column] {
-    printed(kind).0
+/// The columns of a kind. A definition that names none has the usual ones.
+pub fn columns(kind: &Kind) -> Vec<Column<'_>> {
+    match own_columns(kind) {
+        [] => printed(kind).0.to_vec(),
+        own => std::iter::once(NAME).chain(own.iter().map(PrinterColumn::column)).collect(),
+    }
 }
 
 /// The cells of an object, one for each column.
 pub fn rows(kind: &Kind, object: &Value, now: Timestamp) -> Vec<Value> {
-    printed(kind).1(object, now)
+    match own_columns(kind) {
+        [] => printed(kind).1(object, now),
+        own => std::iter::once(name(object)).chain(own.iter().map(|column| column.cell(object, now))).collect(),
+    }
+}
+
+fn own_columns(kind: &Kind) -> &[PrinterColumn] {
+    kind.custom.as_ref().map(|custom| custom.columns.as_slice()).unwrap_or_default()
 }
 
 fn name(object: &Value) -> Value {

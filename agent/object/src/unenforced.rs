@@ -35,7 +35,7 @@ fn all(kind: &Kind, object: &Value) -> Vec<String> {
     found
 }
 
-fn walk(ty: Ty<'_>, value: &Value, path: &str, found: &mut Vec<String>) {
+fn walk(ty: Ty, value: &Value, path: &str, found: &mut Vec<String>) {
     match (ty, value) {
         (Ty::List(item), Value::Array(items)) => {
             for (index, value) in items.iter().enumerate() {

@@ -24,8 +24,9 @@ mod workloads;
 pub use errors::{FieldError, FieldErrorKind};
 
 use crate::Kind;
-use errors::Errors;
-use node::Node;
+use crate::custom::definition;
+pub(crate) use errors::Errors;
+pub(crate) use node::Node;
 use serde_json::Value;
 
 type Check = fn(&Node<'_>, &mut Errors);
@@ -45,6 +46,7 @@ const CHECKS: &[(&str, &str, Check)] = &[
     ("", "ResourceQuota", configuration::resource_quota),
     ("", "Secret", configuration::secret),
     ("", "Service", services::service),
+    (definition::GROUP, definition::KIND, definition::validate),
     ("apps", "DaemonSet", workloads::daemon_set),
     ("apps", "Deployment", workloads::deployment),
     ("apps", "ReplicaSet", workloads::replica_set),
@@ -72,6 +74,9 @@ fn check(kind: &Kind, object: &Value, errors: &mut Errors) {
     let root = Node::root(object);
     metadata::create(kind, &root.get("metadata"), errors);
     run(CHECKS, kind, &root, errors);
+    if let Some(custom) = &kind.custom {
+        custom.validate(object).into_iter().for_each(|error| errors.push(error));
+    }
 }
 
 /// What is checked of a new object alone.
@@ -111,11 +116,14 @@ pub fn ephemeral_containers(kind: &Kind, new: &Value, old: &Value) -> Vec<FieldE
     errors.into_vec()
 }
 
-/// What is wrong with a change of the status: only metadata can be, the rest of the object stays as it was.
+/// What is wrong with a change of the status: of built-in kinds only metadata can be, the rest stays as it was.
 pub fn status(kind: &Kind, new: &Value, old: &Value) -> Vec<FieldError> {
     let mut errors = Errors::default();
     metadata::update(&Node::root(new).get("metadata"), &Node::root(old).get("metadata"), &mut errors);
     metadata::create(kind, &Node::root(new).get("metadata"), &mut errors);
+    if let Some(custom) = &kind.custom {
+        custom.validate(new).into_iter().for_each(|error| errors.push(error));
+    }
     errors.into_vec()
 }
 

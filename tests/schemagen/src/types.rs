@@ -9,6 +9,7 @@ use k8s_openapi::api::{
     networking::v1 as networking, node::v1 as node, policy::v1 as policy, rbac::v1 as rbac,
     scheduling::v1 as scheduling, storage::v1 as storage,
 };
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1 as apiextensions;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1 as meta;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value};
@@ -36,6 +37,7 @@ pub fn definitions() -> anyhow::Result<Map<String, Value>> {
         storage::CSIDriver, storage::CSINode, storage::CSIStorageCapacity, storage::StorageClass,
         storage::VolumeAttachment, storage::VolumeAttributesClass, scheduling::PriorityClass,
         coordination::Lease, node::RuntimeClass, discovery::EndpointSlice,
+        apiextensions::CustomResourceDefinition,
         meta::Status, meta::DeleteOptions, meta::ListMeta, meta::APIResourceList, meta::Patch,
     );
     let definitions: Map<String, Value> = generator.take_definitions(true).into_iter().collect();

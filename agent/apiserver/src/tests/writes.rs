@@ -1,9 +1,6 @@
-//! The write path: what several servers on one store share, and kinds that come at run time.
+//! The write path: what several servers on one store share, and what is told of it.
 
 use std::collections::BTreeSet;
-
-use skiff_object::kinds::{self, Kind, Nature};
-use skiff_object::schema::{Arena, Form, StoredField, Type, Types};
 
 use super::*;
 
@@ -91,71 +88,6 @@ async fn reservations_are_what_the_services_say() {
     assert_eq!(server.get("/apis/networking.k8s.io/v1/ipaddresses/10.43.0.99").await.0, StatusCode::NOT_FOUND);
 }
 
-/// As a definition of a custom resource would make it.
-fn boats() -> Kind {
-    let field = |name: &str, form| StoredField { name: name.to_owned(), form, required: false };
-    let types = vec![
-        Type {
-            name: "Boat".to_owned(),
-            fields: vec![
-                field("apiVersion", Form::String),
-                field("kind", Form::String),
-                field("metadata", Form::Any),
-                field("spec", Form::Ref(1)),
-            ],
-        },
-        Type { name: "BoatSpec".to_owned(), fields: vec![field("masts", Form::Int32), field("crew", Form::List(0))] },
-    ];
-    let arena = Arena::new(types, vec![Form::String]).expect("closed and sorted");
-    Kind {
-        group: "fleet.example.org".into(),
-        version: "v1".into(),
-        kind: "Boat".into(),
-        plural: "boats".into(),
-        singular: "boat".into(),
-        short_names: vec!["bt".into()],
-        prefix: "/registry/fleet.example.org/boats".into(),
-        nature: Nature::Stored,
-        types: Types::Own(std::sync::Arc::new(arena)),
-        type_name: "Boat".into(),
-        ..(**kinds::by_kind("v1", "ConfigMap").expect("a built-in kind")).clone()
-    }
-}
-
-#[tokio::test]
-async fn a_kind_that_comes_at_run_time_is_served_like_any() {
-    let server = Server::start().await;
-    let path = "/apis/fleet.example.org/v1/namespaces/default/boats";
-    assert_eq!(server.get(path).await.0, StatusCode::NOT_FOUND);
-    server.api.serve_kinds(server.api.catalogue().with(boats()).expect("new"));
-    let boat = |name: &str| json!({"apiVersion": "fleet.example.org/v1", "kind": "Boat", "metadata": {"name": name}, "spec": {"masts": 2, "sails": 9}});
-    let (_, list) = server.get(path).await;
-    let since = list["metadata"]["resourceVersion"].as_str().expect("a version").to_owned();
-    let (code, made) = server.post(path, boat("a")).await;
-    assert_eq!((code, &made["spec"]), (StatusCode::CREATED, &json!({"masts": 2})), "pruned by its own types: {made}");
-    check_error(
-        &server.post(&format!("{path}?fieldValidation=Strict"), boat("b")).await,
-        expect![[
-            r#"400 "BadRequest": "Boat in version \"v1\" cannot be handled as a Boat: strict decoding error: unknown field \"spec.sails\"""#
-        ]],
-    );
-    let (code, patched) = server.merge(&format!("{path}/a"), json!({"spec": {"crew": ["x"]}})).await;
-    assert_eq!((code, &patched["spec"]), (StatusCode::OK, &json!({"masts": 2, "crew": ["x"]})));
-    let (code, wrong) = server.merge(&format!("{path}/a"), json!({"spec": {"masts": "many"}})).await;
-    assert_eq!(code, StatusCode::BAD_REQUEST, "{wrong}");
-    let seen = server.watch(&format!("{path}?watch=1&resourceVersion={since}"), 2).await;
-    assert_eq!((&seen[0]["type"], &seen[1]["type"]), (&json!("ADDED"), &json!("MODIFIED")));
-    let table = Request::get(path).header("accept", "application/json;as=Table;g=meta.k8s.io;v=v1");
-    let table = table.body(body::full("")).expect("a request");
-    let (_, table) = read(server.api.handle(server.user.clone(), table).await).await;
-    assert_eq!(table["rows"][0]["cells"][0], "a");
-    let (_, group) = server.get("/apis/fleet.example.org/v1").await;
-    assert_eq!(group["resources"][0]["shortNames"], json!(["bt"]));
-    assert_eq!(server.delete(&format!("{path}/a"), json!({})).await.0, StatusCode::OK);
-    server.api.serve_kinds(server.api.catalogue().without(&boats()));
-    assert_eq!(server.get(path).await.0, StatusCode::NOT_FOUND);
-}
-
 #[tokio::test]
 async fn a_pod_has_its_class_at_once() {
     let server = Server::start().await;
@@ -201,9 +133,11 @@ async fn the_feed_tells_what_objects_are_to_others() {
     let expected = [("ADDED", "Lease"), ("MODIFIED", "ConfigMap"), ("MODIFIED", "ConfigMap"), ("DELETED", "ConfigMap")];
     assert_eq!(seen, expected.map(|(what, kind)| (json!(what), json!(kind))), "what matters to nobody is not told");
     // Other kinds end it, so that whoever reads it lists anew.
-    server.api.serve_kinds(server.api.catalogue().with(boats()).expect("new"));
+    custom::define(&server, custom::boats()).await;
     server.post(MAPS, map("after")).await;
-    assert!(feed.body.frame().await.is_none());
+    while let Some(frame) = feed.body.frame().await {
+        frame.expect("it ends, and does not break");
+    }
 }
 
 struct Feed {

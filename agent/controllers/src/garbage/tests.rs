@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use kube::client::Body;
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use skiff_object::kinds::{self, Kind};
 use skiff_reconcile::feed::{Index, Told, ToldMetadata, ToldOwner};
 use skiff_reconcile::{Feed, Wake};
 use tower::ServiceExt;
@@ -188,24 +187,21 @@ async fn owners_wait_for_their_dependents_and_circles_end() {
     }
 }
 
-/// A kind like ConfigMap of another group.
-fn boats() -> Kind {
-    Kind {
-        group: "fleet.example.org".into(),
-        kind: "Boat".into(),
-        plural: "boats".into(),
-        singular: "boat".into(),
-        prefix: "/registry/fleet.example.org/boats".into(),
-        ..(**kinds::by_kind("v1", "ConfigMap").expect("a built-in kind")).clone()
-    }
+fn boats() -> Value {
+    json!({"metadata": {"name": "boats.fleet.example.org"}, "spec": {
+        "group": "fleet.example.org", "scope": "Namespaced", "names": {"plural": "boats", "kind": "Boat"},
+        "versions": [{"name": "v1", "served": true, "storage": true,
+            "schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}}}],
+    }})
 }
 
 #[tokio::test]
 async fn kinds_that_come_at_run_time_are_collected_too() {
     let world = collecting().await;
     world.post(MAPS, map("before", &[])).await;
-    world.api.serve_kinds(world.api.catalogue().with(boats()).expect("new"));
+    world.post("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", boats()).await;
     let boats = "/apis/fleet.example.org/v1/namespaces/default/boats";
+    world.until(boats, |found| !found.is_null()).await;
     let boat = |name: &str, owners: &[&Value]| {
         let mut boat = map(name, owners);
         boat["apiVersion"] = json!("fleet.example.org/v1");

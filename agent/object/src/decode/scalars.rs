@@ -36,7 +36,7 @@ impl Scalar<'_> {
 }
 
 /// Reads a scalar as a type. A wrong one is noted, and null stands in for it.
-pub fn read(ty: Ty<'_>, scalar: Scalar<'_>, walk: &mut Walk<'_>) -> Option<Value> {
+pub fn read(ty: Ty, scalar: Scalar<'_>, walk: &mut Walk) -> Option<Value> {
     match (ty, scalar) {
         (Ty::Any, scalar) => Some(scalar.value()),
         (Ty::String, Scalar::Text(text)) => Some(text.into()),
@@ -61,7 +61,7 @@ pub fn read(ty: Ty<'_>, scalar: Scalar<'_>, walk: &mut Walk<'_>) -> Option<Value
 }
 
 /// Notes a value of the wrong type, in the words of the type's own decoder.
-pub fn refuse(found: &str, ty: Ty<'_>, walk: &mut Walk<'_>) {
+pub fn refuse(found: &str, ty: Ty, walk: &mut Walk) {
     match ty {
         Ty::Quantity => walk.fail(crate::quantity::QuantityError::Format.to_string()),
         Ty::IntOrString => walk.fail(format!("json: cannot unmarshal {found} into Go value of type int32")),
@@ -82,7 +82,7 @@ pub fn refuse(found: &str, ty: Ty<'_>, walk: &mut Walk<'_>) {
 }
 
 /// What null means where there must be a value: Go's zero value.
-pub fn zero(ty: Ty<'_>) -> Value {
+pub fn zero(ty: Ty) -> Value {
     match ty {
         Ty::String | Ty::Bytes => "".into(),
         Ty::Int32 | Ty::Int64 | Ty::Double | Ty::IntOrString => 0.into(),
@@ -94,7 +94,7 @@ pub fn zero(ty: Ty<'_>) -> Value {
     }
 }
 
-fn integer(number: Number, range: std::ops::RangeInclusive<i64>, ty: Ty<'_>, walk: &mut Walk<'_>) -> Option<Value> {
+fn integer(number: Number, range: std::ops::RangeInclusive<i64>, ty: Ty, walk: &mut Walk) -> Option<Value> {
     let whole = match walk.whole_floats {
         WholeFloats::Accepted => number.as_i64().or_else(|| whole(number.as_f64()?)),
         WholeFloats::Refused => number.as_i64(),
@@ -114,7 +114,7 @@ fn whole(number: f64) -> Option<i64> {
     (number.fract() == 0.0 && number.abs() <= EXACT_MAX).then_some(number as i64)
 }
 
-fn quantity(text: &str, walk: &mut Walk<'_>) -> Option<Value> {
+fn quantity(text: &str, walk: &mut Walk) -> Option<Value> {
     match Quantity::parse(text) {
         Ok(quantity) => Some(quantity.to_string().into()),
         Err(error) => {
@@ -124,7 +124,7 @@ fn quantity(text: &str, walk: &mut Walk<'_>) -> Option<Value> {
     }
 }
 
-fn time(text: &str, layout: &str, decimals: usize, walk: &mut Walk<'_>) -> Option<Value> {
+fn time(text: &str, layout: &str, decimals: usize, walk: &mut Walk) -> Option<Value> {
     let parsed = Some(text)
         .filter(|text| text.as_bytes().get(10) == Some(&b'T'))
         .and_then(|text| text.parse::<Timestamp>().ok());
@@ -137,7 +137,7 @@ fn time(text: &str, layout: &str, decimals: usize, walk: &mut Walk<'_>) -> Optio
     }
 }
 
-fn bytes(text: &str, walk: &mut Walk<'_>) -> Option<Value> {
+fn bytes(text: &str, walk: &mut Walk) -> Option<Value> {
     match base64::canonical(text) {
         Ok(text) => Some(text.into()),
         Err(at) => {

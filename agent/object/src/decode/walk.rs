@@ -16,10 +16,10 @@ const STRICT_MAX: usize = 100;
 
 /// What the walk has found out.
 #[derive(Debug)]
-pub struct Walk<'a> {
-    path: Vec<Segment<'a>>,
+pub struct Walk {
+    path: Vec<Segment>,
     /// The named type whose field is being read, for Go's messages.
-    owner: Option<&'a str>,
+    owner: Option<&'static str>,
     /// The first wrong type.
     pub error: Option<String>,
     /// Unknown and duplicate fields.
@@ -35,13 +35,13 @@ pub enum WholeFloats {
 }
 
 #[derive(Debug)]
-enum Segment<'a> {
-    Field(&'a str),
+enum Segment {
+    Field(&'static str),
     Key(String),
     Index(usize),
 }
 
-impl<'a> Walk<'a> {
+impl Walk {
     pub fn new() -> Self {
         Walk { path: Vec::new(), owner: None, error: None, strict: Vec::new(), whole_floats: WholeFloats::Refused }
     }
@@ -56,7 +56,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Go's message about a value of the wrong type.
-    pub fn mismatch(&mut self, found: &str, ty: Ty<'_>) {
+    pub fn mismatch(&mut self, found: &str, ty: Ty) {
         let message = match self.owner {
             Some(owner) => {
                 let fields: Vec<&str> = self.path.iter().filter_map(Segment::field).collect();
@@ -66,6 +66,14 @@ impl<'a> Walk<'a> {
             None => format!("json: cannot unmarshal {found} into Go value of type {}", ty.go()),
         };
         self.fail(message);
+    }
+
+    /// Reads what is at a field.
+    pub fn below<T>(&mut self, field: &'static str, read: impl FnOnce(&mut Self) -> T) -> T {
+        self.path.push(Segment::Field(field));
+        let result = read(self);
+        self.path.pop();
+        result
     }
 
     fn note(&mut self, what: &str, key: &str) {
@@ -97,7 +105,7 @@ impl<'a> Walk<'a> {
     }
 }
 
-impl Segment<'_> {
+impl Segment {
     fn field(&self) -> Option<&str> {
         match self {
             Segment::Field(name) => Some(name),
@@ -107,12 +115,12 @@ impl Segment<'_> {
 }
 
 /// One value to read as a type. `None` stands for null.
-pub struct Node<'a, 'w> {
-    pub ty: Ty<'a>,
-    pub walk: &'w mut Walk<'a>,
+pub struct Node<'w> {
+    pub ty: Ty,
+    pub walk: &'w mut Walk,
 }
 
-impl<'de> DeserializeSeed<'de> for Node<'_, '_> {
+impl<'de> DeserializeSeed<'de> for Node<'_> {
     type Value = Option<Value>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Option<Value>, D::Error> {
@@ -123,7 +131,7 @@ impl<'de> DeserializeSeed<'de> for Node<'_, '_> {
     }
 }
 
-impl<'de> Visitor<'de> for Node<'_, '_> {
+impl<'de> Visitor<'de> for Node<'_> {
     type Value = Option<Value>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -204,7 +212,7 @@ impl<'de> Visitor<'de> for Node<'_, '_> {
     }
 }
 
-fn read_list<'de, 'a, A: SeqAccess<'de>>(ty: Ty<'a>, walk: &mut Walk<'a>, mut items: A) -> Result<Value, A::Error> {
+fn read_list<'de, A: SeqAccess<'de>>(ty: Ty, walk: &mut Walk, mut items: A) -> Result<Value, A::Error> {
     let mut list = Vec::new();
     loop {
         walk.path.push(Segment::Index(list.len()));
@@ -217,7 +225,7 @@ fn read_list<'de, 'a, A: SeqAccess<'de>>(ty: Ty<'a>, walk: &mut Walk<'a>, mut it
     }
 }
 
-fn read_map<'de, 'a, A: MapAccess<'de>>(ty: Ty<'a>, walk: &mut Walk<'a>, mut entries: A) -> Result<Value, A::Error> {
+fn read_map<'de, A: MapAccess<'de>>(ty: Ty, walk: &mut Walk, mut entries: A) -> Result<Value, A::Error> {
     let mut map = Map::new();
     while let Some(key) = entries.next_key::<String>()? {
         if map.contains_key(&key) {
@@ -231,11 +239,7 @@ fn read_map<'de, 'a, A: MapAccess<'de>>(ty: Ty<'a>, walk: &mut Walk<'a>, mut ent
     Ok(Value::Object(map))
 }
 
-fn read_struct<'de, 'a, A: MapAccess<'de>>(
-    ty: Named<'a>,
-    walk: &mut Walk<'a>,
-    mut entries: A,
-) -> Result<Value, A::Error> {
+fn read_struct<'de, A: MapAccess<'de>>(ty: Named, walk: &mut Walk, mut entries: A) -> Result<Value, A::Error> {
     let (mut map, mut seen) = (Map::new(), Vec::new());
     while let Some(key) = entries.next_key::<String>()? {
         let Some(field) = ty.field(&key) else {
@@ -248,9 +252,7 @@ fn read_struct<'de, 'a, A: MapAccess<'de>>(
         }
         seen.push(field.name);
         let owner = walk.owner.replace(ty.go_name());
-        walk.path.push(Segment::Field(field.name));
-        let value = entries.next_value_seed(Node { ty: field.ty, walk: &mut *walk });
-        walk.path.pop();
+        let value = walk.below(field.name, |walk| entries.next_value_seed(Node { ty: field.ty, walk }));
         walk.owner = owner;
         match value?.filter(|value| field.required || !is_empty(field.ty, value)) {
             Some(value) => map.insert(key, value),
@@ -261,7 +263,7 @@ fn read_struct<'de, 'a, A: MapAccess<'de>>(
 }
 
 /// Empty lists and maps mean the same as none.
-fn is_empty(ty: Ty<'_>, value: &Value) -> bool {
+fn is_empty(ty: Ty, value: &Value) -> bool {
     match (ty, value) {
         (Ty::List(_), Value::Array(list)) => list.is_empty(),
         (Ty::Map(_), Value::Object(map)) => map.is_empty(),

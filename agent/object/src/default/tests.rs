@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::kinds::{built_in, by_kind};
-use crate::schema::Types;
 use expect_test::{Expect, expect};
 
 fn check(api_version: &str, kind: &str, mut object: Value, expected: Expect) {
@@ -113,7 +112,7 @@ fn job_selectors() {
 fn every_row_names_a_field() {
     for (ty, field, _) in ROWS {
         let found =
-            Types::BuiltIn.find(&format!("io.k8s.api.{ty}")).named().and_then(|ty| ty.field(field)).map(|f| f.name);
+            crate::schema::find(&format!("io.k8s.api.{ty}")).named().and_then(|ty| ty.field(field)).map(|f| f.name);
         assert!(found.is_some(), "{ty}.{field}");
     }
 }

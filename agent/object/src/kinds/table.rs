@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 
 use super::{Group, Kind, Nature, Scope};
-use crate::schema::{Text, Types};
+use crate::schema::Text;
 
 /// A built-in kind.
 pub struct Row {
@@ -44,8 +44,8 @@ impl Row {
             scale: self.scale,
             subresources: list(self.subresources),
             storage_version: self.storage_version.map(Cow::Borrowed),
-            types: Types::BuiltIn,
             type_name: self.schema.into(),
+            custom: None,
         }
     }
 }
@@ -86,6 +86,7 @@ const SCHEDULING_V1: Row = base("scheduling.k8s.io", "v1");
 const COORDINATION_V1: Row = base("coordination.k8s.io", "v1");
 const NODE_V1: Row = base("node.k8s.io", "v1");
 const DISCOVERY_V1: Row = base("discovery.k8s.io", "v1");
+const APIEXTENSIONS_V1: Row = base("apiextensions.k8s.io", "v1");
 
 /// The groups in the order in which upstream's discovery lists them, with their versions.
 const GROUPS: &[(&str, &[&str])] = &[
@@ -104,6 +105,7 @@ const GROUPS: &[(&str, &[&str])] = &[
     ("coordination.k8s.io", &["v1"]),
     ("node.k8s.io", &["v1"]),
     ("discovery.k8s.io", &["v1"]),
+    ("apiextensions.k8s.io", &["v1"]),
 ];
 
 pub fn groups() -> Vec<Group> {
@@ -165,6 +167,7 @@ pub const KINDS: &[Row] = &[
     Row { kind: "Lease", plural: "leases", singular: "lease", prefix: "/registry/leases", nature: Nature::Volatile, schema: "io.k8s.api.coordination.v1.Lease", ..COORDINATION_V1 },
     Row { kind: "RuntimeClass", plural: "runtimeclasses", singular: "runtimeclass", prefix: "/registry/runtimeclasses", scope: Scope::Cluster, schema: "io.k8s.api.node.v1.RuntimeClass", ..NODE_V1 },
     Row { kind: "EndpointSlice", plural: "endpointslices", singular: "endpointslice", prefix: "/registry/endpointslices", schema: "io.k8s.api.discovery.v1.EndpointSlice", ..DISCOVERY_V1 },
+    Row { kind: "CustomResourceDefinition", plural: "customresourcedefinitions", singular: "customresourcedefinition", prefix: "/registry/apiextensions.k8s.io/customresourcedefinitions", scope: Scope::Cluster, short_names: &["crd", "crds"], categories: &["api-extensions"], status: true, schema: "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinition", ..APIEXTENSIONS_V1 },
 ];
 
 /// Kinds that are only ever the body of a subresource or of an option: they have a schema but no path of their own.

@@ -3,6 +3,7 @@
 
 use serde_json::Value;
 
+use super::walk::Shape;
 use super::{FieldSet, Writing, walk};
 use crate::meta;
 
@@ -13,13 +14,13 @@ const MANAGER: &str = "kubectl";
 const BYTES_MAX: usize = 256 * 1024;
 
 /// The fields that are as the old way left them.
-pub(super) fn allowed(writing: &Writing<'_>, live: &Value) -> FieldSet {
+pub(super) fn allowed(writing: &Writing<'_>, shape: Shape<'_>, live: &Value) -> FieldSet {
     let noted = meta::annotation(live, ANNOTATION).filter(|_| writing.manager == MANAGER);
     let Some(noted) = noted.and_then(|text| serde_json::from_str::<Value>(text).ok()) else {
         return FieldSet::default();
     };
-    let changed = writing.compare(&noted, live);
-    walk::fields(writing.shape(), &noted).difference(&changed.modified).difference(&changed.removed)
+    let changed = writing.compare(shape, &noted, live);
+    walk::fields(shape, &noted).difference(&changed.modified).difference(&changed.removed)
 }
 
 /// Notes what is applied now where the old way noted something.

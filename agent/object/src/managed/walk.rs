@@ -6,22 +6,65 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Map, Value};
 
 use super::set::{Element, FieldSet};
+use crate::custom::{Schema, Topology};
 use crate::patch::merge_keys::{self, ListType};
-use crate::schema::{Named, Ty};
+use crate::schema::{self, Named, Ty};
+use crate::{Kind, meta};
 
 /// How the parts of a value are owned.
 #[derive(Clone, Copy)]
 pub(super) enum Shape<'a> {
     /// As a whole.
     Whole,
-    Struct(Named<'a>),
-    Map(Ty<'a>),
+    Struct(Named),
+    /// Of a definition; an object has metadata beside.
+    Custom {
+        schema: &'a Schema,
+        is_object: bool,
+    },
+    Map(Ty),
     /// Items that are their own key.
     Set,
     /// Items with keys.
-    Keyed(&'static [&'static str], Ty<'a>),
+    Keyed(Keys<'a>, Item<'a>),
     /// Free-form: objects are maps, everything else is a whole.
     Any,
+}
+
+/// The fields that are an item's key: those of the table, or of a definition.
+#[derive(Clone, Copy)]
+pub(super) struct Keys<'a> {
+    fixed: &'static [&'static str],
+    own: &'a [String],
+}
+
+#[derive(Clone, Copy)]
+pub(super) enum Item<'a> {
+    Type(Ty),
+    Schema(&'a Schema),
+}
+
+impl<'a> Keys<'a> {
+    fn iter(self) -> impl Iterator<Item = &'a str> {
+        self.fixed.iter().copied().chain(self.own.iter().map(String::as_str))
+    }
+}
+
+impl<'a> Item<'a> {
+    fn shape(self) -> Shape<'a> {
+        match self {
+            Item::Type(ty) => Shape::of(ty),
+            Item::Schema(schema) => Shape::of_schema(schema),
+        }
+    }
+
+    /// What a key is where the item leaves it out.
+    fn key_default(self, key: &str) -> Option<Value> {
+        match self {
+            Item::Type(_) => (key == PROTOCOL.0).then(|| PROTOCOL.1.into()),
+            Item::Schema(schema) => schema.properties.get(key)?.default.clone(),
+        }
+    }
 }
 
 /// What is another in the second of two values.
@@ -98,7 +141,22 @@ const ALWAYS_THERE: &[&str] = &["jobTemplate", "metadata", "spec", "status", "st
 const PROTOCOL: (&str, &str) = ("protocol", "TCP");
 
 impl<'a> Shape<'a> {
-    pub(super) fn of(ty: Ty<'a>) -> Self {
+    /// Of the objects of a kind, with the schema of a custom one.
+    pub(super) fn of_kind(kind: &Kind, schema: Option<&'a Schema>) -> Self {
+        schema.map_or_else(|| Shape::of(kind.ty()), |schema| Shape::Custom { schema, is_object: true })
+    }
+
+    fn of_schema(schema: &'a Schema) -> Self {
+        match (&schema.topology, &schema.items) {
+            (Topology::Set, _) => Shape::Set,
+            (Topology::Keyed(own), Some(item)) => Shape::Keyed(Keys { fixed: &[], own }, Item::Schema(item)),
+            (Topology::Granular, _) if schema.is_free() => Shape::Any,
+            (Topology::Granular, _) => Shape::Custom { schema, is_object: schema.embedded },
+            (Topology::Whole | Topology::Keyed(_), _) => Shape::Whole,
+        }
+    }
+
+    pub(super) fn of(ty: Ty) -> Self {
         match ty {
             Ty::Ref(named) if WHOLE.contains(&named.name()) => Shape::Whole,
             Ty::Ref(named) => Shape::Struct(named),
@@ -109,13 +167,13 @@ impl<'a> Shape<'a> {
         }
     }
 
-    fn of_field(named: Named<'a>, name: &str) -> Self {
+    fn of_field(named: Named, name: &str) -> Self {
         let Some(field) = named.field(name) else { return Shape::Any };
         let place = (named.name(), name);
         match field.ty {
             Ty::List(item) => match merge_keys::rule(place.0, name).map(|rule| rule.list) {
                 Some(ListType::Set) => Shape::Set,
-                Some(ListType::Map(keys)) => Shape::Keyed(keys, item.ty()),
+                Some(ListType::Map(keys)) => Shape::Keyed(Keys { fixed: keys, own: &[] }, Item::Type(item.ty())),
                 Some(ListType::Atomic) | None => Shape::Whole,
             },
             Ty::Map(_) if WHOLE_MAPS.contains(&place) => Shape::Whole,
@@ -128,9 +186,16 @@ impl<'a> Shape<'a> {
     pub(super) fn part(self, element: &Element) -> Self {
         match (self, element) {
             (Shape::Struct(named), Element::Field(name)) => Shape::of_field(named, name),
-            (Shape::Map(ty) | Shape::Keyed(_, ty), _) => Shape::of(ty),
+            (Shape::Map(ty), _) => Shape::of(ty),
+            (Shape::Keyed(_, item), _) => item.shape(),
+            (Shape::Custom { is_object: true, .. }, Element::Field(name)) if name == "metadata" => {
+                Shape::of(schema::find(meta::TYPE))
+            }
+            (Shape::Custom { schema, .. }, Element::Field(name)) => {
+                schema.field(name).map_or(Shape::Any, Shape::of_schema)
+            }
             (Shape::Any, _) => Shape::Any,
-            (Shape::Set | Shape::Whole | Shape::Struct(_), _) => Shape::Whole,
+            (Shape::Set | Shape::Whole | Shape::Struct(_) | Shape::Custom { .. }, _) => Shape::Whole,
         }
     }
 
@@ -144,7 +209,13 @@ impl<'a> Shape<'a> {
     }
 
     fn is_named(self, element: &Element) -> bool {
-        matches!((self, element), (Shape::Struct(named), Element::Field(name)) if named.field(name).is_some())
+        match (self, element) {
+            (Shape::Struct(named), Element::Field(name)) => named.field(name).is_some(),
+            (Shape::Custom { schema, is_object }, Element::Field(name)) => {
+                schema.properties.contains_key(name) || is_object && name == "metadata"
+            }
+            _ => false,
+        }
     }
 
     fn is_always_there(self, element: &Element) -> bool {
@@ -158,11 +229,10 @@ impl<'a> Shape<'a> {
 
 /// The item's place in a list that is owned item by item.
 fn item_element(shape: Shape<'_>, item: &Value) -> Element {
-    let Shape::Keyed(keys, _) = shape else { return Element::Value(item.to_string()) };
+    let Shape::Keyed(keys, of_items) = shape else { return Element::Value(item.to_string()) };
     let key = keys.iter().filter_map(|key| {
-        let value = item.get(*key).filter(|value| !value.is_null()).cloned();
-        let value = value.or_else(|| (*key == PROTOCOL.0).then(|| PROTOCOL.1.into()));
-        Some(((*key).to_owned(), value?))
+        let value = item.get(key).filter(|value| !value.is_null()).cloned();
+        Some((key.to_owned(), value.or_else(|| of_items.key_default(key))?))
     });
     Element::Key(Value::Object(key.collect()).to_string())
 }
@@ -170,7 +240,7 @@ fn item_element(shape: Shape<'_>, item: &Value) -> Element {
 /// The parts of a value that is not a whole; of items that are there twice the first.
 fn parts<'v>(shape: Shape<'_>, value: Option<&'v Value>) -> Vec<(Element, &'v Value)> {
     match (shape, value) {
-        (Shape::Struct(_) | Shape::Map(_), Some(Value::Object(map))) => {
+        (Shape::Struct(_) | Shape::Custom { .. } | Shape::Map(_), Some(Value::Object(map))) => {
             map.iter().map(|(name, value)| (Element::Field(name.clone()), value)).collect()
         }
         (Shape::Set | Shape::Keyed(..), Some(Value::Array(items))) => {
@@ -258,7 +328,7 @@ fn compare_parts(shape: Shape<'_>, old: Option<&Value>, new: Option<&Value>, com
 pub(super) fn merge(shape: Shape<'_>, live: &Value, applied: &Value) -> Value {
     let shape = shape.seen(applied);
     match (shape, live, applied) {
-        (Shape::Struct(_) | Shape::Map(_), Value::Object(live), Value::Object(applied)) => {
+        (Shape::Struct(_) | Shape::Custom { .. } | Shape::Map(_), Value::Object(live), Value::Object(applied)) => {
             let mut merged = live.clone();
             for (name, value) in applied {
                 let element = Element::Field(name.clone());

@@ -45,6 +45,7 @@ pub fn rule(type_name: &str, field: &str) -> Option<&'static Rule> {
 pub static RULES: &[Rule] = &[
     Rule { type_name: "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta", field: "finalizers", strategy: Strategy::Merge, merge_key: "", list: ListType::Set },
     Rule { type_name: "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta", field: "ownerReferences", strategy: Strategy::Merge, merge_key: "uid", list: ListType::Map(&["uid"]) },
+    Rule { type_name: "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinitionStatus", field: "conditions", strategy: Strategy::Merge, merge_key: "type", list: ListType::Map(&["type"]) },
     Rule { type_name: "io.k8s.api.core.v1.PodSpec", field: "containers", strategy: Strategy::Merge, merge_key: "name", list: ListType::Map(&["name"]) },
     Rule { type_name: "io.k8s.api.core.v1.PodSpec", field: "initContainers", strategy: Strategy::Merge, merge_key: "name", list: ListType::Map(&["name"]) },
     Rule { type_name: "io.k8s.api.core.v1.PodSpec", field: "ephemeralContainers", strategy: Strategy::Merge, merge_key: "name", list: ListType::Map(&["name"]) },

@@ -24,7 +24,7 @@ enum Directive {
 }
 
 /// Applies a patch to an object of a type.
-pub fn apply(ty: Ty<'_>, current: &Value, patch: &Value) -> Result<Value, PatchError> {
+pub fn apply(ty: Ty, current: &Value, patch: &Value) -> Result<Value, PatchError> {
     let patch = patch.as_object().ok_or_else(|| malformed("a strategic merge patch must be an object"))?;
     let current = current.as_object().cloned().unwrap_or_default();
     merge_maps(ty, current, patch).map(Value::Object)
@@ -48,7 +48,7 @@ fn directive(patch: &Map<String, Value>) -> Result<Directive, PatchError> {
 }
 
 /// The type of a field of a struct, or of a value of a map.
-fn field_type<'a>(ty: Ty<'a>, name: &str) -> Ty<'a> {
+fn field_type(ty: Ty, name: &str) -> Ty {
     match ty {
         Ty::Map(value) => value.ty(),
         Ty::Ref(named) => named.field(name).map_or(Ty::Any, |field| field.ty),
@@ -67,12 +67,12 @@ fn field_type<'a>(ty: Ty<'a>, name: &str) -> Ty<'a> {
     }
 }
 
-fn rule(ty: Ty<'_>, field: &str) -> Option<&'static merge_keys::Rule> {
+fn rule(ty: Ty, field: &str) -> Option<&'static merge_keys::Rule> {
     merge_keys::rule(ty.named()?.name(), field)
 }
 
 fn merge_maps(
-    ty: Ty<'_>,
+    ty: Ty,
     mut current: Map<String, Value>,
     patch: &Map<String, Value>,
 ) -> Result<Map<String, Value>, PatchError> {
@@ -103,12 +103,12 @@ fn merge_maps(
     Ok(current)
 }
 
-fn merge_key(ty: Ty<'_>, field: &str) -> &'static str {
+fn merge_key(ty: Ty, field: &str) -> &'static str {
     rule(ty, field).map_or("", |rule| rule.merge_key)
 }
 
 fn merge_field(
-    ty: Ty<'_>,
+    ty: Ty,
     name: &str,
     current: Option<Value>,
     change: &Value,
@@ -136,7 +136,7 @@ fn merge_field(
     }
 }
 
-fn item_type(ty: Ty<'_>) -> Ty<'_> {
+fn item_type(ty: Ty) -> Ty {
     match ty {
         Ty::List(item) => item.ty(),
         Ty::String

@@ -2,7 +2,7 @@
 //!
 //! Owns nothing but data; see [`super::Row`].
 
-use super::Form::{Any, Bool, Bytes, DateTime, Int32, Int64, IntOrString, List, Map, MicroTime, Quantity, Ref, String};
+use super::Form::{Any, Bool, Bytes, DateTime, Double, Int32, Int64, IntOrString, List, Map, MicroTime, Quantity, Ref, String};
 use super::{Form, Row, f, q, t};
 
 /// Sorted by name.
@@ -11,13 +11,13 @@ pub(super) static TYPES: &[Row] = &[
         f("apiVersion", String),
         q("data", Any),
         f("kind", String),
-        f("metadata", Ref(399)),
+        f("metadata", Ref(418)),
         f("revision", Int64),
     ]),
     t("io.k8s.api.apps.v1.DaemonSet", &[
         f("apiVersion", String),
         f("kind", String),
-        f("metadata", Ref(399)),
+        f("metadata", Ref(418)),
         q("spec", Ref(3)),
         f("status", Ref(4)),
     ]),
@@ -31,7 +31,7 @@ pub(super) static TYPES: &[Row] = &[
     t("io.k8s.api.apps.v1.DaemonSetSpec", &[
         f("minReadySeconds", Int32),
         f("revisionHistoryLimit", Int32),
-        q("selector", Ref(395)),
+        q("selector", Ref(414)),
         q("template", Ref(242)),
         f("updateStrategy", Ref(5)),
     ]),
@@ -54,7 +54,7 @@ pub(super) static TYPES: &[Row] = &[
     t("io.k8s.api.apps.v1.Deployment", &[
         f("apiVersion", String),
         f("kind", String),
-        f("metadata", Ref(399)),
+        f("metadata", Ref(418)),
         q("spec", Ref(8)),
         f("status", Ref(9)),
     ]),
@@ -72,7 +72,7 @@ pub(super) static TYPES: &[Row] = &[
         f("progressDeadlineSeconds", Int32),
         f("replicas", Int32),
         f("revisionHistoryLimit", Int32),
-        q("selector", Ref(395)),
+        q("selector", Ref(414)),
         f("strategy", Ref(10)),
         q("template", Ref(242)),
     ]),
@@ -94,7 +94,7 @@ pub(super) static TYPES: &[Row] = &[
     t("io.k8s.api.apps.v1.ReplicaSet", &[
         f("apiVersion", String),
         f("kind", String),
-        f("metadata", Ref(399)),
+        f("metadata", Ref(418)),
         q("spec", Ref(13)),
         f("status", Ref(14)),
     ]),
@@ -108,7 +108,7 @@ pub(super) static TYPES: &[Row] = &[
     t("io.k8s.api.apps.v1.ReplicaSetSpec", &[
         f("minReadySeconds", Int32),
         f("replicas", Int32),
-        q("selector", Ref(395)),
+        q("selector", Ref(414)),
         f("template", Ref(242)),
     ]),
     t("io.k8s.api.apps.v1.ReplicaSetStatus", &[
@@ -135,7 +135,7 @@ pub(super) static TYPES: &[Row] = &[
     t("io.k8s.api.apps.v1.StatefulSet", &[
         f("apiVersion", String),
         f("kind", String),
-        f("metadata", Ref(399)),
+        f("metadata", Ref(418)),
         q("spec", Ref(22)),
         f("status", Ref(23)),
     ]),
@@ -160,7 +160,7 @@ pub(super) static TYPES: &[Row] = &[
         f("podManagementPolicy", String),
         f("replicas", Int32),
         f("revisionHistoryLimit", Int32),
-        q("selector", Ref(395)),
+        q("selector", Ref(414)),
         f("serviceName", String),
         q("template", Ref(242)),
         f("updateStrategy", Ref(24)),
@@ -191,7 +191,7 @@ pub(super) static TYPES: &[Row] = &[
     t("io.k8s.api.authentication.v1.SelfSubjectReview", &[
         f("apiVersion", String),
         f("kind", String),
-        f("metadata", Ref(399)),
+        f("metadata", Ref(418)),
         f("status", Ref(27)),
     ]),
     t("io.k8s.api.authentication.v1.SelfSubjectReviewStatus", &[
@@ -200,7 +200,7 @@ pub(super) static TYPES: &[Row] = &[
     t("io.k8s.api.authentication.v1.TokenRequest", &[
         f("apiVersion", String),
         f("kind", String),
-        f("metadata", Ref(399)),
+        f("metadata", Ref(418)),
         f("spec", Ref(29)),
         f("status", Ref(30)),
     ]),
@@ -217,7 +217,7 @@ pub(super) static TYPES: &[Row] = &[
     t("io.k8s.api.authentication.v1.TokenReview", &[
         f("apiVersion", String),
         f("kind", String),
-        f("metadata", Ref(399)),
+        f("metadata", Ref(418)),
         q("spec", Ref(32)),
         f("status", Ref(33)),
     ]),
@@ -248,7 +248,7 @@ pub(super) static TYPES: &[Row] = &[
     t("io.k8s.api.authorization.v1.LocalSubjectAccessReview", &[
         f("apiVersion", String),
         f("kind", String),
-        f("metadata", Ref(399)),
+        f("metadata", Ref(418)),
         q("spec", Ref(47)),
         f("status", Ref(48)),
     ]),
@@ -280,7 +280,7 @@ pub(super) static TYPES: &[Row] = &[
     t("io.k8s.api.authorization.v1.SelfSubjectAccessReview", &[
         f("apiVersion", String),
         f("kind", String),
-        f("metadata", Ref(399)),
+        f("metadata", Ref(418)),
         q("spec", Ref(43)),
         f("status", Ref(48)),
     ]),
@@ -291,7 +291,7 @@ pub(super) static TYPES: &[Row] = &[
     t("io.k8s.api.authorization.v1.SelfSubjectRulesReview", &[
         f("apiVersion", String),
         f("kind", String),
-        f("metadata", Ref(399)),
+        f("metadata", Ref(418)),
         q("spec", Ref(45)),
         f("status", Ref(49)),
     ]),
@@ -301,7 +301,7 @@ pub(super) static TYPES: &[Row] = &[
     t("io.k8s.api.authorization.v1.SubjectAccessReview", &[
         f("apiVersion", String),
         f("kind", String),
-        f("metadata", Ref(399)),
+        f("metadata", Ref(418)),
         q("spec", Ref(47)),
         f("status", Ref(48)),
     ]),
@@ -333,7 +333,7 @@ pub(super) static TYPES: &[Row] = &[
     t("io.k8s.api.autoscaling.v1.HorizontalPodAutoscaler", &[
         f("apiVersion", String),
         f("kind", String),
-        f("metadata", Ref(399)),
+        f("metadata", Ref(418)),
         q("spec", Ref(52)),
         f("status", Ref(53)),
     ]),
@@ -353,7 +353,7 @@ pub(super) static TYPES: &[Row] = &[
     t("io.k8s.api.autoscaling.v1.Scale", &[
         f("apiVersion", String),
         f("kind", String),
-        f("metadata", Ref(399)),
+        f("metadata", Ref(418)),
         f("spec", Ref(55)),
         f("status", Ref(56)),
     ]),
@@ -401,7 +401,7 @@ pub(super) static TYPES: &[Row] = &[
     t("io.k8s.api.autoscaling.v2.HorizontalPodAutoscaler", &[
         f("apiVersion", String),
         f("kind", String),
-        f("metadata", Ref(399)),
+        f("metadata", Ref(418)),
         q("spec", Ref(67)),
         f("status", Ref(68)),
     ]),
@@ -434,7 +434,7 @@ pub(super) static TYPES: &[Row] = &[
     ]),
     t("io.k8s.api.autoscaling.v2.MetricIdentifier", &[
         q("name", String),
-        f("selector", Ref(395)),
+        f("selector", Ref(414)),
     ]),
     t("io.k8s.api.autoscaling.v2.MetricSpec", &[
         f("containerResource", Ref(57)),
@@ -492,7 +492,7 @@ pub(super) static TYPES: &[Row] = &[
     t("io.k8s.api.batch.v1.CronJob", &[
         f("apiVersion", String),
         f("kind", String),
-        f("metadata", Ref(399)),
+        f("metadata", Ref(418)),
         q("spec", Ref(81)),
         f("status", Ref(82)),
     ]),
@@ -514,7 +514,7 @@ pub(super) static TYPES: &[Row] = &[
     t("io.k8s.api.batch.v1.Job", &[
         f("apiVersion", String),
         f("kind", String),
-        f("metadata", Ref(399)),
+        f("metadata", Ref(418)),
         f("spec", Ref(86)),
         f("status", Ref(87)),
     ]),
@@ -545,7 +545,7 @@ pub(super) static TYPES: &[Row] = &[
         f("podFailurePolicy", Ref(89)),
         f("podReplacementPolicy", String),
         f("scheduling", Ref(85)),
-        f("selector", Ref(395)),
+        f("selector", Ref(414)),
         f("successPolicy", Ref(93)),
         f("suspend", Bool),
         q("template", Ref(242)),
@@ -565,7 +565,7 @@ pub(super) static TYPES: &[Row] = &[
         f("uncountedTerminatedPods", Ref(95)),
     ]),
     t("io.k8s.api.batch.v1.JobTemplateSpec", &[
-        f("metadata", Ref(399)),
+        f("metadata", Ref(418)),
         f("spec", Ref(86)),
     ]),
     t("io.k8s.api.batch.v1.PodFailurePolicy", &[
@@ -599,7 +599,7 @@ pub(super) static TYPES: &[Row] = &[
     t("io.k8s.api.coordination.v1.Lease", &[
         f("apiVersion", String),
         f("kind", String),
-        f("metadata", Ref(399)),
+        f("metadata", Ref(418)),
         f("spec", Ref(97)),
     ]),
     t("io.k8s.api.coordination.v1.LeaseSpec", &[
@@ -652,7 +652,7 @@ pub(super) static TYPES: &[Row] = &[
     t("io.k8s.api.core.v1.Binding", &[
         f("apiVersion", String),
         f("kind", String),
-        f("metadata", Ref(399)),
+        f("metadata", Ref(418)),
         q("target", Ref(211)),
     ]),
     t("io.k8s.api.core.v1.CSIPersistentVolumeSource", &[
@@ -710,7 +710,7 @@ pub(super) static TYPES: &[Row] = &[
         f("timeoutSeconds", Int32),
     ]),
     t("io.k8s.api.core.v1.ClusterTrustBundleProjection", &[
-        f("labelSelector", Ref(395)),
+        f("labelSelector", Ref(414)),
         f("name", String),
         f("optional", Bool),
         q("path", String),
@@ -723,7 +723,7 @@ pub(super) static TYPES: &[Row] = &[
         f("data", Map(5)),
         f("immutable", Bool),
         f("kind", String),
-        f("metadata", Ref(399)),
+        f("metadata", Ref(418)),
     ]),
     t("io.k8s.api.core.v1.ConfigMapEnvSource", &[
         q("name", String),
@@ -892,7 +892,7 @@ pub(super) static TYPES: &[Row] = &[
     t("io.k8s.api.core.v1.Endpoints", &[
         f("apiVersion", String),
         f("kind", String),
-        f("metadata", Ref(399)),
+        f("metadata", Ref(418)),
         f("subsets", List(37)),
     ]),
     t("io.k8s.api.core.v1.EnvFromSource", &[
@@ -953,7 +953,7 @@ pub(super) static TYPES: &[Row] = &[
         f("kind", String),
         f("lastTimestamp", DateTime),
         f("message", String),
-        f("metadata", Ref(399)),
+        f("metadata", Ref(418)),
         f("reason", String),
         f("related", Ref(211)),
         f("reportingComponent", String),
@@ -1111,7 +1111,7 @@ pub(super) static TYPES: &[Row] = &[
     t("io.k8s.api.core.v1.LimitRange", &[
         f("apiVersion", String),
         f("kind", String),
-        f("metadata", Ref(399)),
+        f("metadata", Ref(418)),
         f("spec", Ref(177)),
     ]),
     t("io.k8s.api.core.v1.LimitRangeItem", &[
@@ -1158,7 +1158,7 @@ pub(super) static TYPES: &[Row] = &[
     t("io.k8s.api.core.v1.Namespace", &[
         f("apiVersion", String),
         f("kind", String),
-        f("metadata", Ref(399)),
+        f("metadata", Ref(418)),
         f("spec", Ref(187)),
         f("status", Ref(188)),
     ]),
@@ -1179,7 +1179,7 @@ pub(super) static TYPES: &[Row] = &[
     t("io.k8s.api.core.v1.Node", &[
         f("apiVersion", String),
         f("kind", String),
-        f("metadata", Ref(399)),
+        f("metadata", Ref(418)),
         f("spec", Ref(206)),
         f("status", Ref(207)),
     ]),
@@ -1311,14 +1311,14 @@ pub(super) static TYPES: &[Row] = &[
     t("io.k8s.api.core.v1.PersistentVolume", &[
         f("apiVersion", String),
         f("kind", String),
-        f("metadata", Ref(399)),
+        f("metadata", Ref(418)),
         f("spec", Ref(219)),
         f("status", Ref(220)),
     ]),
     t("io.k8s.api.core.v1.PersistentVolumeClaim", &[
         f("apiVersion", String),
         f("kind", String),
-        f("metadata", Ref(399)),
+        f("metadata", Ref(418)),
         f("spec", Ref(215)),
         f("status", Ref(216)),
     ]),
@@ -1335,7 +1335,7 @@ pub(super) static TYPES: &[Row] = &[
         f("dataSource", Ref(294)),
         f("dataSourceRef", Ref(295)),
         f("resources", Ref(304)),
-        f("selector", Ref(395)),
+        f("selector", Ref(414)),
         f("storageClassName", String),
         f("volumeAttributesClassName", String),
         f("volumeMode", String),
@@ -1353,7 +1353,7 @@ pub(super) static TYPES: &[Row] = &[
         f("phase", String),
     ]),
     t("io.k8s.api.core.v1.PersistentVolumeClaimTemplate", &[
-        f("metadata", Ref(399)),
+        f("metadata", Ref(418)),
         q("spec", Ref(215)),
     ]),
     t("io.k8s.api.core.v1.PersistentVolumeClaimVolumeSource", &[
@@ -1406,7 +1406,7 @@ pub(super) static TYPES: &[Row] = &[
     t("io.k8s.api.core.v1.Pod", &[
         f("apiVersion", String),
         f("kind", String),
-        f("metadata", Ref(399)),
+        f("metadata", Ref(418)),
         f("spec", Ref(239)),
         f("status", Ref(240)),
     ]),
@@ -1415,10 +1415,10 @@ pub(super) static TYPES: &[Row] = &[
         f("requiredDuringSchedulingIgnoredDuringExecution", List(57)),
     ]),
     t("io.k8s.api.core.v1.PodAffinityTerm", &[
-        f("labelSelector", Ref(395)),
+        f("labelSelector", Ref(414)),
         f("matchLabelKeys", List(5)),
         f("mismatchLabelKeys", List(5)),
-        f("namespaceSelector", Ref(395)),
+        f("namespaceSelector", Ref(414)),
         f("namespaces", List(5)),
         q("topologyKey", String),
     ]),
@@ -1569,11 +1569,11 @@ pub(super) static TYPES: &[Row] = &[
     t("io.k8s.api.core.v1.PodTemplate", &[
         f("apiVersion", String),
         f("kind", String),
-        f("metadata", Ref(399)),
+        f("metadata", Ref(418)),
         f("template", Ref(242)),
     ]),
     t("io.k8s.api.core.v1.PodTemplateSpec", &[
-        f("metadata", Ref(399)),
+        f("metadata", Ref(418)),
         f("spec", Ref(239)),
     ]),
     t("io.k8s.api.core.v1.PodVolumeHealth", &[
@@ -1643,7 +1643,7 @@ pub(super) static TYPES: &[Row] = &[
     t("io.k8s.api.core.v1.ReplicationController", &[
         f("apiVersion", String),
         f("kind", String),
-        f("metadata", Ref(399)),
+        f("metadata", Ref(418)),
         f("spec", Ref(254)),
         f("status", Ref(255)),
     ]),
@@ -1685,7 +1685,7 @@ pub(super) static TYPES: &[Row] = &[
     t("io.k8s.api.core.v1.ResourceQuota", &[
         f("apiVersion", String),
         f("kind", String),
-        f("metadata", Ref(399)),
+        f("metadata", Ref(418)),
         f("spec", Ref(260)),
         f("status", Ref(261)),
     ]),
@@ -1754,7 +1754,7 @@ pub(super) static TYPES: &[Row] = &[
         f("data", Map(22)),
         f("immutable", Bool),
         f("kind", String),
-        f("metadata", Ref(399)),
+        f("metadata", Ref(418)),
         f("stringData", Map(5)),
         f("type", String),
     ]),
@@ -1800,7 +1800,7 @@ pub(super) static TYPES: &[Row] = &[
     t("io.k8s.api.core.v1.Service", &[
         f("apiVersion", String),
         f("kind", String),
-        f("metadata", Ref(399)),
+        f("metadata", Ref(418)),
         f("spec", Ref(281)),
         f("status", Ref(282)),
     ]),
@@ -1809,7 +1809,7 @@ pub(super) static TYPES: &[Row] = &[
         f("automountServiceAccountToken", Bool),
         f("imagePullSecrets", List(65)),
         f("kind", String),
-        f("metadata", Ref(399)),
+        f("metadata", Ref(418)),
         f("secrets", List(15)),
     ]),
     t("io.k8s.api.core.v1.ServiceAccountTokenProjection", &[
@@ -1901,7 +1901,7 @@ pub(super) static TYPES: &[Row] = &[
         f("matchLabelExpressions", List(87)),
     ]),
     t("io.k8s.api.core.v1.TopologySpreadConstraint", &[
-        f("labelSelector", Ref(395)),
+        f("labelSelector", Ref(414)),
         f("matchLabelKeys", List(5)),
         q("maxSkew", Int32),
         f("minDomains", Int32),
@@ -2048,7 +2048,7 @@ pub(super) static TYPES: &[Row] = &[
         f("apiVersion", String),
         f("endpoints", List(90)),
         f("kind", String),
-        f("metadata", Ref(399)),
+        f("metadata", Ref(418)),
         f("ports", List(91)),
     ]),
     t("io.k8s.api.discovery.v1.ForNode", &[
@@ -2066,7 +2066,7 @@ pub(super) static TYPES: &[Row] = &[
         f("deprecatedSource", Ref(150)),
         f("eventTime", MicroTime),
         f("kind", String),
-        f("metadata", Ref(399)),
+        f("metadata", Ref(418)),
         f("note", String),
         f("reason", String),
         f("regarding", Ref(211)),
@@ -2091,7 +2091,7 @@ pub(super) static TYPES: &[Row] = &[
     t("io.k8s.api.networking.v1.IPAddress", &[
         f("apiVersion", String),
         f("kind", String),
-        f("metadata", Ref(399)),
+        f("metadata", Ref(418)),
         q("spec", Ref(321)),
     ]),
     t("io.k8s.api.networking.v1.IPAddressSpec", &[
@@ -2104,7 +2104,7 @@ pub(super) static TYPES: &[Row] = &[
     t("io.k8s.api.networking.v1.Ingress", &[
         f("apiVersion", String),
         f("kind", String),
-        f("metadata", Ref(399)),
+        f("metadata", Ref(418)),
         f("spec", Ref(333)),
         f("status", Ref(334)),
     ]),
@@ -2115,7 +2115,7 @@ pub(super) static TYPES: &[Row] = &[
     t("io.k8s.api.networking.v1.IngressClass", &[
         f("apiVersion", String),
         f("kind", String),
-        f("metadata", Ref(399)),
+        f("metadata", Ref(418)),
         f("spec", Ref(327)),
     ]),
     t("io.k8s.api.networking.v1.IngressClassParametersReference", &[
@@ -2166,7 +2166,7 @@ pub(super) static TYPES: &[Row] = &[
     t("io.k8s.api.networking.v1.NetworkPolicy", &[
         f("apiVersion", String),
         f("kind", String),
-        f("metadata", Ref(399)),
+        f("metadata", Ref(418)),
         f("spec", Ref(341)),
     ]),
     t("io.k8s.api.networking.v1.NetworkPolicyEgressRule", &[
@@ -2179,8 +2179,8 @@ pub(super) static TYPES: &[Row] = &[
     ]),
     t("io.k8s.api.networking.v1.NetworkPolicyPeer", &[
         f("ipBlock", Ref(322)),
-        f("namespaceSelector", Ref(395)),
-        f("podSelector", Ref(395)),
+        f("namespaceSelector", Ref(414)),
+        f("podSelector", Ref(414)),
     ]),
     t("io.k8s.api.networking.v1.NetworkPolicyPort", &[
         f("endPort", Int32),
@@ -2190,7 +2190,7 @@ pub(super) static TYPES: &[Row] = &[
     t("io.k8s.api.networking.v1.NetworkPolicySpec", &[
         f("egress", List(99)),
         f("ingress", List(100)),
-        f("podSelector", Ref(395)),
+        f("podSelector", Ref(414)),
         f("policyTypes", List(5)),
     ]),
     t("io.k8s.api.networking.v1.ParentReference", &[
@@ -2206,7 +2206,7 @@ pub(super) static TYPES: &[Row] = &[
     t("io.k8s.api.networking.v1.ServiceCIDR", &[
         f("apiVersion", String),
         f("kind", String),
-        f("metadata", Ref(399)),
+        f("metadata", Ref(418)),
         f("spec", Ref(345)),
         f("status", Ref(346)),
     ]),
@@ -2223,7 +2223,7 @@ pub(super) static TYPES: &[Row] = &[
         f("apiVersion", String),
         q("handler", String),
         f("kind", String),
-        f("metadata", Ref(399)),
+        f("metadata", Ref(418)),
         f("overhead", Ref(347)),
         f("scheduling", Ref(349)),
     ]),
@@ -2233,21 +2233,21 @@ pub(super) static TYPES: &[Row] = &[
     ]),
     t("io.k8s.api.policy.v1.Eviction", &[
         f("apiVersion", String),
-        f("deleteOptions", Ref(393)),
+        f("deleteOptions", Ref(412)),
         f("kind", String),
-        f("metadata", Ref(399)),
+        f("metadata", Ref(418)),
     ]),
     t("io.k8s.api.policy.v1.PodDisruptionBudget", &[
         f("apiVersion", String),
         f("kind", String),
-        f("metadata", Ref(399)),
+        f("metadata", Ref(418)),
         f("spec", Ref(352)),
         f("status", Ref(353)),
     ]),
     t("io.k8s.api.policy.v1.PodDisruptionBudgetSpec", &[
         f("maxUnavailable", IntOrString),
         f("minAvailable", IntOrString),
-        f("selector", Ref(395)),
+        f("selector", Ref(414)),
         f("unhealthyPodEvictionPolicy", String),
     ]),
     t("io.k8s.api.policy.v1.PodDisruptionBudgetStatus", &[
@@ -2266,13 +2266,13 @@ pub(super) static TYPES: &[Row] = &[
         f("aggregationRule", Ref(354)),
         f("apiVersion", String),
         f("kind", String),
-        f("metadata", Ref(399)),
+        f("metadata", Ref(418)),
         f("rules", List(103)),
     ]),
     t("io.k8s.api.rbac.v1.ClusterRoleBinding", &[
         f("apiVersion", String),
         f("kind", String),
-        f("metadata", Ref(399)),
+        f("metadata", Ref(418)),
         q("roleRef", Ref(360)),
         f("subjects", List(104)),
     ]),
@@ -2286,13 +2286,13 @@ pub(super) static TYPES: &[Row] = &[
     t("io.k8s.api.rbac.v1.Role", &[
         f("apiVersion", String),
         f("kind", String),
-        f("metadata", Ref(399)),
+        f("metadata", Ref(418)),
         f("rules", List(103)),
     ]),
     t("io.k8s.api.rbac.v1.RoleBinding", &[
         f("apiVersion", String),
         f("kind", String),
-        f("metadata", Ref(399)),
+        f("metadata", Ref(418)),
         q("roleRef", Ref(360)),
         f("subjects", List(104)),
     ]),
@@ -2312,7 +2312,7 @@ pub(super) static TYPES: &[Row] = &[
         f("description", String),
         f("globalDefault", Bool),
         f("kind", String),
-        f("metadata", Ref(399)),
+        f("metadata", Ref(418)),
         f("preemptionPolicy", String),
         f("value", Int32),
     ]),
@@ -2347,7 +2347,7 @@ pub(super) static TYPES: &[Row] = &[
     t("io.k8s.api.storage.v1.CSIDriver", &[
         f("apiVersion", String),
         f("kind", String),
-        f("metadata", Ref(399)),
+        f("metadata", Ref(418)),
         q("spec", Ref(373)),
     ]),
     t("io.k8s.api.storage.v1.CSIDriverSpec", &[
@@ -2366,7 +2366,7 @@ pub(super) static TYPES: &[Row] = &[
     t("io.k8s.api.storage.v1.CSINode", &[
         f("apiVersion", String),
         f("kind", String),
-        f("metadata", Ref(399)),
+        f("metadata", Ref(418)),
         q("spec", Ref(376)),
         f("status", Ref(377)),
     ]),
@@ -2387,8 +2387,8 @@ pub(super) static TYPES: &[Row] = &[
         f("capacity", Quantity),
         f("kind", String),
         f("maximumVolumeSize", Quantity),
-        f("metadata", Ref(399)),
-        f("nodeTopology", Ref(395)),
+        f("metadata", Ref(418)),
+        f("nodeTopology", Ref(414)),
         q("storageClassName", String),
     ]),
     t("io.k8s.api.storage.v1.StorageClass", &[
@@ -2396,7 +2396,7 @@ pub(super) static TYPES: &[Row] = &[
         f("allowedTopologies", List(109)),
         f("apiVersion", String),
         f("kind", String),
-        f("metadata", Ref(399)),
+        f("metadata", Ref(418)),
         f("mountOptions", List(5)),
         f("parameters", Map(5)),
         q("provisioner", String),
@@ -2422,7 +2422,7 @@ pub(super) static TYPES: &[Row] = &[
     t("io.k8s.api.storage.v1.VolumeAttachment", &[
         f("apiVersion", String),
         f("kind", String),
-        f("metadata", Ref(399)),
+        f("metadata", Ref(418)),
         q("spec", Ref(385)),
         f("status", Ref(386)),
     ]),
@@ -2445,7 +2445,7 @@ pub(super) static TYPES: &[Row] = &[
         f("apiVersion", String),
         q("driverName", String),
         f("kind", String),
-        f("metadata", Ref(399)),
+        f("metadata", Ref(418)),
         f("parameters", Map(5)),
     ]),
     t("io.k8s.api.storage.v1.VolumeError", &[
@@ -2455,6 +2455,156 @@ pub(super) static TYPES: &[Row] = &[
     ]),
     t("io.k8s.api.storage.v1.VolumeNodeResources", &[
         f("count", Int32),
+    ]),
+    t("io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceColumnDefinition", &[
+        f("description", String),
+        f("format", String),
+        q("jsonPath", String),
+        q("name", String),
+        f("priority", Int32),
+        q("type", String),
+    ]),
+    t("io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceConversion", &[
+        q("strategy", String),
+        f("webhook", Ref(408)),
+    ]),
+    t("io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinition", &[
+        f("apiVersion", String),
+        f("kind", String),
+        f("metadata", Ref(418)),
+        q("spec", Ref(395)),
+        f("status", Ref(396)),
+    ]),
+    t("io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinitionCondition", &[
+        f("lastTransitionTime", DateTime),
+        f("message", String),
+        f("observedGeneration", Int64),
+        f("reason", String),
+        q("status", String),
+        q("type", String),
+    ]),
+    t("io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinitionNames", &[
+        f("categories", List(5)),
+        q("kind", String),
+        f("listKind", String),
+        q("plural", String),
+        f("shortNames", List(5)),
+        f("singular", String),
+    ]),
+    t("io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinitionSpec", &[
+        f("conversion", Ref(391)),
+        q("group", String),
+        q("names", Ref(394)),
+        f("preserveUnknownFields", Bool),
+        q("scope", String),
+        q("versions", List(111)),
+    ]),
+    t("io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinitionStatus", &[
+        f("acceptedNames", Ref(394)),
+        f("conditions", List(112)),
+        f("observedGeneration", Int64),
+        f("storedVersions", List(5)),
+    ]),
+    t("io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinitionVersion", &[
+        f("additionalPrinterColumns", List(113)),
+        f("deprecated", Bool),
+        f("deprecationWarning", String),
+        q("name", String),
+        f("schema", Ref(401)),
+        f("selectableFields", List(114)),
+        q("served", Bool),
+        q("storage", Bool),
+        f("subresources", Ref(400)),
+    ]),
+    t("io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceSubresourceScale", &[
+        f("labelSelectorPath", String),
+        q("specReplicasPath", String),
+        q("statusReplicasPath", String),
+    ]),
+    t("io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceSubresourceStatus", &[
+    ]),
+    t("io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceSubresources", &[
+        f("scale", Ref(398)),
+        f("status", Ref(399)),
+    ]),
+    t("io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceValidation", &[
+        f("openAPIV3Schema", Ref(403)),
+    ]),
+    t("io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.ExternalDocumentation", &[
+        f("description", String),
+        f("url", String),
+    ]),
+    t("io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaProps", &[
+        f("$ref", String),
+        f("$schema", String),
+        f("additionalItems", Any),
+        f("additionalProperties", Any),
+        f("allOf", List(115)),
+        f("anyOf", List(115)),
+        f("default", Any),
+        f("definitions", Map(115)),
+        f("dependencies", Map(116)),
+        f("description", String),
+        f("enum", List(116)),
+        f("example", Any),
+        f("exclusiveMaximum", Bool),
+        f("exclusiveMinimum", Bool),
+        f("externalDocs", Ref(402)),
+        f("format", String),
+        f("id", String),
+        f("items", Any),
+        f("maxItems", Int64),
+        f("maxLength", Int64),
+        f("maxProperties", Int64),
+        f("maximum", Double),
+        f("minItems", Int64),
+        f("minLength", Int64),
+        f("minProperties", Int64),
+        f("minimum", Double),
+        f("multipleOf", Double),
+        f("not", Ref(403)),
+        f("nullable", Bool),
+        f("oneOf", List(115)),
+        f("pattern", String),
+        f("patternProperties", Map(115)),
+        f("properties", Map(115)),
+        f("required", List(5)),
+        f("title", String),
+        f("type", String),
+        f("uniqueItems", Bool),
+        f("x-kubernetes-embedded-resource", Bool),
+        f("x-kubernetes-int-or-string", Bool),
+        f("x-kubernetes-list-map-keys", List(5)),
+        f("x-kubernetes-list-type", String),
+        f("x-kubernetes-map-type", String),
+        f("x-kubernetes-preserve-unknown-fields", Bool),
+        f("x-kubernetes-validations", List(117)),
+    ]),
+    t("io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.SelectableField", &[
+        q("jsonPath", String),
+    ]),
+    t("io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.ServiceReference", &[
+        q("name", String),
+        q("namespace", String),
+        f("path", String),
+        f("port", Int32),
+    ]),
+    t("io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.ValidationRule", &[
+        f("fieldPath", String),
+        f("message", String),
+        f("messageExpression", String),
+        f("optionalOldSelf", Bool),
+        f("reason", String),
+        q("rule", String),
+    ]),
+    t("io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.WebhookClientConfig", &[
+        f("caBundle", Bytes),
+        f("service", Ref(405)),
+        f("url", String),
+    ]),
+    t("io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.WebhookConversion", &[
+        f("clientConfig", Ref(407)),
+        q("conversionReviewVersions", List(5)),
     ]),
     t("io.k8s.apimachinery.pkg.apis.meta.v1.APIResource", &[
         f("categories", List(5)),
@@ -2472,7 +2622,7 @@ pub(super) static TYPES: &[Row] = &[
         f("apiVersion", String),
         q("groupVersion", String),
         f("kind", String),
-        q("resources", List(111)),
+        q("resources", List(118)),
     ]),
     t("io.k8s.apimachinery.pkg.apis.meta.v1.Condition", &[
         q("lastTransitionTime", DateTime),
@@ -2489,7 +2639,7 @@ pub(super) static TYPES: &[Row] = &[
         f("ignoreStoreReadErrorWithClusterBreakingPotential", Bool),
         f("kind", String),
         f("orphanDependents", Bool),
-        f("preconditions", Ref(401)),
+        f("preconditions", Ref(420)),
         f("propagationPolicy", String),
     ]),
     t("io.k8s.apimachinery.pkg.apis.meta.v1.FieldSelectorRequirement", &[
@@ -2511,7 +2661,7 @@ pub(super) static TYPES: &[Row] = &[
         f("remainingItemCount", Int64),
         f("resourceVersion", String),
         f("selfLink", String),
-        f("shardInfo", Ref(402)),
+        f("shardInfo", Ref(421)),
     ]),
     t("io.k8s.apimachinery.pkg.apis.meta.v1.ManagedFieldsEntry", &[
         f("apiVersion", String),
@@ -2531,10 +2681,10 @@ pub(super) static TYPES: &[Row] = &[
         f("generateName", String),
         f("generation", Int64),
         f("labels", Map(5)),
-        f("managedFields", List(112)),
+        f("managedFields", List(119)),
         f("name", String),
         f("namespace", String),
-        f("ownerReferences", List(113)),
+        f("ownerReferences", List(120)),
         f("resourceVersion", String),
         f("selfLink", String),
         f("uid", String),
@@ -2557,10 +2707,10 @@ pub(super) static TYPES: &[Row] = &[
     t("io.k8s.apimachinery.pkg.apis.meta.v1.Status", &[
         f("apiVersion", String),
         f("code", Int32),
-        f("details", Ref(405)),
+        f("details", Ref(424)),
         f("kind", String),
         f("message", String),
-        f("metadata", Ref(397)),
+        f("metadata", Ref(416)),
         f("reason", String),
         f("status", String),
     ]),
@@ -2570,7 +2720,7 @@ pub(super) static TYPES: &[Row] = &[
         f("reason", String),
     ]),
     t("io.k8s.apimachinery.pkg.apis.meta.v1.StatusDetails", &[
-        f("causes", List(114)),
+        f("causes", List(121)),
         f("group", String),
         f("kind", String),
         f("name", String),
@@ -2588,8 +2738,8 @@ pub(super) static ELEMENTS: &[Form] = &[
     Ref(19),
     String,
     List(5),
-    Ref(394),
-    Ref(396),
+    Ref(413),
+    Ref(415),
     Ref(39),
     Ref(41),
     Ref(62),
@@ -2667,7 +2817,7 @@ pub(super) static ELEMENTS: &[Form] = &[
     Ref(258),
     Ref(268),
     Ref(280),
-    Ref(392),
+    Ref(411),
     Ref(291),
     Ref(314),
     Ref(315),
@@ -2683,7 +2833,7 @@ pub(super) static ELEMENTS: &[Form] = &[
     Ref(337),
     Ref(338),
     DateTime,
-    Ref(395),
+    Ref(414),
     Ref(357),
     Ref(361),
     Ref(363),
@@ -2692,8 +2842,15 @@ pub(super) static ELEMENTS: &[Form] = &[
     Ref(380),
     Ref(292),
     Ref(381),
+    Ref(397),
+    Ref(393),
     Ref(390),
-    Ref(398),
-    Ref(400),
     Ref(404),
+    Ref(403),
+    Any,
+    Ref(406),
+    Ref(409),
+    Ref(417),
+    Ref(419),
+    Ref(423),
 ];

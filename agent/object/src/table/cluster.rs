@@ -38,7 +38,7 @@ pub const PRINTED: &[Printed] = &[
     ("node.k8s.io", "RuntimeClass", &[NAME, text("Handler", "The runtime's name for it."), AGE], runtime_class),
 ];
 
-const NODE: &[Column] = &[
+const NODE: &[Column<'static>] = &[
     NAME,
     text("Status", "The status of the node."),
     text("Roles", "The roles of the node."),
@@ -106,7 +106,7 @@ fn namespace(namespace: &Value, now: Timestamp) -> Vec<Value> {
     vec![name(namespace), meta::text_at(namespace, &["status", "phase"]).into(), age(namespace, now)]
 }
 
-const EVENT: &[Column] = &[
+const EVENT: &[Column<'static>] = &[
     text("Last Seen", "How long ago it happened last."),
     text("Type", "Normal or Warning."),
     text("Reason", "What happened, in one word."),
@@ -211,7 +211,7 @@ fn resource_quota(quota: &Value, now: Timestamp) -> Vec<Value> {
     vec![name(quota), requests.into(), limits.into(), age(quota, now)]
 }
 
-const BINDING: &[Column] = &[
+const BINDING: &[Column<'static>] = &[
     NAME,
     text("Role", "The role that is given."),
     AGE,

@@ -57,7 +57,7 @@ pub const PRINTED: &[Printed] = &[
     ("networking.k8s.io", "ServiceCIDR", &[NAME, text("CIDRs", "The address ranges."), AGE], service_cidr),
 ];
 
-const SERVICE: &[Column] = &[
+const SERVICE: &[Column<'static>] = &[
     NAME,
     text("Type", "How the service is exposed."),
     text("Cluster-IP", "The address within the cluster."),

@@ -8,7 +8,7 @@ use crate::{duration, meta};
 use jiff::Timestamp;
 use serde_json::Value;
 
-const COLUMNS: &[Column] = &[
+const COLUMNS: &[Column<'static>] = &[
     NAME,
     text("Ready", "The aggregate readiness state of this pod for accepting traffic."),
     text("Status", "The aggregate status of the containers in this pod."),

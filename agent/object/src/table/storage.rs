@@ -8,10 +8,10 @@ use crate::meta;
 use jiff::Timestamp;
 use serde_json::Value;
 
-const VOLUME_MODE: Column = wide("VolumeMode", "Whether the volume is a file system or a block device.");
-const CLASS: Column = text("StorageClass", "The class of the volume.");
-const ATTRIBUTES: Column = text("VolumeAttributesClass", "The attributes class of the volume.");
-const ACCESS: Column = text("Access Modes", "How the volume can be mounted.");
+const VOLUME_MODE: Column<'static> = wide("VolumeMode", "Whether the volume is a file system or a block device.");
+const CLASS: Column<'static> = text("StorageClass", "The class of the volume.");
+const ATTRIBUTES: Column<'static> = text("VolumeAttributesClass", "The attributes class of the volume.");
+const ACCESS: Column<'static> = text("Access Modes", "How the volume can be mounted.");
 
 pub const PRINTED: &[Printed] = &[
     ("", "ConfigMap", &[NAME, number("Data", "Number of entries."), AGE], config_map),

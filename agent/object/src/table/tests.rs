@@ -12,7 +12,7 @@ fn now() -> Timestamp {
 fn check(api_version: &str, kind: &str, object: Value, expected: Expect) {
     let kind = by_kind(api_version, kind).expect("is served");
     let cells = rows(kind, &object, now());
-    let lines = columns(kind).iter().zip(cells).map(|(column, cell)| match cell {
+    let lines = columns(kind).into_iter().zip(cells).map(|(column, cell)| match cell {
         Value::String(text) => format!("{}: {text}", column.name),
         other => format!("{}: {other}", column.name),
     });

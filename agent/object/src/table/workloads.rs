@@ -11,9 +11,9 @@ use crate::{convert, duration, meta};
 use jiff::Timestamp;
 use serde_json::Value;
 
-const CONTAINERS: Column = wide("Containers", "The names of the containers in the template.");
-const IMAGES: Column = wide("Images", "The images of the containers in the template.");
-const SELECTOR: Column = wide("Selector", "The labels that the pods are selected by.");
+const CONTAINERS: Column<'static> = wide("Containers", "The names of the containers in the template.");
+const IMAGES: Column<'static> = wide("Images", "The images of the containers in the template.");
+const SELECTOR: Column<'static> = wide("Selector", "The labels that the pods are selected by.");
 const TEMPLATE: &[&str] = &["spec", "template", "spec"];
 
 pub const PRINTED: &[Printed] = &[
@@ -140,7 +140,7 @@ pub const PRINTED: &[Printed] = &[
     ),
 ];
 
-const REPLICAS: &[Column] = &[
+const REPLICAS: &[Column<'static>] = &[
     NAME,
     number("Desired", "The number of desired replicas."),
     number("Current", "The number of replicas there are."),

@@ -134,6 +134,22 @@ pub const LOUD: &[(&str, &str)] = &[(
 #[cfg(test)]
 #[rustfmt::skip] // one type a line reads as a table
 pub const HONOURED: &[(&str, &str)] = &[
+    ("io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinition", "spec"),
+    ("io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinitionSpec", "conversion group names preserveUnknownFields scope versions"),
+    ("io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceConversion", "strategy webhook"),
+    ("io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.WebhookConversion", "clientConfig conversionReviewVersions"),
+    ("io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.WebhookClientConfig", "caBundle service url"),
+    ("io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.ServiceReference", "name namespace path port"),
+    ("io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinitionNames", "categories kind listKind plural shortNames singular"),
+    ("io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinitionVersion", "additionalPrinterColumns deprecated deprecationWarning name schema selectableFields served storage subresources"),
+    ("io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceColumnDefinition", "description format jsonPath name priority type"),
+    ("io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceValidation", "openAPIV3Schema"),
+    ("io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.SelectableField", "jsonPath"),
+    ("io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceSubresources", "scale status"),
+    ("io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceSubresourceScale", "labelSelectorPath specReplicasPath statusReplicasPath"),
+    ("io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.ExternalDocumentation", "description url"),
+    ("io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.ValidationRule", "fieldPath message messageExpression optionalOldSelf reason rule"),
+    ("io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaProps", "$ref $schema additionalItems additionalProperties allOf anyOf default definitions dependencies description enum example exclusiveMaximum exclusiveMinimum externalDocs format id items maxItems maxLength maxProperties maximum minItems minLength minProperties minimum multipleOf not nullable oneOf pattern patternProperties properties required title type uniqueItems x-kubernetes-embedded-resource x-kubernetes-int-or-string x-kubernetes-list-map-keys x-kubernetes-list-type x-kubernetes-map-type x-kubernetes-preserve-unknown-fields x-kubernetes-validations"),
     ("apps.v1.ControllerRevision", "data revision"),
     ("apps.v1.Deployment", "spec"),
     ("apps.v1.DeploymentSpec", "minReadySeconds paused progressDeadlineSeconds replicas revisionHistoryLimit selector strategy template"),

@@ -8,7 +8,7 @@ use super::*;
 use crate::kinds;
 
 /// Fields of a type that are about the object itself, not about what it asks for.
-fn is_asked(named: &crate::schema::Named<'_>, field: &str) -> bool {
+fn is_asked(named: &crate::schema::Named, field: &str) -> bool {
     let is_object = named.field("metadata").is_some();
     let of_object = is_object && ["apiVersion", "kind", "metadata"].contains(&field);
     let observed = field == "status" && named.field("spec").is_some();
@@ -19,7 +19,7 @@ fn listed(list: &[(&str, &str)], ty: &str, field: &str) -> bool {
     list.iter().any(|(of, fields)| *of == ty && fields.split(' ').any(|f| f == field))
 }
 
-fn check(ty: Ty<'_>, seen: &mut BTreeSet<String>, missing: &mut Vec<String>) {
+fn check(ty: Ty, seen: &mut BTreeSet<String>, missing: &mut Vec<String>) {
     match ty {
         Ty::List(element) | Ty::Map(element) => check(element.ty(), seen, missing),
         Ty::Ref(named) if seen.insert(named.name().to_owned()) => {
@@ -51,10 +51,7 @@ fn each_field_is_in_one_list() {
     }
     assert!(missing.is_empty(), "say of each whether it is honoured, warned about or refused: {missing:?}");
     for row in ROWS {
-        let ty = crate::schema::Types::BuiltIn
-            .find(&format!("io.k8s.api.{}", row.ty))
-            .named()
-            .map(|n| n.field(row.field).is_some());
+        let ty = crate::schema::find(&format!("io.k8s.api.{}", row.ty)).named().map(|n| n.field(row.field).is_some());
         assert_eq!(ty, Some(true), "{}.{}", row.ty, row.field);
     }
     for (group, name, _) in KINDS {

@@ -107,6 +107,14 @@ impl Errors {
         self.0
     }
 
+    pub fn push(&mut self, error: FieldError) {
+        self.0.push(error);
+    }
+
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
     pub fn required(&mut self, node: &Node<'_>, detail: &str) {
         self.0.push(FieldError::new(FieldErrorKind::Required, &node.path, None, detail));
     }

@@ -6,6 +6,7 @@
 use super::errors::Errors;
 use super::node::Node;
 use crate::Kind;
+use crate::custom::definition;
 use serde_json::{Map, Value};
 
 /// Fields that never change: group, kind, path.
@@ -53,6 +54,7 @@ pub fn update(kind: &Kind, new: &Node<'_>, old: &Node<'_>, errors: &mut Errors) 
         ("", "Node") => node_ranges(&new.get("spec"), &old.get("spec"), errors),
         ("", "PersistentVolumeClaim") => claim(new, old, errors),
         ("", "PersistentVolume") => volume(&new.get("spec"), &old.get("spec"), errors),
+        (definition::GROUP, definition::KIND) => definition::validate_update(new, old, errors),
         ("apps", "StatefulSet") => stateful_set(&new.get("spec"), &old.get("spec"), errors),
         ("batch", "Job") => job(&new.get("spec"), &old.get("spec"), errors),
         ("rbac.authorization.k8s.io", "RoleBinding" | "ClusterRoleBinding") => {

@@ -6,6 +6,7 @@ use super::errors::Errors;
 use super::names::{self, Form};
 use super::node::Node;
 use crate::Kind;
+use crate::custom::definition;
 use crate::kinds::{Scope, split_api_version};
 
 /// All annotations together, in bytes.
@@ -54,7 +55,8 @@ pub fn create(kind: &Kind, metadata: &Node<'_>, errors: &mut Errors) {
     labels(&metadata.get("labels"), errors);
     annotations(&metadata.get("annotations"), errors);
     owners(&metadata.get("ownerReferences"), errors);
-    finalizers(&metadata.get("finalizers"), errors);
+    let of_definitions = kind.custom.is_some() || kind.is(definition::GROUP, definition::KIND);
+    finalizers(&metadata.get("finalizers"), of_definitions, errors);
 }
 
 /// Checks the keys and values of labels.
@@ -118,11 +120,12 @@ fn owners(owners: &Node<'_>, errors: &mut Errors) {
     }
 }
 
-fn finalizers(finalizers: &Node<'_>, errors: &mut Errors) {
+/// Names without a domain are the built-in kinds' own; definitions and what they make are free of that.
+fn finalizers(finalizers: &Node<'_>, of_definitions: bool, errors: &mut Errors) {
     let items = finalizers.items();
     for finalizer in &items {
         errors.invalid_all(finalizer, names::qualified_name(finalizer.text()));
-        if !finalizer.text().contains('/') && !STANDARD_FINALIZERS.contains(&finalizer.text()) {
+        if !of_definitions && !finalizer.text().contains('/') && !STANDARD_FINALIZERS.contains(&finalizer.text()) {
             errors.invalid(finalizer, "name is neither a standard finalizer name nor is it fully qualified");
         }
     }

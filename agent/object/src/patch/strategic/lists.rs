@@ -16,7 +16,7 @@ pub fn replace(change: &[Value]) -> Vec<Value> {
 
 /// Merges a list by key, or as a set where the key is empty.
 pub fn merge(
-    ty: Ty<'_>,
+    ty: Ty,
     key: &str,
     current: Vec<Value>,
     change: &[Value],
@@ -38,7 +38,7 @@ fn union(mut current: Vec<Value>, change: &[Value]) -> Vec<Value> {
     current
 }
 
-fn by_key(ty: Ty<'_>, key: &str, current: Vec<Value>, change: &[Value]) -> Result<Vec<Value>, PatchError> {
+fn by_key(ty: Ty, key: &str, current: Vec<Value>, change: &[Value]) -> Result<Vec<Value>, PatchError> {
     if change.iter().any(|item| replaces_all(item, key)) {
         return Ok(replace(change));
     }
