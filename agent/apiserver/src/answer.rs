@@ -34,7 +34,7 @@ pub fn done(code: StatusCode, warnings: &[String]) -> Response<Body> {
     with_warnings(body::json(code, &status::success(code)), warnings)
 }
 
-fn with_warnings(mut response: Response<Body>, warnings: &[String]) -> Response<Body> {
+pub fn with_warnings(mut response: Response<Body>, warnings: &[String]) -> Response<Body> {
     for warning in warnings {
         let text: String = warning.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
         let quoted = text.replace('\\', "\\\\").replace('"', "\\\"");

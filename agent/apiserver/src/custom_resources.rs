@@ -98,6 +98,19 @@ impl<S: Store> Api<S> {
         Ok(decided)
     }
 
+    /// The kinds of a group and version with the definitions that make them.
+    pub(crate) async fn described(&self, group: &str, version: &str) -> Result<Vec<(Arc<Kind>, Value)>, ApiError> {
+        let catalogue = self.catalogue();
+        let mut described = Vec::new();
+        for kind in catalogue.kinds().filter(|kind| kind.group == group && kind.version == version) {
+            let name = format!("{}.{group}", kind.plural);
+            if let Some(definition) = self.read(definitions(), None, &name).await? {
+                described.push((Arc::clone(kind), definition));
+            }
+        }
+        Ok(described)
+    }
+
     async fn write_status(&self, known: &Definitions, decision: &names::Decision) -> Result<(), ApiError> {
         let found = known.known.get(&decision.name);
         if found.is_some_and(|known| known.head.get("status") == Some(&decision.status)) {

@@ -1,11 +1,13 @@
 //! What this server serves: group and resource lists, aggregated discovery, the version.
 
+use std::io::Read;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{ACCEPT, HeaderValue};
 use http::{HeaderMap, Response, StatusCode, header};
 use serde_json::{Value, json};
+use skiff_object::custom::openapi::{self, Described};
 use skiff_object::kinds::{Catalogue, Kind, Scope};
 
 use crate::body::{self, Body};
@@ -55,8 +57,56 @@ pub fn git_version() -> String {
     format!("v1.{MINOR}.0+skiff-{}", env!("CARGO_PKG_VERSION"))
 }
 
+/// The group and version whose document is asked for, where definitions make it.
+pub fn custom_document(catalogue: &Catalogue, path: &str) -> Option<(String, String)> {
+    let (group, version) = path.strip_prefix("/openapi/v3/apis/")?.trim_end_matches('/').split_once('/')?;
+    let is_custom = kinds_of(catalogue, group, version).any(|kind| kind.custom.is_some());
+    is_custom.then(|| (group.to_owned(), version.to_owned()))
+}
+
+/// Where each document of custom kinds is, and what names its content.
+fn custom_documents(catalogue: &Catalogue) -> Vec<(String, String)> {
+    let mut documents: Vec<(String, Vec<&str>)> = Vec::new();
+    for kind in catalogue.kinds() {
+        let Some(custom) = &kind.custom else { continue };
+        let path = format!("apis/{}/{}", kind.group, kind.version);
+        match documents.last_mut().filter(|(last, _)| *last == path) {
+            Some((_, stamps)) => stamps.push(&custom.stamp),
+            None => documents.push((path, vec![&custom.stamp])),
+        }
+    }
+    documents.into_iter().map(|(path, stamps)| (path, hash(&stamps.join(" ")))).collect()
+}
+
+fn hash(text: &str) -> String {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
+    digest.as_ref()[..16].iter().map(|byte| format!("{byte:02X}")).collect()
+}
+
+/// The document of a group and version that definitions make.
+pub fn custom_openapi(kinds: &[(Arc<Kind>, Value)]) -> Response<Body> {
+    let described: Vec<Described<'_>> = kinds.iter().map(|(kind, definition)| Described { kind, definition }).collect();
+    let stamps: Vec<&str> =
+        kinds.iter().filter_map(|(kind, _)| kind.custom.as_ref()).map(|custom| custom.stamp.as_str()).collect();
+    let mut response = body::json(StatusCode::OK, &openapi::document(&described, &metadata_types()));
+    if let Ok(etag) = HeaderValue::from_str(&format!("\"{}\"", hash(&stamps.join(" ")))) {
+        response.headers_mut().insert(header::ETAG, etag);
+    }
+    response
+}
+
+/// The types of metadata, from a document that has them.
+fn metadata_types() -> Value {
+    let documents = skiff_object::openapi::documents();
+    let found = documents.iter().find(|document| document.group_version == "apis/coordination.k8s.io/v1");
+    let mut json = Vec::new();
+    let read = found.and_then(|document| flate2::read::GzDecoder::new(document.gzip).read_to_end(&mut json).ok());
+    let mut document: Value = read.and_then(|_| serde_json::from_slice(&json).ok()).unwrap_or_default();
+    document.pointer_mut("/components/schemas").map(Value::take).unwrap_or_default()
+}
+
 /// The OpenAPI v3 root, or one of its documents as the client accepts it.
-pub fn openapi(path: &str, query: Option<&str>) -> Option<Response<Body>> {
+pub fn openapi(catalogue: &Catalogue, path: &str, query: Option<&str>) -> Option<Response<Body>> {
     if path.trim_end_matches('/') == "/openapi/v2" {
         // Replaced by v3; clients that ask for it as a last resort take an empty document for "not described".
         let content_type = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
@@ -65,11 +115,12 @@ pub fn openapi(path: &str, query: Option<&str>) -> Option<Response<Body>> {
     let rest = path.strip_prefix("/openapi/v3")?.trim_matches('/');
     let documents = skiff_object::openapi::documents();
     if rest.is_empty() {
-        let paths: serde_json::Map<String, Value> = documents
-            .iter()
-            .map(|d| {
-                let url = format!("/openapi/v3/{}?hash={}", d.group_version, d.hash);
-                (d.group_version.to_owned(), json!({"serverRelativeURL": url}))
+        let built_in = documents.iter().map(|d| (d.group_version.to_owned(), d.hash.to_owned()));
+        let paths: serde_json::Map<String, Value> = built_in
+            .chain(custom_documents(catalogue))
+            .map(|(path, hash)| {
+                let url = format!("/openapi/v3/{path}?hash={hash}");
+                (path, json!({"serverRelativeURL": url}))
             })
             .collect();
         return Some(body::json(StatusCode::OK, &json!({"paths": paths})));

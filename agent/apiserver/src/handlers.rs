@@ -55,7 +55,14 @@ impl<S: Store> Api<S> {
         };
         self.authorize(&user, &target, &query).await?;
         let form = Form::negotiate(request.headers(), &query, &target.kind)?;
+        let custom = target.kind.custom.clone();
         let call = Call { user, target, query, form, request };
+        let response = self.answer(call).await?;
+        let deprecation = custom.as_ref().and_then(|custom| custom.deprecation.clone());
+        Ok(answer::with_warnings(response, deprecation.as_slice()))
+    }
+
+    async fn answer(&self, call: Call) -> Result<Response<Body>, ApiError> {
         if call.target.subresource.is_some() {
             return subresources::handle(self, call).await;
         }
@@ -127,8 +134,12 @@ impl<S: Store> Api<S> {
             }
             _ => {}
         }
-        discovery::answer(&self.catalogue(), path, request.headers(), &self.server_address())
-            .or_else(|| discovery::openapi(path, request.uri().query()))
+        let catalogue = self.catalogue();
+        if let Some((group, version)) = discovery::custom_document(&catalogue, path) {
+            return Ok(discovery::custom_openapi(&self.described(&group, &version).await?));
+        }
+        discovery::answer(&catalogue, path, request.headers(), &self.server_address())
+            .or_else(|| discovery::openapi(&catalogue, path, request.uri().query()))
             .ok_or_else(ApiError::path_not_found)
     }
 

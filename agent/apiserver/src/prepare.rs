@@ -102,10 +102,12 @@ fn status(kind: &Kind, mut new: Value, old: &Value) -> Value {
         Some(status) => result["status"] = status.take(),
         None => drop(meta::map_mut(&mut result).remove("status")),
     }
-    if kind.custom.is_none() {
-        for field in ["labels", "annotations"] {
-            copy(&mut result, &new, field);
-        }
+    if kind.custom.is_some() {
+        default::apply(kind, &mut result);
+        return result;
+    }
+    for field in ["labels", "annotations"] {
+        copy(&mut result, &new, field);
     }
     result
 }

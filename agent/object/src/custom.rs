@@ -46,6 +46,10 @@ pub struct Custom {
     pub has_defaults: bool,
     /// It is on its way out: nothing new is made.
     pub is_going: bool,
+    /// What is said to who uses it.
+    pub deprecation: Option<String>,
+    /// Names what it was made of, for caches.
+    pub stamp: String,
     schema: Packed,
 }
 
@@ -114,7 +118,7 @@ impl Custom {
         self.schema.schema()
     }
 
-    /// An object as this kind has it: nothing that its schema does not know, and its defaults.
+    /// An object as this kind has it: nothing that its schema does not know.
     pub(crate) fn decode(
         &self,
         kind: &Kind,
@@ -131,7 +135,6 @@ impl Custom {
         if validation == FieldValidation::Warn {
             warnings.extend(unknown);
         }
-        shape::set_defaults(&schema, &mut value);
         Ok(Decoded { value, warnings })
     }
 

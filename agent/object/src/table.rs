@@ -64,7 +64,7 @@ const CREATED_AT: (&[Column<'static>], Row) =
     (&[NAME, CREATED], |object, _| vec![name(object), meta::creation_timestamp(object).unwrap_or_default().into()]);
 
 /// Kinds that show when they were made instead of their age.
-const CREATED_AT_KINDS: &[&str] = &["ClusterRole", "LimitRange", "Role"];
+const CREATED_AT_KINDS: &[&str] = &["ClusterRole", "CustomResourceDefinition", "LimitRange", "Role"];
 
 const TABLES: &[&[Printed]] =
     &[pods::PRINTED, workloads::PRINTED, networking::PRINTED, storage::PRINTED, cluster::PRINTED];

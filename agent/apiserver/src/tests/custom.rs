@@ -270,3 +270,28 @@ async fn versions_share_their_objects() {
     until(&server, BOATS, |found| found["reason"] == "NotFound").await;
     assert_eq!(server.get(&format!("{beta}/a")).await.1["apiVersion"], "fleet.example.org/v1beta1");
 }
+
+#[tokio::test]
+async fn what_it_is_made_of_can_be_read() {
+    let server = Server::start().await;
+    let before = server.get("/openapi/v3").await.1;
+    assert_eq!(before["paths"]["apis/fleet.example.org/v1"], Value::Null);
+    let mut definition = boats();
+    definition["spec"]["versions"][0]["deprecated"] = json!(true);
+    define(&server, definition).await;
+    let (_, root) = server.get("/openapi/v3").await;
+    let url =
+        root["paths"]["apis/fleet.example.org/v1"]["serverRelativeURL"].as_str().expect("it is listed").to_owned();
+    let (_, document) = server.get(&url).await;
+    let schema = &document["components"]["schemas"]["org.example.fleet.v1.Boat"];
+    assert_eq!(schema["properties"]["spec"]["properties"]["masts"]["description"], "How many masts it has.");
+    assert_eq!(schema["x-kubernetes-group-version-kind"][0]["kind"], "Boat");
+    let item = &document["paths"]["/apis/fleet.example.org/v1/namespaces/{namespace}/boats/{name}"];
+    assert_eq!(item["patch"]["x-kubernetes-group-version-kind"]["kind"], "Boat");
+    assert!(document["components"]["schemas"]["io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"].is_object());
+    let request = http::Request::get(BOATS).body(crate::body::full("")).expect("a request");
+    let response = server.api.handle(server.user.clone(), request).await;
+    assert_eq!(response.headers()["warning"], r#"299 - "fleet.example.org/v1 Boat is deprecated""#);
+    server.delete(&format!("{DEFINITIONS}/boats.fleet.example.org"), json!({})).await;
+    until(&server, "/openapi/v3", |found| found["paths"]["apis/fleet.example.org/v1"].is_null()).await;
+}

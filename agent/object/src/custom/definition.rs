@@ -260,8 +260,24 @@ fn custom(crd: &Value, version: &Value, has_versions: bool) -> Custom {
         has_versions,
         has_defaults: Schema::read(schema).has_defaults(),
         is_going: meta::deletion_timestamp(crd).is_some(),
+        deprecation: deprecation(crd, version),
+        stamp: format!("{}-{}", meta::uid(crd), meta::generation(crd)),
         schema: Packed::new(schema),
     }
+}
+
+fn deprecation(crd: &Value, version: &Value) -> Option<String> {
+    if version.get("deprecated") != Some(&Value::Bool(true)) {
+        return None;
+    }
+    Some(match meta::text_at(version, &["deprecationWarning"]) {
+        "" => {
+            let (group, kind) =
+                (meta::text_at(crd, &["spec", "group"]), meta::text_at(crd, &["spec", "names", "kind"]));
+            format!("{group}/{} {kind} is deprecated", meta::text_at(version, &["name"]))
+        }
+        text => text.to_owned(),
+    })
 }
 
 /// How a version stands to others: `v2` before `v1` before `v1beta2` before `v1alpha1` before all that are none of these.
