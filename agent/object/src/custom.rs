@@ -9,6 +9,7 @@ mod jsonpath;
 pub mod names;
 pub mod openapi;
 mod printed;
+mod rules;
 mod schema;
 mod shape;
 mod structural;
@@ -25,7 +26,7 @@ use serde_json::Value;
 
 pub use jsonpath::{JsonPath, JsonPathError};
 pub use printed::PrinterColumn;
-pub(crate) use schema::{Schema, Topology};
+pub(crate) use schema::{Schema, Topology, Type, compile as compile_pattern};
 
 use crate::decode::{DecodeError, Decoded, FieldValidation};
 use crate::validate::FieldError;
@@ -144,8 +145,11 @@ impl Custom {
         }
     }
 
-    pub(crate) fn validate(&self, object: &Value) -> Vec<FieldError> {
-        values::validate(&self.schema(), object)
+    /// What is wrong with an object, and with its change. Rules may rely on values being of their types.
+    pub(crate) fn validate(&self, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
+        let schema = self.schema();
+        let errors = values::validate(&schema, object);
+        if errors.is_empty() { rules::validate(&schema, object, old) } else { errors }
     }
 
     /// An object that is stored in the form of another version.

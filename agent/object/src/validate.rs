@@ -74,8 +74,12 @@ fn check(kind: &Kind, object: &Value, errors: &mut Errors) {
     let root = Node::root(object);
     metadata::create(kind, &root.get("metadata"), errors);
     run(CHECKS, kind, &root, errors);
+}
+
+/// What its schema says of a custom object.
+fn custom(kind: &Kind, object: &Value, old: Option<&Value>, errors: &mut Errors) {
     if let Some(custom) = &kind.custom {
-        custom.validate(object).into_iter().for_each(|error| errors.push(error));
+        custom.validate(object, old).into_iter().for_each(|error| errors.push(error));
     }
 }
 
@@ -95,6 +99,7 @@ pub fn create(kind: &Kind, object: &Value) -> Vec<FieldError> {
     if kind.is_kept() {
         check(kind, object, &mut errors);
         run(CREATE_CHECKS, kind, &Node::root(object), &mut errors);
+        custom(kind, object, None, &mut errors);
     }
     errors.into_vec()
 }
@@ -105,6 +110,7 @@ pub fn update(kind: &Kind, new: &Value, old: &Value) -> Vec<FieldError> {
     metadata::update(&Node::root(new).get("metadata"), &Node::root(old).get("metadata"), &mut errors);
     check(kind, new, &mut errors);
     immutable::update(kind, &Node::root(new), &Node::root(old), &mut errors);
+    custom(kind, new, Some(old), &mut errors);
     errors.into_vec()
 }
 
@@ -121,9 +127,7 @@ pub fn status(kind: &Kind, new: &Value, old: &Value) -> Vec<FieldError> {
     let mut errors = Errors::default();
     metadata::update(&Node::root(new).get("metadata"), &Node::root(old).get("metadata"), &mut errors);
     metadata::create(kind, &Node::root(new).get("metadata"), &mut errors);
-    if let Some(custom) = &kind.custom {
-        custom.validate(new).into_iter().for_each(|error| errors.push(error));
-    }
+    custom(kind, new, Some(old), &mut errors);
     errors.into_vec()
 }
 

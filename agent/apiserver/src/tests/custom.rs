@@ -133,6 +133,12 @@ async fn values_are_judged_by_the_schema() {
     assert_eq!(code, StatusCode::CREATED, "{made}");
     assert_eq!(made["spec"]["crew"], json!([{"name": "a", "rank": "sailor"}]), "given its default within a list");
     assert_eq!((&made["spec"]["free"], &made["spec"]["name"]), (&json!({"a": {"b": [1]}}), &Value::Null));
+    check_error(
+        &server.merge(&format!("{BOATS}/w"), json!({"spec": {"flag": "blue"}})).await,
+        expect![[
+            r#"422 "Invalid": "Boat.fleet.example.org \"w\" is invalid: spec: Invalid value: \"object\": small boats keep their flag""#
+        ]],
+    );
     // A patch is judged as it comes out.
     let (code, _) = server.merge(&format!("{BOATS}/w"), json!({"spec": {"masts": 10}})).await;
     assert_eq!(code, StatusCode::UNPROCESSABLE_ENTITY);
@@ -176,7 +182,8 @@ async fn wrong_definitions_are_refused() {
             "a": {"description": "no type"}, "b": {"type": "array"}, "c": {"type": "string", "pattern": "("},
             "d": {"type": "integer", "default": "x"}, "e": {"type": "string", "$ref": "#/x"},
             "f": {"type": "object", "properties": {"x": {"type": "string"}}, "additionalProperties": {"type": "string"}},
-            "g": {"type": "string", "anyOf": [{"type": "string"}]}}},
+            "g": {"type": "string", "anyOf": [{"type": "string"}]},
+            "h": {"type": "integer", "x-kubernetes-validations": [{"rule": "self >"}, {"rule": "you > 1"}]}}},
         "metadata": {"type": "object", "properties": {"labels": {"type": "object"}}}}}});
     let (code, refused) = server.post(DEFINITIONS, wrong).await;
     assert_eq!(code, StatusCode::UNPROCESSABLE_ENTITY, "{refused}");
@@ -195,6 +202,10 @@ async fn wrong_definitions_are_refused() {
         spec.versions[0].schema.openAPIV3Schema.properties[spec].properties[e].$ref: Forbidden: $ref is not supported
         spec.versions[0].schema.openAPIV3Schema.properties[spec].properties[f].additionalProperties: Forbidden: additionalProperties and properties are mutual exclusive
         spec.versions[0].schema.openAPIV3Schema.properties[spec].properties[g].anyOf[0].type: Forbidden: must be empty to be structural
+        spec.versions[0].schema.openAPIV3Schema.properties[spec].properties[h].x-kubernetes-validations[0].rule: Invalid value: "self >": compilation failed: ERROR: <input>:1:7: Syntax error: mismatched input '<EOF>' expecting expression
+        | self >
+        | ......^
+        spec.versions[0].schema.openAPIV3Schema.properties[spec].properties[h].x-kubernetes-validations[1].rule: Invalid value: "you > 1": compilation failed: undeclared reference to 'you' (in container '')
         spec.versions[0].schema.openAPIV3Schema.properties[metadata]: Forbidden: must not specify anything other than name and generateName, but metadata is implicitly specified"#]].assert_eq(&causes.join("\n"));
 }
 

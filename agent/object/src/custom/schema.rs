@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 use regex::{Regex, RegexBuilder};
 use serde_json::Value;
 
+use super::rules::Rule;
 use crate::meta;
 
 /// A pattern whose automaton is larger than this matches nothing worth it.
@@ -49,6 +50,9 @@ pub struct Schema {
     pub topology: Topology,
     pub default: Option<Value>,
     pub values: Values,
+    pub rules: Vec<Rule>,
+    /// Whether there are rules here or below.
+    pub has_rules: bool,
 }
 
 /// Which values are right.
@@ -136,7 +140,7 @@ impl Schema {
         let is = |name: &str| json.get(name) == Some(&Value::Bool(true));
         let ty = Type::parse(meta::text_at(json, &["type"]));
         let properties = json.get("properties").and_then(Value::as_object).into_iter().flatten();
-        Self {
+        let mut schema = Self {
             ty,
             nullable: is("nullable"),
             preserve: is("x-kubernetes-preserve-unknown-fields"),
@@ -148,13 +152,21 @@ impl Schema {
             topology: topology(json, ty),
             default: json.get("default").cloned(),
             values: Values::read(json),
-        }
+            rules: meta::items(json.get("x-kubernetes-validations")).iter().map(Rule::read).collect(),
+            has_rules: false,
+        };
+        schema.has_rules = !schema.rules.is_empty() || schema.parts().any(|part| part.has_rules);
+        schema
+    }
+
+    /// The schemas of what a value is made of.
+    fn parts(&self) -> impl Iterator<Item = &Schema> {
+        self.properties.values().chain(self.additional.as_deref()).chain(self.items.as_deref())
     }
 
     /// Whether a value that lacks something is given it.
     pub fn has_defaults(&self) -> bool {
-        let below = self.properties.values().chain(self.additional.as_deref()).chain(self.items.as_deref());
-        self.default.is_some() || below.into_iter().any(Schema::has_defaults)
+        self.default.is_some() || self.parts().any(Schema::has_defaults)
     }
 
     /// Whether it says nothing about what a value is made of.

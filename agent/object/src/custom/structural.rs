@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 use super::schema::{Schema, Type, compile};
-use super::{shape, values};
+use super::{rules, shape, values};
 use crate::validate::{Errors, Node};
 
 /// Deeper schemas are refused: objects may not be as deep.
@@ -23,6 +23,7 @@ const NOT_NESTED: &[(&str, &str)] = &[
     ("x-kubernetes-list-type", "must be undefined to be structural"),
     ("x-kubernetes-list-map-keys", "must be empty to be structural"),
     ("x-kubernetes-map-type", "must be undefined to be structural"),
+    ("x-kubernetes-validations", "must be empty to be structural"),
 ];
 /// What no schema may have.
 const UNSUPPORTED: &[(&str, &str)] = &[
@@ -63,6 +64,7 @@ fn level(node: &Node<'_>, place: Place, depth: usize, errors: &mut Errors) {
     types(node, place, errors);
     common(node, errors);
     lists(node, errors);
+    rules::check(node, errors);
     let (properties, additional, items) = (node.get("properties"), node.get("additionalProperties"), node.get("items"));
     if !properties.is_empty() && additional.value.is_object() {
         errors.forbidden(&additional, "additionalProperties and properties are mutual exclusive");

@@ -160,3 +160,47 @@ fn schemas_are_packed_and_found_again() {
     let described = bare(&json!({"properties": {"description": {"type": "string", "description": "x"}}, "title": "t"}));
     assert_eq!(described, json!({"properties": {"description": {"type": "string"}}}));
 }
+
+#[test]
+fn rules_are_about_values_and_their_change() {
+    let schema = Schema::read(&json!({"type": "object", "properties": {"spec": {"type": "object",
+        "x-kubernetes-validations": [
+            {"rule": "self.min <= self.max", "message": "min has to be at most max"},
+            {"rule": "self.max < 100", "messageExpression": "'max is ' + string(self.max)", "fieldPath": ".max", "reason": "FieldValueForbidden"},
+            {"rule": "self.kind == oldSelf.kind"}],
+        "properties": {"min": {"type": "integer"}, "max": {"type": "integer"},
+            "kind": {"type": "string", "nullable": true},
+            "ports": {"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"], "items": {
+                "type": "object", "x-kubernetes-validations": [{"rule": "self.port >= oldSelf.port", "message": "ports only grow"}],
+                "properties": {"name": {"type": "string"}, "port": {"type": "integer"}}}}}}}}));
+    let check = |new: Value, old: Option<Value>, expected: Expect| {
+        let found = rules::validate(&schema, &json!({"spec": new}), old.map(|old| json!({"spec": old})).as_ref());
+        expected.assert_eq(&found.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"));
+    };
+    check(json!({"min": 1, "max": 2, "kind": "a"}), None, expect![[""]]);
+    check(
+        json!({"min": 300, "max": 200, "kind": "a"}),
+        None,
+        expect![[r#"
+        spec: Invalid value: "object": min has to be at most max
+        spec.max: Forbidden: max is 200"#]],
+    );
+    check(
+        json!({"min": 1, "max": 2, "kind": "b"}),
+        Some(json!({"min": 1, "max": 2, "kind": "a"})),
+        expect![[r#"spec: Invalid value: "object": failed rule: self.kind == oldSelf.kind"#]],
+    );
+    check(
+        json!({"min": 1}),
+        None,
+        expect![[r#"
+        spec: Invalid value: "object": rule evaluation error: no such key: max: self.min <= self.max
+        spec.max: Forbidden: rule evaluation error: no such key: max: self.max < 100"#]],
+    );
+    let port = |name: &str, port: i64| json!({"name": name, "port": port});
+    check(
+        json!({"min": 1, "max": 2, "kind": "a", "ports": [port("new", 1), port("b", 3), port("a", 1)]}),
+        Some(json!({"min": 1, "max": 2, "kind": "a", "ports": [port("a", 2), port("b", 2)]})),
+        expect![[r#"spec.ports[2]: Invalid value: "object": ports only grow"#]],
+    );
+}
