@@ -27,11 +27,6 @@ fn all(kind: &Kind, object: &Value) -> Vec<String> {
     }
     let mut found = Vec::new();
     walk(kind.ty(), object, "", &mut found);
-    for (key, said) in rows::LABELS {
-        if kind.is("", "Namespace") && crate::meta::labels(object).is_some_and(|labels| labels.contains_key(*key)) {
-            found.push(format!("metadata.labels[{key}]: {said}"));
-        }
-    }
     found
 }
 

@@ -52,15 +52,6 @@ pub const KINDS: &[(&str, &str, &str)] = &[
     ("networking.k8s.io", "ServiceCIDR", "this version takes cluster addresses from the network of its settings alone"),
 ];
 
-const POD_SECURITY: &str = "this version does not enforce Pod Security levels: pods of any level are taken";
-
-/// Labels of a namespace that look like protection.
-pub const LABELS: &[(&str, &str)] = &[
-    ("pod-security.kubernetes.io/enforce", POD_SECURITY),
-    ("pod-security.kubernetes.io/audit", POD_SECURITY),
-    ("pod-security.kubernetes.io/warn", POD_SECURITY),
-];
-
 #[rustfmt::skip] // one row a line reads as a table
 pub const ROWS: &[Row] = &[
     row("core.v1.PodSpec", "hostUsers", When::False, "this version gives pods no user namespace: root in the pod is root on the node"),

@@ -83,8 +83,6 @@ fn what_looks_like_protection_is_not_silent() {
     let deployment = json!({"spec": {"template": pod}});
     let said = warned("apps/v1", "Deployment", deployment);
     assert!(said.iter().any(|warning| warning.starts_with("spec.template.spec.hostUsers: ")), "{said:?}");
-    let namespace = json!({"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}});
-    assert_eq!(warned("v1", "Namespace", namespace).len(), 1);
     let service = json!({"spec": {"externalTrafficPolicy": "Cluster", "loadBalancerSourceRanges": ["10.0.0.0/8"]}});
     assert_eq!(warned("v1", "Service", service).len(), 1);
     let plain = json!({"spec": {"hostUsers": true, "containers": [{"resources": {"limits": {"cpu": "1"}}}]}});
