@@ -21,6 +21,7 @@ mod node_authorizer;
 mod own_ports;
 mod owners;
 mod pki;
+mod pod_security;
 mod prepare;
 mod present;
 mod random;

@@ -48,6 +48,17 @@ pub enum Check {
     ExternalAddresses,
 }
 
+/// What of an object Pod Security is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PodSecurity {
+    Nothing,
+    Pod,
+    /// The template of pods, at this path.
+    Template(&'static [&'static str]),
+    /// The labels that ask for it.
+    Namespace,
+}
+
 /// What has to be nobody else's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reserves {
@@ -77,6 +88,7 @@ pub struct Strategy {
     /// Fields of the spec that stay as they are where an update leaves them out.
     pub kept: &'static [&'static str],
     pub checks: &'static [Check],
+    pub pod_security: PodSecurity,
     pub reserves: Reserves,
     pub deletion: Deletion,
     /// Whether an update of what is not there makes it.
@@ -103,6 +115,7 @@ const PLAIN: Strategy = Strategy {
     on_create: &[],
     kept: &[],
     checks: &[],
+    pod_security: PodSecurity::Nothing,
     reserves: Reserves::Nothing,
     deletion: Deletion::Plain,
     made_by_update: false,
@@ -114,7 +127,8 @@ static CUSTOM: Strategy = Strategy { generation: Generation::Custom, initial_sta
 
 const RBAC: Strategy = Strategy { group: "rbac.authorization.k8s.io", made_by_update: true, ..PLAIN };
 const STORAGE: Strategy = Strategy { group: "storage.k8s.io", told_when_deleted: true, ..PLAIN };
-const APPS: Strategy = Strategy { group: "apps", ..PLAIN };
+const TEMPLATE: PodSecurity = PodSecurity::Template(&["spec", "template"]);
+const APPS: Strategy = Strategy { group: "apps", pod_security: TEMPLATE, ..PLAIN };
 
 static ROWS: &[Strategy] = &[
     Strategy {
@@ -123,6 +137,7 @@ static ROWS: &[Strategy] = &[
         on_create: &[Mutation::ServiceAccount, Mutation::DefaultTolerations, Mutation::Priority, Mutation::QosClass],
         kept: &["serviceAccountName", "serviceAccount", "priority", "preemptionPolicy", "nodeName"],
         checks: &[Check::HostPorts, Check::PodAddresses],
+        pod_security: PodSecurity::Pod,
         deletion: Deletion::Graceful,
         ..PLAIN
     },
@@ -130,6 +145,7 @@ static ROWS: &[Strategy] = &[
         kind: "Namespace",
         generation: Generation::Never,
         initial_status: || json!({"phase": "Active"}),
+        pod_security: PodSecurity::Namespace,
         deletion: Deletion::Namespace,
         ..PLAIN
     },
@@ -168,7 +184,13 @@ static ROWS: &[Strategy] = &[
     Strategy { group: "discovery.k8s.io", kind: "EndpointSlice", checks: &[Check::EndpointAddresses], ..PLAIN },
     Strategy { kind: "ResourceQuota", generation: Generation::Never, told_when_deleted: true, ..PLAIN },
     Strategy { kind: "LimitRange", made_by_update: true, ..PLAIN },
-    Strategy { kind: "PodTemplate", made_by_update: true, told_when_deleted: true, ..PLAIN },
+    Strategy {
+        kind: "PodTemplate",
+        pod_security: PodSecurity::Template(&["template"]),
+        made_by_update: true,
+        told_when_deleted: true,
+        ..PLAIN
+    },
     Strategy { kind: "ServiceAccount", told_when_deleted: true, ..PLAIN },
     Strategy { kind: "Event", made_by_update: true, ..PLAIN },
     Strategy { group: "events.k8s.io", kind: "Event", made_by_update: true, ..PLAIN },
@@ -177,10 +199,23 @@ static ROWS: &[Strategy] = &[
     Strategy { kind: "CSIDriver", ..STORAGE },
     Strategy { kind: "CSINode", ..STORAGE },
     Strategy { kind: "VolumeAttachment", ..STORAGE },
-    Strategy { kind: "ReplicationController", initial_status: || json!({"replicas": 0}), ..PLAIN },
+    Strategy {
+        kind: "ReplicationController",
+        initial_status: || json!({"replicas": 0}),
+        pod_security: TEMPLATE,
+        ..PLAIN
+    },
+    Strategy { kind: "Deployment", ..APPS },
+    Strategy { kind: "DaemonSet", ..APPS },
     Strategy { kind: "ReplicaSet", initial_status: || json!({"replicas": 0}), ..APPS },
     Strategy { kind: "StatefulSet", initial_status: || json!({"replicas": 0, "availableReplicas": 0}), ..APPS },
-    Strategy { group: "batch", kind: "Job", on_create: &[Mutation::JobSelector], ..PLAIN },
+    Strategy { group: "batch", kind: "Job", on_create: &[Mutation::JobSelector], pod_security: TEMPLATE, ..PLAIN },
+    Strategy {
+        group: "batch",
+        kind: "CronJob",
+        pod_security: PodSecurity::Template(&["spec", "jobTemplate", "spec", "template"]),
+        ..PLAIN
+    },
     Strategy { group: "networking.k8s.io", kind: "Ingress", initial_status: || json!({"loadBalancer": {}}), ..PLAIN },
     Strategy { group: "networking.k8s.io", kind: "NetworkPolicy", generation: Generation::Always, ..PLAIN },
     Strategy {

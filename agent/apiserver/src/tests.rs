@@ -16,6 +16,7 @@ mod clients;
 mod custom;
 mod doors;
 mod identities;
+mod pod_security;
 mod writes;
 
 struct Server {

@@ -8,6 +8,7 @@ use skiff_object::validate::FieldError;
 use skiff_object::{meta, unenforced, validate};
 use skiff_store::{Change, Entry, Expect, Store};
 
+use crate::pod_security::{self, Reviewed};
 use crate::prepare::{self, DeleteOptions, DeletePlan};
 use crate::reserve::Reserved;
 use crate::status::ApiError;
@@ -195,13 +196,15 @@ impl<S: Store> Api<S> {
         }
         node_authorizer::check_write(self.config(), write, None, Some(&new))?;
         let errors = validate::create(kind, &new);
-        self.judge(write, errors, &new, None).await?;
+        let reviewed = Reviewed { write, part: Part::Main, new: &new, old: None };
+        let warned = self.judge(reviewed, errors).await?;
         let name = meta::name(&new);
         if write.author.effect == Effect::DryRun && self.entry(kind, namespace, name).await?.is_some() {
             return Err(ApiError::already_exists(kind, name));
         }
         owners::record(write, Part::Main, managers, None, &mut new);
-        let warnings = unenforced::warnings(kind, &new, None);
+        let mut warnings = unenforced::warnings(kind, &new, None);
+        warnings.extend(warned);
         Ok(Drafted::Draft(Box::new(Draft { current: None, old: None, new: Some(new), warnings })))
     }
 
@@ -232,13 +235,15 @@ impl<S: Store> Api<S> {
             Part::EphemeralContainers => validate::ephemeral_containers(kind, &new, &old),
             Part::Finalize | Part::Binding => Vec::new(),
         };
-        self.judge(write, errors, &new, Some(&old)).await?;
+        let reviewed = Reviewed { write, part, new: &new, old: Some(&old) };
+        let warned = self.judge(reviewed, errors).await?;
         meta::set(&mut new, "resourceVersion", meta::resource_version(&old).to_owned());
         owners::record(write, part, managers, Some(&old), &mut new);
-        let warnings = match part {
+        let mut warnings = match part {
             Part::Main | Part::EphemeralContainers => unenforced::warnings(kind, &new, Some(&old)),
             Part::Status | Part::Finalize | Part::Binding => Vec::new(),
         };
+        warnings.extend(warned);
         if new == old && !strategy.is_gone(&new) {
             return Ok(Drafted::Done(Written { warnings, ..Written::kept(new) }));
         }
@@ -264,20 +269,17 @@ impl<S: Store> Api<S> {
         Ok(Drafted::Draft(Box::new(Draft { current: Some(current), old, new, warnings: Vec::new() })))
     }
 
-    /// Answers with what is wrong with an object, in itself or for its author.
-    async fn judge(
-        &self,
-        write: &Write<'_>,
-        mut errors: Vec<FieldError>,
-        new: &Value,
-        old: Option<&Value>,
-    ) -> Result<(), ApiError> {
+    /// Refuses an object that is wrong, in itself or for its author; answers with what is to be warned of.
+    async fn judge(&self, reviewed: Reviewed<'_>, mut errors: Vec<FieldError>) -> Result<Vec<String>, ApiError> {
+        let Reviewed { write, new, old, .. } = reviewed;
+        let mut warnings = Vec::new();
         if errors.is_empty() {
             for check in Strategy::of(write.kind).checks {
                 errors.extend(self.check(*check, write, new, old).await?);
             }
+            warnings = pod_security::check(self, reviewed, &mut errors).await?;
         }
-        if errors.is_empty() { Ok(()) } else { Err(ApiError::invalid(write.kind, meta::name(new), &errors)) }
+        if errors.is_empty() { Ok(warnings) } else { Err(ApiError::invalid(write.kind, meta::name(new), &errors)) }
     }
 
     async fn commit(&self, write: &Write<'_>, draft: &Draft, reserved: Reserved) -> Result<Written, Refused> {
