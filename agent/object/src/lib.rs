@@ -14,6 +14,7 @@ pub mod duration;
 pub mod fields;
 pub mod kinds;
 pub mod labels;
+pub mod limit_ranges;
 pub mod managed;
 pub mod meta;
 pub mod openapi;

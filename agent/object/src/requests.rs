@@ -5,6 +5,9 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::Value;
+
+use crate::meta;
 use crate::quantity::Quantity;
 
 /// Amounts by resource.
@@ -36,6 +39,21 @@ pub fn amounts<'a>(list: impl IntoIterator<Item = (&'a str, &'a str)>) -> Amount
     parsed.collect()
 }
 
+/// The quantities of a list in an object.
+pub fn listed(list: Option<&Value>) -> Amounts {
+    let entries = list.and_then(Value::as_object).into_iter().flatten();
+    amounts(entries.filter_map(|(name, amount)| Some((name.as_str(), amount.as_str()?))))
+}
+
+/// The sum of what a pod's containers have in one of the lists of their resources (`requests`, `limits`), without overhead.
+pub fn of_pod(spec: &Value, list: &str) -> Amounts {
+    let own = |container: &Value| listed(meta::at(container, &["resources", list]));
+    let init = meta::items(spec.get("initContainers")).iter();
+    let init = init.map(|c| (Role::of_init(c.get("restartPolicy").and_then(Value::as_str)), own(c)));
+    let main = meta::items(spec.get("containers")).iter().map(|container| (Role::Main, own(container)));
+    sum(init.chain(main), &Amounts::new())
+}
+
 /// The sum over a pod's containers, in the order of its spec with the init containers first, and its overhead.
 pub fn sum(containers: impl IntoIterator<Item = (Role, Amounts)>, overhead: &Amounts) -> Amounts {
     let (mut running, mut largest) = (Amounts::new(), Amounts::new());
@@ -58,7 +76,8 @@ pub fn sum(containers: impl IntoIterator<Item = (Role, Amounts)>, overhead: &Amo
     running
 }
 
-fn add(to: &mut Amounts, more: &Amounts) {
+/// Adds amounts to others.
+pub fn add(to: &mut Amounts, more: &Amounts) {
     for (resource, amount) in more {
         let current = to.entry(resource.clone()).or_default();
         *current = *current + *amount;
@@ -104,6 +123,16 @@ mod tests {
         let total = sum([(Role::Init, list), (Role::Main, amounts([("memory", "2Gi")]))], &Amounts::new());
         let shown: Vec<String> = total.iter().map(|(name, amount)| format!("{name}={amount}")).collect();
         assert_eq!(shown, ["cpu=1", "example.com/gpu=2", "memory=2Gi"]);
+    }
+
+    #[test]
+    fn a_pod_in_json_is_summed_alike() {
+        let cpu = |amount: &str| serde_json::json!({"requests": {"cpu": amount, "memory": 5}, "limits": null});
+        let spec = serde_json::json!({"overhead": {"cpu": "9"}, "containers": [{"resources": cpu("1")}, {}],
+            "initContainers": [{"restartPolicy": "Always", "resources": cpu("2")}, {"resources": cpu("500m")}]});
+        let shown = |list: &str| of_pod(&spec, list).into_iter().map(|(n, a)| format!("{n}={a}")).collect::<Vec<_>>();
+        assert_eq!((shown("requests"), shown("limits")), (vec!["cpu=3".to_owned()], vec![]));
+        assert!(of_pod(&Value::Null, "requests").is_empty());
     }
 
     #[test]

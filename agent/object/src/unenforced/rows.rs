@@ -32,7 +32,6 @@ pub const KINDS: &[(&str, &str, &str)] = &[
     ("batch", "CronJob", "this version has no controller for it: nothing runs"),
     ("batch", "Job", "this version has no controller for it: nothing runs"),
     ("", "ReplicationController", "this version has no controller for it: nothing runs"),
-    ("", "LimitRange", "this version does not enforce it: pods are neither limited nor given defaults"),
     ("", "ResourceQuota", "this version does not enforce it: nothing is limited"),
     ("networking.k8s.io", "NetworkPolicy", "this version does not enforce it: all traffic passes"),
     (
@@ -183,6 +182,9 @@ pub const HONOURED: &[(&str, &str)] = &[
     ("core.v1.KeyToPath", "key mode path"),
     ("core.v1.Lifecycle", "postStart preStop"),
     ("core.v1.LifecycleHandler", "exec httpGet sleep tcpSocket"),
+    ("core.v1.LimitRange", "spec"),
+    ("core.v1.LimitRangeItem", "default defaultRequest max maxLimitRequestRatio min type"),
+    ("core.v1.LimitRangeSpec", "limits"),
     ("core.v1.LocalObjectReference", "name"),
     ("core.v1.Namespace", "spec"),
     ("core.v1.NamespaceSpec", "finalizers"),
