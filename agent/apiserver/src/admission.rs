@@ -5,12 +5,12 @@ use serde_json::{Value, json};
 use skiff_object::kinds::{self, Kind};
 use skiff_object::validate::FieldError;
 use skiff_object::{default, meta, qos};
-use skiff_store::Store;
+use skiff_store::{Entry, ListOptions, Store};
 
 use crate::status::ApiError;
 use crate::strategy::{Check, Mutation};
 use crate::write::Write;
-use crate::{Api, addresses, escalation, own_ports, random};
+use crate::{Api, addresses, escalation, limit_ranges, own_ports, random};
 
 const TOKEN_MOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 /// Upstream's life of a pod's token: an hour and a little.
@@ -32,6 +32,7 @@ impl<S: Store> Api<S> {
                 Ok(())
             }
             Mutation::Priority => self.priority(kind, object).await,
+            Mutation::LimitRanges => limit_ranges::fill_in(self, namespace, object).await,
             Mutation::QosClass => {
                 object["status"]["qosClass"] = json!(qos::class(&object["spec"]));
                 Ok(())
@@ -58,9 +59,17 @@ impl<S: Store> Api<S> {
             Check::PodAddresses => addresses::check_pod(self, write, new, old).await.map(|()| Vec::new()),
             Check::EndpointAddresses => Ok(addresses::check_endpoints(write, new, old)),
             Check::ExternalAddresses => addresses::check_external(self, write, new, old).map(|()| Vec::new()),
+            Check::PodLimits => limit_ranges::check_pod(self, write, new, old).await.map(|()| Vec::new()),
+            Check::ClaimLimits => limit_ranges::check_claim(self, write, new, old).await.map(|()| Vec::new()),
             Check::HostPorts => Ok(own_ports::check_host_ports(self.config(), new, old)),
             Check::ServiceAddresses => Ok(own_ports::check_service(self.config(), new, old)),
         }
+    }
+
+    /// The objects of a kind in a namespace, in order of their names.
+    pub(crate) async fn entries_of(&self, kind: &Kind, namespace: &str) -> Result<Vec<Entry>, ApiError> {
+        let page = self.store().list(&kind.key_prefix(Some(namespace)), ListOptions::default()).await;
+        page.map(|page| page.entries).map_err(|error| ApiError::from_store(error, kind, ""))
     }
 
     /// NamespaceLifecycle: nothing is made in a namespace that is not there or is going away.

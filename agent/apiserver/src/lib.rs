@@ -16,6 +16,7 @@ mod escalation;
 mod feed;
 mod forward;
 mod handlers;
+mod limit_ranges;
 mod lists;
 mod node_authorizer;
 mod own_ports;

@@ -26,6 +26,7 @@ pub enum Mutation {
     ServiceAccount,
     DefaultTolerations,
     Priority,
+    LimitRanges,
     QosClass,
     JobSelector,
 }
@@ -46,6 +47,9 @@ pub enum Check {
     EndpointAddresses,
     /// Not every editor takes the traffic of others.
     ExternalAddresses,
+    /// What a namespace's limit ranges say.
+    PodLimits,
+    ClaimLimits,
 }
 
 /// What of an object Pod Security is about.
@@ -134,9 +138,15 @@ static ROWS: &[Strategy] = &[
     Strategy {
         kind: "Pod",
         initial_status: || json!({"phase": "Pending"}),
-        on_create: &[Mutation::ServiceAccount, Mutation::DefaultTolerations, Mutation::Priority, Mutation::QosClass],
+        on_create: &[
+            Mutation::ServiceAccount,
+            Mutation::DefaultTolerations,
+            Mutation::Priority,
+            Mutation::LimitRanges,
+            Mutation::QosClass,
+        ],
         kept: &["serviceAccountName", "serviceAccount", "priority", "preemptionPolicy", "nodeName"],
-        checks: &[Check::HostPorts, Check::PodAddresses],
+        checks: &[Check::HostPorts, Check::PodAddresses, Check::PodLimits],
         pod_security: PodSecurity::Pod,
         deletion: Deletion::Graceful,
         ..PLAIN
@@ -177,6 +187,7 @@ static ROWS: &[Strategy] = &[
         kind: "PersistentVolumeClaim",
         generation: Generation::Never,
         initial_status: || json!({"phase": "Pending"}),
+        checks: &[Check::ClaimLimits],
         told_when_deleted: true,
         ..PLAIN
     },

@@ -16,6 +16,7 @@ mod clients;
 mod custom;
 mod doors;
 mod identities;
+mod limit_ranges;
 mod pod_security;
 mod writes;
 
