@@ -24,6 +24,7 @@ pub mod protobuf;
 pub mod qos;
 pub mod quantity;
 pub mod requests;
+pub mod resource_quotas;
 pub mod scale;
 pub mod schema;
 pub mod table;

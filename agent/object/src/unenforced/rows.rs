@@ -32,7 +32,6 @@ pub const KINDS: &[(&str, &str, &str)] = &[
     ("batch", "CronJob", "this version has no controller for it: nothing runs"),
     ("batch", "Job", "this version has no controller for it: nothing runs"),
     ("", "ReplicationController", "this version has no controller for it: nothing runs"),
-    ("", "ResourceQuota", "this version does not enforce it: nothing is limited"),
     ("networking.k8s.io", "NetworkPolicy", "this version does not enforce it: all traffic passes"),
     (
         "policy",
@@ -210,6 +209,10 @@ pub const HONOURED: &[(&str, &str)] = &[
     ("core.v1.ProjectedVolumeSource", "defaultMode sources"),
     ("core.v1.ResourceFieldSelector", "containerName divisor resource"),
     ("core.v1.ResourceRequirements", "requests"),
+    ("core.v1.ResourceQuota", "spec"),
+    ("core.v1.ResourceQuotaSpec", "hard scopeSelector scopes"),
+    ("core.v1.ScopeSelector", "matchExpressions"),
+    ("core.v1.ScopedResourceSelectorRequirement", "operator scopeName values"),
     ("core.v1.SeccompProfile", "localhostProfile type"),
     ("core.v1.Secret", "data immutable stringData"),
     ("core.v1.SecretEnvSource", "name optional"),
