@@ -31,6 +31,7 @@ mod registry;
 mod report;
 mod request;
 mod reserve;
+mod resource_quotas;
 mod reviews;
 mod serve;
 mod status;
@@ -121,6 +122,7 @@ struct Inner<S> {
     nodes: RwLock<HashMap<String, Arc<dyn NodeService>>>,
     agent: RwLock<Option<Arc<dyn AgentReport>>>,
     slots: Semaphore,
+    quota_turns: resource_quotas::Turns,
     /// For bodies that are being received, in KiB.
     bodies: Arc<Semaphore>,
     ready: AtomicBool,
@@ -151,6 +153,7 @@ impl<S: Store + Clone> Api<S> {
             nodes: RwLock::default(),
             agent: RwLock::default(),
             slots: Semaphore::new(REQUESTS_MAX),
+            quota_turns: resource_quotas::Turns::default(),
             bodies: Arc::new(Semaphore::new(serve::BODIES_BYTES_MAX / 1024)),
             ready: AtomicBool::new(false),
             requests: AtomicU64::new(0),
@@ -210,6 +213,10 @@ impl<S: Store> Api<S> {
 
     fn service_network(&self) -> &ServiceNetwork {
         &self.inner.config.service_network
+    }
+
+    fn quota_turns(&self) -> &resource_quotas::Turns {
+        &self.inner.quota_turns
     }
 
     fn bodies(&self) -> &Arc<Semaphore> {

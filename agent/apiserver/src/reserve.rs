@@ -85,6 +85,8 @@ pub struct Reserved {
     pub changed: Vec<Write>,
     /// Where it goes.
     pub released: Vec<Write>,
+    /// In any case: the quotas that it counts for.
+    pub charged: Vec<Write>,
 }
 
 impl Claim {
@@ -149,7 +151,7 @@ impl<S: Store> Api<S> {
     ) -> Result<Reserved, ApiError> {
         let network = self.service_network();
         let had = old.map(|old| claims(old, network)).unwrap_or_default();
-        let mut reserved = Reserved { changed: Vec::new(), released: self.release(had.iter()).await? };
+        let mut reserved = Reserved { released: self.release(had.iter()).await?, ..Reserved::default() };
         let Some(service) = new else { return Ok(reserved) };
         let mut errors = Vec::new();
         self.allocate_address(service, &had, &mut errors).await?;

@@ -18,6 +18,7 @@ mod doors;
 mod identities;
 mod limit_ranges;
 mod pod_security;
+mod resource_quotas;
 mod writes;
 
 struct Server {

@@ -11,6 +11,7 @@ use skiff_store::{Change, Entry, Expect, Store};
 use crate::pod_security::{self, Reviewed};
 use crate::prepare::{self, DeleteOptions, DeletePlan};
 use crate::reserve::Reserved;
+use crate::resource_quotas::{self, Charged};
 use crate::status::ApiError;
 use crate::strategy::{Part, Strategy};
 use crate::users::User;
@@ -109,13 +110,15 @@ enum Drafted {
 
 impl<S: Store> Api<S> {
     pub(crate) async fn write(&self, write: Write<'_>) -> Result<Written, ApiError> {
-        let mut last = None;
+        let (mut last, mut turn) = (None, None);
         for _ in 0..CONFLICT_RETRIES_MAX {
             let mut draft = match self.draft(&write).await? {
                 Drafted::Draft(draft) => draft,
                 Drafted::Done(written) => return Ok(written),
             };
-            let reserved = self.reserve(write.kind, draft.old.as_ref(), draft.new.as_mut()).await?;
+            let mut reserved = self.reserve(write.kind, draft.old.as_ref(), draft.new.as_mut()).await?;
+            let charged = Charged { old: draft.old.as_ref(), new: draft.new.as_mut() };
+            reserved.charged = resource_quotas::charge(self, &write, charged, &mut turn).await?;
             match self.commit(&write, &draft, reserved).await {
                 Ok(written) => return Ok(written),
                 Err(Refused::Again(error)) => last = Some(error),
@@ -300,6 +303,7 @@ impl<S: Store> Api<S> {
             }
         };
         writes.extend(if gone { reserved.released } else { reserved.changed });
+        writes.extend(reserved.charged);
         match self.store().commit(writes).await {
             Ok(changes) => {
                 tracing::debug!(
