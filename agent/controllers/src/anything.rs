@@ -1,13 +1,14 @@
 //! Objects of any kind, by the path where they are: for what handles kinds that nobody knew when this was written.
 
-use futures::StreamExt;
 use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
 use http::Request;
 use http::header::{ACCEPT, CONTENT_TYPE};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Client;
 use kube::api::DeleteParams;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 const METADATA: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
@@ -20,8 +21,8 @@ struct Head {
 
 /// A part of a list.
 #[derive(Deserialize)]
-struct Page {
-    items: Vec<Head>,
+struct Page<T> {
+    items: Vec<T>,
     metadata: PageMetadata,
 }
 
@@ -60,19 +61,44 @@ pub fn pages<'a>(
     path: &'a str,
     limit: usize,
 ) -> BoxStream<'a, Result<Vec<ObjectMeta>, kube::Error>> {
+    let pages = parts(client, path, limit, METADATA_LIST);
+    pages.map_ok(|heads: Vec<Head>| heads.into_iter().map(|head| head.metadata).collect()).boxed()
+}
+
+/// The same with the objects whole.
+pub fn whole_pages<'a>(
+    client: &'a Client,
+    path: &'a str,
+    limit: usize,
+) -> BoxStream<'a, Result<Vec<Value>, kube::Error>> {
+    parts(client, path, limit, "application/json")
+}
+
+fn parts<'a, T: DeserializeOwned + Send + 'a>(
+    client: &'a Client,
+    path: &'a str,
+    limit: usize,
+    accept: &'static str,
+) -> BoxStream<'a, Result<Vec<T>, kube::Error>> {
     let step = move |state: Option<Option<String>>| async move {
         let Some(after) = state else { return Ok(None) };
-        let page = page(client, path, limit, after.as_deref()).await?;
+        let page: Page<T> = page(client, path, limit, after.as_deref(), accept).await?;
         let next = page.metadata.next.filter(|token| !token.is_empty()).map(Some);
-        Ok(Some((page.items.into_iter().map(|item| item.metadata).collect(), next)))
+        Ok(Some((page.items, next)))
     };
     futures::stream::try_unfold(Some(None), step).boxed()
 }
 
-async fn page(client: &Client, path: &str, limit: usize, after: Option<&str>) -> Result<Page, kube::Error> {
+async fn page<T: DeserializeOwned>(
+    client: &Client,
+    path: &str,
+    limit: usize,
+    after: Option<&str>,
+    accept: &str,
+) -> Result<Page<T>, kube::Error> {
     // Tokens are base64 without padding or the like, made by the server for this very use.
     let after = after.map(|token| format!("&continue={}", escape(token))).unwrap_or_default();
-    let request = Request::get(format!("{path}?limit={limit}{after}")).header(ACCEPT, METADATA_LIST);
+    let request = Request::get(format!("{path}?limit={limit}{after}")).header(ACCEPT, accept);
     client.request(self::request(request, Vec::new())?).await
 }
 

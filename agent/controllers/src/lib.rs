@@ -15,6 +15,7 @@ mod objects;
 mod owners;
 mod pod_gc;
 mod replica_sets;
+mod resource_quotas;
 mod scheduler;
 mod service_accounts;
 mod statuses;
@@ -85,6 +86,9 @@ pub async fn run(client_for: impl Fn(&str) -> kube::Client, caches: Caches, conf
 
     let controller = pod_gc::Controller::new(client_for("pod-garbage-collector"), caches.of(), caches.of());
     running.start(controller, pod_gc::Controller::wakes);
+
+    let controller = resource_quotas::Controller::new(client_for("resourcequota-controller"), caches.of());
+    running.start(controller, resource_quotas::Controller::wakes);
 
     let client = client_for("generic-garbage-collector");
     let controller = garbage::Controller::new(client.clone(), Feed::spawn(client, ending));

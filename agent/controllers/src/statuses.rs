@@ -37,7 +37,7 @@ where
 }
 
 /// The merge patch that makes `old` into `new`.
-fn difference(old: &Value, new: &Value) -> Option<Value> {
+pub fn difference(old: &Value, new: &Value) -> Option<Value> {
     let (Some(new_fields), none) = (new.as_object(), Map::new()) else {
         return (old != new).then(|| new.clone());
     };

@@ -82,6 +82,11 @@ const PARTS: &[(&str, &[&str], &[&str])] = &[
         &[SECRETS, POST_POD, "DELETE /api/v1/nodes/a"],
     ),
     (
+        "resourcequota-controller",
+        &["PATCH /api/v1/namespaces/default/resourcequotas/x/status", "GET /api/v1/namespaces/default/pods"],
+        &[POST_POD, DELETE_POD, FEED, "PATCH /api/v1/namespaces/default/resourcequotas/x"],
+    ),
+    (
         "generic-garbage-collector",
         &["DELETE /api/v1/namespaces/default/pods/gone", FEED],
         &[POST_POD, "GET /skiff/v1/parts"],

@@ -147,6 +147,10 @@ const POD_GARBAGE: &[Rule] = &[
     (CHANGE, CORE, &["pods/status"]),
 ];
 
+/// Counts what is used of quotas, which may limit any kind.
+const RESOURCE_QUOTAS: &[Rule] =
+    &[(READ, CORE, &["resourcequotas"]), (CHANGE, CORE, &["resourcequotas/status"]), (&["list"], ANY, ANY)];
+
 const GARBAGE: &[Rule] = &[EVENTS, (&["delete", "get", "list", "patch", "update", "watch"], ANY, ANY)];
 
 const NETWORK: &[Rule] = &[
@@ -194,6 +198,11 @@ pub const PARTS: &[Part] = &[
     part("system:controller:namespace-controller", &[Subject::Account("namespace-controller")], NAMESPACES),
     part("system:controller:node-ipam-controller", &[Subject::Account("node-ipam-controller")], NODE_RANGES),
     part("system:controller:pod-garbage-collector", &[Subject::Account("pod-garbage-collector")], POD_GARBAGE),
+    part(
+        "system:controller:resourcequota-controller",
+        &[Subject::Account("resourcequota-controller")],
+        RESOURCE_QUOTAS,
+    ),
     part("system:controller:node-controller", &[Subject::Account("node-controller")], NODES),
     Part {
         paths: &[FEED],
