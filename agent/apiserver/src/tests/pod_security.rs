@@ -179,6 +179,24 @@ async fn pods_and_templates_are_warned_of() {
 }
 
 #[tokio::test]
+async fn what_is_left_of_a_namespace_that_is_gone_can_go() {
+    let server = Server::with_namespace(&[("warn", "restricted")]).await;
+    let path = "/apis/apps/v1/namespaces/n/deployments";
+    let template = json!({"metadata": {"labels": {"a": "b"}}, "spec": pod("p")["spec"]});
+    let held = json!({"metadata": {"name": "d", "finalizers": ["example.org/hold"]},
+        "spec": {"selector": {"matchLabels": {"a": "b"}}, "template": template}});
+    assert_eq!(server.post(path, held).await.0, StatusCode::CREATED);
+    server.delete("/api/v1/namespaces/n", json!({})).await;
+    let (_, mut namespace) = server.get("/api/v1/namespaces/n").await;
+    namespace["spec"]["finalizers"] = json!([]);
+    server.put("/api/v1/namespaces/n/finalize", namespace).await;
+    assert_eq!(server.get("/api/v1/namespaces/n").await.0, StatusCode::NOT_FOUND);
+    let one = format!("{path}/d");
+    assert_eq!(server.merge(&one, json!({"metadata": {"finalizers": null}})).await.0, StatusCode::OK);
+    assert_eq!(server.delete(&one, json!({})).await.0, StatusCode::OK);
+}
+
+#[tokio::test]
 async fn wrong_labels_are_refused() {
     let server = Server::with_namespace(&[]).await;
     let labelled = |labels: Value| json!({"metadata": {"name": "m", "labels": labels}});
