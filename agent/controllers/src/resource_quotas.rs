@@ -116,9 +116,10 @@ impl Reconciler for Controller {
             let begun = Instant::now();
             match failures.keep(quota.name_any(), self.recount(&kinds, quota).await) {
                 Some(true) => {
-                    let counted = Counted { spec: quota.spec.clone(), at: begun };
-                    self.counted.insert(quota.uid().unwrap_or_default(), counted);
-                    next = next.sooner(Next::After(plan::RECOUNT));
+                    let uid = quota.uid().unwrap_or_default();
+                    let counted = Counted::new(quota, begun, self.counted.get(&uid));
+                    next = next.sooner(Next::After(counted.holds()));
+                    self.counted.insert(uid, counted);
                 }
                 Some(false) => next = next.sooner(Next::After(RETRY)),
                 None => {}

@@ -10,12 +10,30 @@ use skiff_reconcile::Next;
 use tokio::time::Instant;
 
 /// How often each is counted, whatever is known of it; upstream's number. An idle box reads then, and writes nothing.
-pub const RECOUNT: Duration = Duration::from_secs(300);
+const RECOUNT: Duration = Duration::from_secs(300);
+
+/// When a quota that is new or has changed is counted again: an object that was being written when it came did not know of
+/// it, and no write takes as long as this.
+const SETTLE: Duration = Duration::from_secs(10);
 
 /// A count that was right.
 pub struct Counted {
-    pub spec: Option<ResourceQuotaSpec>,
-    pub at: Instant,
+    spec: Option<ResourceQuotaSpec>,
+    at: Instant,
+    /// Whether it was counted before.
+    settled: bool,
+}
+
+impl Counted {
+    pub fn new(quota: &ResourceQuota, at: Instant, before: Option<&Counted>) -> Self {
+        let settled = before.is_some_and(|before| before.spec == quota.spec);
+        Self { spec: quota.spec.clone(), at, settled }
+    }
+
+    /// How long it holds.
+    pub fn holds(&self) -> Duration {
+        if self.settled { RECOUNT } else { SETTLE }
+    }
 }
 
 /// Quotas that are new, have changed, say too little or were not counted for long; and when the next one is due.
@@ -29,7 +47,7 @@ pub fn due<'a>(
     for quota in quotas {
         let known = counted.get(&quota.uid().unwrap_or_default());
         let known = known.filter(|counted| counted.spec == quota.spec && is_complete(quota));
-        match known.and_then(|counted| RECOUNT.checked_sub(now.duration_since(counted.at))) {
+        match known.and_then(|counted| counted.holds().checked_sub(now.duration_since(counted.at))) {
             Some(left) if !left.is_zero() => next = next.sooner(Next::After(left)),
             Some(_) | None => due.push(&**quota),
         }

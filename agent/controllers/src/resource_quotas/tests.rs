@@ -22,20 +22,29 @@ async fn a_quota_is_counted_when_it_changes_and_now_and_then() {
         let (due, next) = plan::due(quotas, counted, Instant::now());
         (due.iter().map(|quota| quota.name_any()).collect::<Vec<_>>().join(" "), next)
     };
+    let count = |quotas: &[Arc<ResourceQuota>], counted: &mut HashMap<String, Counted>| {
+        for quota in quotas {
+            let now = Counted::new(quota, Instant::now(), counted.get(&quota.name_any()));
+            counted.insert(quota.name_any(), now);
+        }
+    };
+    let seconds = |seconds| Next::After(Duration::from_secs(seconds));
     assert_eq!(named(&[], &mut counted), (String::new(), Next::Change));
     let one = json!({"pods": "1"});
     let quotas = [quota("a", one.clone(), json!({"pods": "0"})), quota("b", one.clone(), Value::Null)];
     assert_eq!(named(&quotas, &mut counted).0, "a b");
-    for quota in &quotas {
-        let spec = quota.spec.clone();
-        counted.insert(quota.name_any(), Counted { spec, at: Instant::now() });
-    }
-    assert_eq!(named(&quotas, &mut counted), ("b".to_owned(), Next::After(plan::RECOUNT)), "b says nothing");
-    // What is used changes with each object: it is kept up elsewhere.
+    count(&quotas, &mut counted);
+    assert_eq!(named(&quotas, &mut counted), ("b".to_owned(), seconds(10)), "b says nothing");
+    // What is used changes with each object: it is kept up elsewhere. Once more it is looked at soon.
     let used = [quota("a", one.clone(), json!({"pods": "1"}))];
-    tokio::time::advance(Duration::from_secs(299)).await;
-    assert_eq!(named(&used, &mut counted), (String::new(), Next::After(Duration::from_secs(1))));
+    tokio::time::advance(Duration::from_secs(9)).await;
+    assert_eq!(named(&used, &mut counted), (String::new(), seconds(1)));
     assert!(!counted.contains_key("b"), "gone");
+    tokio::time::advance(Duration::from_secs(1)).await;
+    assert_eq!(named(&used, &mut counted).0, "a");
+    count(&used, &mut counted);
+    tokio::time::advance(Duration::from_secs(299)).await;
+    assert_eq!(named(&used, &mut counted), (String::new(), seconds(1)));
     let other = [quota("a", json!({"pods": "2"}), json!({"pods": "1"}))];
     assert_eq!(named(&other, &mut counted).0, "a");
     tokio::time::advance(Duration::from_secs(1)).await;
