@@ -3,6 +3,7 @@
 //!
 //! `cargo test --test integration -- NAME…` runs the tests whose name contains one of NAME….
 
+mod admission;
 mod api;
 mod cli;
 mod collection;
@@ -109,6 +110,7 @@ const TESTS: &[Test] = &[
         two_nodes::pods_reach_each_other_and_nodes_keep_to_their_own,
     ),
     ("console::the_first_page_hands_out_the_kubeconfig", console::the_first_page_hands_out_the_kubeconfig),
+    ("admission::a_namespace_has_bounds", admission::a_namespace_has_bounds),
     ("api::bad_clients_are_refused", api::bad_clients_are_refused),
     ("api::secrets_are_in_no_file", api::secrets_are_in_no_file),
     ("cli::says_what_it_does", cli::says_what_it_does),
