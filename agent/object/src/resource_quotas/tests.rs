@@ -1,5 +1,6 @@
 //! What counts, in which scopes, and what is said when there is no room, in upstream's words.
 
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
@@ -251,4 +252,51 @@ fn a_count_is_of_all_there_is() {
     );
     let other = json!({"hard": quota["spec"]["hard"], "used": {"pods": "2", "memory": "1.5Gi", "secrets": "0"}});
     assert!(is_same(&status, &other) && !is_same(&status, &json!({})) && !is_same(&status, &json!({"hard": {}})));
+}
+
+/// A pod that is there or not, by number.
+fn some_pod((phase, cpu, memory, deadline): (u8, u8, u8, bool)) -> Option<Value> {
+    let phase = ["Pending", "Running", "Succeeded"].get(usize::from(phase))?;
+    let requests = json!({"cpu": format!("{}m", u32::from(cpu) * 50), "memory": format!("{memory}Mi")});
+    let mut pod = pod("p", json!({"requests": requests}));
+    pod["status"] = json!({"phase": phase});
+    if deadline {
+        pod["spec"]["activeDeadlineSeconds"] = json!(60);
+    }
+    Some(pod)
+}
+
+proptest! {
+    #[test]
+    fn what_is_charged_one_by_one_is_what_there_is(
+        changes in proptest::collection::vec((0..4usize, (0..5u8, 0..9u8, 0..9u8, any::<bool>())), 0..40),
+        scoped in any::<bool>(),
+        refuse in any::<bool>(),
+    ) {
+        let hard = json!({"pods": "3", "count/pods": "3", "requests.cpu": "700m", "memory": "20Mi"});
+        let zero = json!({"pods": "0", "count/pods": "0", "requests.cpu": "0", "memory": "0"});
+        let mut quota = quota(hard, zero);
+        if scoped {
+            quota["spec"]["scopes"] = json!(["NotTerminating"]);
+        }
+        let judgement = if refuse { Judgement::Refuse } else { Judgement::Count };
+        let mut pods: [Option<Value>; 4] = Default::default();
+        for (at, state) in changes {
+            let new = some_pod(state);
+            let change = Change { resource: "pods", old: pods[at].as_ref(), new: new.as_ref() };
+            let Ok(used) = charge(&quota, change, judgement) else { continue };
+            pods[at] = new;
+            if let Some(used) = used {
+                quota["status"]["used"] = used;
+            }
+            if refuse {
+                let (hard, used) = (super::hard(&quota), super::used(&quota));
+                prop_assert!(used.iter().all(|(name, used)| *used <= hard[name]), "{}", quota);
+            }
+        }
+        quota["status"]["hard"] = quota["spec"]["hard"].clone();
+        let mut count = Count::new(&quota);
+        pods.iter().flatten().for_each(|pod| count.add("pods", pod));
+        prop_assert!(is_same(&count.status(), &quota["status"]), "{} {}", count.status(), quota);
+    }
 }
