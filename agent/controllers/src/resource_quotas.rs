@@ -69,7 +69,7 @@ impl Controller {
 
     async fn count(&self, kinds: &ServedKinds, quota: &Value, namespace: Option<&str>) -> Result<Value, kube::Error> {
         let mut count = Count::new(quota);
-        for kind in kinds.preferred().filter(|kind| is_counted(kind)) {
+        for kind in kinds.preferred().filter(|kind| kind.namespaced && kind.can("list")) {
             let resource = group_resource(kind);
             if !resource_quotas::limits(quota, &resource) {
                 continue;
@@ -89,10 +89,6 @@ impl Controller {
         }
         Ok(count.status())
     }
-}
-
-fn is_counted(kind: &ServedKind) -> bool {
-    kind.namespaced && kind.can("list") && kind.kind != "Event"
 }
 
 fn group_resource(kind: &ServedKind) -> String {

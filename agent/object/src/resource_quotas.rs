@@ -18,9 +18,12 @@ use crate::meta;
 use crate::quantity::Quantity;
 use crate::requests::{self, Amounts};
 
-/// Whether objects of a kind are counted at all; events are too many and too short-lived.
+/// Events are too many and too short-lived to be counted.
+const UNCOUNTED: [&str; 2] = ["events", "events.events.k8s.io"];
+
+/// Whether objects of a kind are counted at all.
 pub fn is_counted(kind: &Kind) -> bool {
-    kind.namespaced() && kind.is_kept() && kind.kind != "Event"
+    kind.namespaced() && kind.is_kept() && !UNCOUNTED.contains(&kind.group_resource().as_str())
 }
 
 /// One change of one object; `old` is none when it is made, `new` when it goes.
@@ -42,7 +45,7 @@ pub enum Judgement {
 
 /// Whether a quota limits something that objects of a kind count for.
 pub fn limits(quota: &Value, resource: &str) -> bool {
-    hard(quota).keys().any(|name| usage::tracks(resource, name))
+    !UNCOUNTED.contains(&resource) && hard(quota).keys().any(|name| usage::tracks(resource, name))
 }
 
 /// Whether what an object of a kind costs depends on what is in it; else all cost the same.

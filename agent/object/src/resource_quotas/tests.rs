@@ -102,6 +102,9 @@ fn names_are_about_kinds() {
     }
     let counted = |api: &str, kind: &str| is_counted(kinds::by_kind(api, kind).expect("a kind"));
     assert!(counted("v1", "Pod") && !counted("v1", "Event") && !counted("v1", "Node"));
+    assert!(!counted("events.k8s.io/v1", "Event"));
+    let events = quota(json!({"count/events": "1", "count/events.fleet.example.org": "1"}), Value::Null);
+    assert!(!limits(&events, "events") && limits(&events, "events.fleet.example.org"));
 }
 
 #[test]
