@@ -268,7 +268,7 @@ impl Call {
             None => apply::manager_of(agent, &self.user),
         };
         let subresource = self.target.subresource.clone().unwrap_or_default();
-        Ok(Author { user: self.user.clone(), manager, subresource, effect: effect(&self.query)? })
+        Ok(Author { user: self.user.clone(), manager, subresource, effect: effect(&self.query)?, is_api: false })
     }
 }
 

@@ -13,6 +13,7 @@ mod codec;
 mod custom_resources;
 mod discovery;
 mod escalation;
+mod extensions;
 mod feed;
 mod forward;
 mod handlers;
@@ -70,6 +71,7 @@ pub use reserve::ServiceNetwork;
 pub use status::ApiError;
 pub use users::{Identity, User};
 
+use extensions::Extensions;
 use rbac::Authorizer;
 use tokens::Tokens;
 
@@ -117,6 +119,7 @@ struct Inner<S> {
     config: Config,
     tokens: Tokens,
     authorizer: Arc<Authorizer>,
+    extensions: Arc<Extensions>,
     /// The kinds that are served now.
     catalogue: ArcSwap<Catalogue>,
     nodes: RwLock<HashMap<String, Arc<dyn NodeService>>>,
@@ -138,17 +141,18 @@ pub enum StartError {
     Bootstrap(#[source] ApiError),
     #[error("the custom resource definitions cannot be read")]
     Definitions(#[source] ApiError),
-    #[error("the roles cannot be read")]
+    #[error("roles and admission cannot be read")]
     Roles(#[from] skiff_store::Error),
 }
 
 impl<S: Store + Clone> Api<S> {
     /// Makes the default objects and starts to follow roles. Serves nothing yet.
     pub async fn start(config: Config, store: S, pki: &Pki, shutdown: CancellationToken) -> Result<Self, StartError> {
-        let authorizer = Arc::new(Authorizer::default());
+        let (authorizer, extensions) = (Arc::new(Authorizer::default()), Arc::new(Extensions::default()));
         let inner = Inner {
             tokens: Tokens::new(pki.service_account_key())?,
             authorizer: Arc::clone(&authorizer),
+            extensions: Arc::clone(&extensions),
             catalogue: ArcSwap::from(Arc::clone(kinds::built_in())),
             nodes: RwLock::default(),
             agent: RwLock::default(),
@@ -165,9 +169,11 @@ impl<S: Store + Clone> Api<S> {
         let address = api.inner.config.address;
         api.bootstrap(address.ip(), address.port()).await.map_err(StartError::Bootstrap)?;
         authorizer.reload(&store).await?;
+        extensions.reload(&store).await?;
         let mut definitions = custom_resources::Definitions::default();
         api.serve_definitions(&mut definitions).await.map_err(StartError::Definitions)?;
-        tokio::spawn(authorizer.follow(store, shutdown));
+        tokio::spawn(authorizer.follow(store.clone(), shutdown.clone()));
+        tokio::spawn(extensions.follow(store, shutdown));
         tokio::spawn(api.clone().keep_endpoints());
         tokio::spawn(api.clone().follow_definitions(definitions));
         api.inner.ready.store(true, Ordering::Release);
@@ -205,6 +211,10 @@ impl<S: Store> Api<S> {
 
     fn tokens(&self) -> &Tokens {
         &self.inner.tokens
+    }
+
+    fn extensions(&self) -> &Extensions {
+        &self.inner.extensions
     }
 
     fn authorizer(&self) -> &Authorizer {

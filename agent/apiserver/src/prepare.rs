@@ -130,6 +130,24 @@ fn copy(new: &mut Value, old: &Value, field: &str) {
     }
 }
 
+/// What others made of an object before it was judged; what only the API writes is as it was.
+pub fn extended(kind: &Kind, mut object: Value, before: &Value) -> Value {
+    for field in ["name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"]
+        .into_iter()
+        .chain(["generation", "resourceVersion", "managedFields", "selfLink"])
+    {
+        copy(&mut object, before, field);
+    }
+    if kind.status {
+        match before.get("status") {
+            Some(status) => object["status"] = status.clone(),
+            None => drop(meta::map_mut(&mut object).remove("status")),
+        }
+    }
+    default::apply(kind, &mut object);
+    object
+}
+
 /// How an object is to be deleted.
 #[derive(Clone, Debug, Default)]
 pub struct DeleteOptions {

@@ -70,6 +70,31 @@ impl ApiError {
         Self::new(StatusCode::CONFLICT, "AlreadyExists", message).about(kind, name)
     }
 
+    /// As a webhook words it.
+    pub fn denied(code: StatusCode, reason: &str, message: String) -> Self {
+        let reason = match reason {
+            _ if code == StatusCode::FORBIDDEN => "Forbidden",
+            "Invalid" => "Invalid",
+            "Conflict" => "Conflict",
+            "NotFound" => "NotFound",
+            _ if code == StatusCode::UNPROCESSABLE_ENTITY => "Invalid",
+            _ => "BadRequest",
+        };
+        Self::new(code, reason, message)
+    }
+
+    /// As an admission policy has it: what is not another is invalid.
+    pub fn denied_object(kind: &Kind, name: &str, reason: &str, why: &str) -> Self {
+        let (code, reason) = match reason {
+            "Unauthorized" => (StatusCode::UNAUTHORIZED, "Unauthorized"),
+            "Forbidden" => (StatusCode::FORBIDDEN, "Forbidden"),
+            "RequestEntityTooLarge" => (StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge"),
+            _ => (StatusCode::UNPROCESSABLE_ENTITY, "Invalid"),
+        };
+        let message = format!("{} \"{name}\" is forbidden: {why}", kind.group_resource());
+        Self::new(code, reason, message).about(kind, name)
+    }
+
     pub fn conflict(kind: &Kind, name: &str, why: &str) -> Self {
         let message = format!("Operation cannot be fulfilled on {} \"{name}\": {why}", kind.group_resource());
         Self::new(StatusCode::CONFLICT, "Conflict", message).about(kind, name)

@@ -15,6 +15,7 @@ mod apply;
 mod clients;
 mod custom;
 mod doors;
+mod extensions;
 mod identities;
 mod limit_ranges;
 mod pod_security;

@@ -1,5 +1,5 @@
-//! The one way in for everything that is written: decode (the caller's) → prepare → fill in → validate → check → reserve →
-//! commit. Each step is elsewhere; here is their order, and what happens when somebody else was faster.
+//! The one way in for everything that is written: decode (the caller's) → prepare → fill in → extend → validate → check →
+//! reserve → commit. Each step is elsewhere; here is their order, and what happens when somebody else was faster.
 
 use serde_json::Value;
 use skiff_object::kinds::Kind;
@@ -8,6 +8,7 @@ use skiff_object::validate::FieldError;
 use skiff_object::{meta, unenforced, validate};
 use skiff_store::{Change, Entry, Expect, Store};
 
+use crate::extensions::Told;
 use crate::pod_security::{self, Reviewed};
 use crate::prepare::{self, DeleteOptions, DeletePlan};
 use crate::reserve::Reserved;
@@ -36,13 +37,15 @@ pub struct Author {
     /// The part of the object that is written through a path of its own: `status`; else empty.
     pub subresource: String,
     pub effect: Effect,
+    /// The API itself, which asks nobody.
+    pub is_api: bool,
 }
 
 impl Author {
     /// The API itself, for what every cluster has.
     pub fn own() -> Self {
         let (user, manager) = (User::master("system:apiserver"), "skiff".to_owned());
-        Self { user, manager, subresource: String::new(), effect: Effect::Store }
+        Self { user, manager, subresource: String::new(), effect: Effect::Store, is_api: true }
     }
 }
 
@@ -194,21 +197,32 @@ impl<S: Store> Api<S> {
         }
         self.namespace_lives(kind, namespace, meta::name(&object)).await?;
         let mut new = prepare::create(kind, namespace, object);
-        for mutation in Strategy::of(kind).on_create {
-            self.fill_in(*mutation, kind, namespace, &mut new).await?;
+        self.fill_in_all(write, &mut new).await?;
+        let (name, mut warnings) = (meta::name(&new).to_owned(), Vec::new());
+        let told = Told { write, part: Part::Main, name: &name, new: Some(&new), old: None };
+        if let Some(extended) = self.extend(told, &mut warnings).await? {
+            new = prepare::extended(kind, extended, &new);
+            // For what has been added.
+            self.fill_in_all(write, &mut new).await?;
         }
         node_authorizer::check_write(self.config(), write, None, Some(&new))?;
         let errors = validate::create(kind, &new);
         let reviewed = Reviewed { write, part: Part::Main, new: &new, old: None };
         let warned = self.judge(reviewed, errors).await?;
-        let name = meta::name(&new);
-        if write.author.effect == Effect::DryRun && self.entry(kind, namespace, name).await?.is_some() {
-            return Err(ApiError::already_exists(kind, name));
+        if write.author.effect == Effect::DryRun && self.entry(kind, namespace, &name).await?.is_some() {
+            return Err(ApiError::already_exists(kind, &name));
         }
         owners::record(write, Part::Main, managers, None, &mut new);
-        let mut warnings = unenforced::warnings(kind, &new, None);
+        warnings.extend(unenforced::warnings(kind, &new, None));
         warnings.extend(warned);
         Ok(Drafted::Draft(Box::new(Draft { current: None, old: None, new: Some(new), warnings })))
+    }
+
+    async fn fill_in_all(&self, write: &Write<'_>, new: &mut Value) -> Result<(), ApiError> {
+        for mutation in Strategy::of(write.kind).on_create {
+            self.fill_in(*mutation, write.kind, write.namespace, new).await?;
+        }
+        Ok(())
     }
 
     async fn draft_update(
@@ -226,9 +240,11 @@ impl<S: Store> Api<S> {
         if !asked.is_empty() && asked != meta::resource_version(&old) {
             return Err(ApiError::modified(kind, name));
         }
-        let mut new = prepare::update(kind, part, new, &old);
-        if let Part::Main = part {
-            crate::reserve::keep(strategy.reserves, &mut new, &old);
+        let mut new = prepared(write, part, new, &old);
+        let mut warnings = Vec::new();
+        let told = Told { write, part, name, new: Some(&new), old: Some(&old) };
+        if let Some(extended) = self.extend(told, &mut warnings).await? {
+            new = prepared(write, part, extended, &old);
         }
         // Also of what changes nothing: the answer has the object.
         node_authorizer::check_write(self.config(), write, Some(&old), Some(&new))?;
@@ -242,10 +258,9 @@ impl<S: Store> Api<S> {
         let warned = self.judge(reviewed, errors).await?;
         meta::set(&mut new, "resourceVersion", meta::resource_version(&old).to_owned());
         owners::record(write, part, managers, Some(&old), &mut new);
-        let mut warnings = match part {
-            Part::Main | Part::EphemeralContainers => unenforced::warnings(kind, &new, Some(&old)),
-            Part::Status | Part::Finalize | Part::Binding => Vec::new(),
-        };
+        if matches!(part, Part::Main | Part::EphemeralContainers) {
+            warnings.extend(unenforced::warnings(kind, &new, Some(&old)));
+        }
         warnings.extend(warned);
         if new == old && !strategy.is_gone(&new) {
             return Ok(Drafted::Done(Written { warnings, ..Written::kept(new) }));
@@ -263,18 +278,22 @@ impl<S: Store> Api<S> {
         let old = self.served(kind, codec::decode(&current));
         node_authorizer::check_write(self.config(), write, Some(&old), None)?;
         check_preconditions(kind, name, &old, options)?;
+        let told = Told { write, part: Part::Main, name, new: None, old: Some(&old) };
+        let mut warnings = Vec::new();
+        self.extend(told, &mut warnings).await?;
+        warnings.extend(self.consent(told).await?);
         let new = match prepare::delete(kind, &old, options, jiff::Timestamp::now()) {
             DeletePlan::Nothing => return Ok(Drafted::Done(Written::kept(old))),
             DeletePlan::Mark(marked) => Some(*marked),
             DeletePlan::Remove => None,
         };
         let old = Some(old);
-        Ok(Drafted::Draft(Box::new(Draft { current: Some(current), old, new, warnings: Vec::new() })))
+        Ok(Drafted::Draft(Box::new(Draft { current: Some(current), old, new, warnings })))
     }
 
     /// Refuses an object that is wrong, in itself or for its author; answers with what is to be warned of.
     async fn judge(&self, reviewed: Reviewed<'_>, mut errors: Vec<FieldError>) -> Result<Vec<String>, ApiError> {
-        let Reviewed { write, new, old, .. } = reviewed;
+        let Reviewed { write, new, old, part } = reviewed;
         let mut warnings = Vec::new();
         if errors.is_empty() {
             for check in Strategy::of(write.kind).checks {
@@ -282,7 +301,11 @@ impl<S: Store> Api<S> {
             }
             warnings = pod_security::check(self, reviewed, &mut errors).await?;
         }
-        if errors.is_empty() { Ok(warnings) } else { Err(ApiError::invalid(write.kind, meta::name(new), &errors)) }
+        if !errors.is_empty() {
+            return Err(ApiError::invalid(write.kind, meta::name(new), &errors));
+        }
+        warnings.extend(self.consent(Told { write, part, name: meta::name(new), new: Some(new), old }).await?);
+        Ok(warnings)
     }
 
     async fn commit(&self, write: &Write<'_>, draft: &Draft, reserved: Reserved) -> Result<Written, Refused> {
@@ -321,6 +344,14 @@ impl<S: Store> Api<S> {
             Err(error) => Err(refused(write, &name, &key, error)),
         }
     }
+}
+
+fn prepared(write: &Write<'_>, part: Part, new: Value, old: &Value) -> Value {
+    let mut new = prepare::update(write.kind, part, new, old);
+    if let Part::Main = part {
+        crate::reserve::keep(Strategy::of(write.kind).reserves, &mut new, old);
+    }
+    new
 }
 
 fn answer(mut object: Value, gone: bool, changes: &[Change], warnings: Vec<String>) -> Written {

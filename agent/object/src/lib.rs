@@ -5,7 +5,7 @@
 
 pub mod addresses;
 mod base64;
-mod cel;
+pub mod cel;
 pub mod convert;
 pub mod custom;
 pub mod decode;

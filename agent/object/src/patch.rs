@@ -57,7 +57,8 @@ pub fn apply(kind: &Kind, current: &Value, patch_kind: PatchKind, patch: &Value)
     }
 }
 
-fn json(current: &Value, patch: &Value) -> Result<Value, PatchError> {
+/// Applies a JSON patch to a document of any kind.
+pub fn json(current: &Value, patch: &Value) -> Result<Value, PatchError> {
     let operations: json_patch::Patch =
         serde_json::from_value(patch.clone()).map_err(|e| PatchError::Malformed(format!("json patch: {e}")))?;
     if operations.len() > OPERATIONS_MAX {

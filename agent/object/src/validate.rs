@@ -3,6 +3,7 @@
 //! Owns which object is right in itself. Rules that need other objects (quotas, existing claims, free addresses) are
 //! admission's. It works on decoded and defaulted objects; on anything else it reports errors but never panics.
 
+mod admission;
 mod configuration;
 mod containers;
 mod errors;
@@ -46,6 +47,10 @@ const CHECKS: &[(&str, &str, Check)] = &[
     ("", "ResourceQuota", configuration::resource_quota),
     ("", "Secret", configuration::secret),
     ("", "Service", services::service),
+    ("admissionregistration.k8s.io", "MutatingWebhookConfiguration", admission::webhooks),
+    ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy", admission::policy),
+    ("admissionregistration.k8s.io", "ValidatingAdmissionPolicyBinding", admission::binding),
+    ("admissionregistration.k8s.io", "ValidatingWebhookConfiguration", admission::webhooks),
     (definition::GROUP, definition::KIND, definition::validate),
     ("apps", "DaemonSet", workloads::daemon_set),
     ("apps", "Deployment", workloads::deployment),

@@ -3,7 +3,7 @@
 //! Owns the list of Rust types; every row of the table of kinds must be in it, which [`definitions`] checks.
 
 use k8s_openapi::api::{
-    apps::v1 as apps, authentication::v1 as authentication, authorization::v1 as authorization,
+    admissionregistration::v1 as admissionregistration, apps::v1 as apps, authentication::v1 as authentication, authorization::v1 as authorization,
     autoscaling::v1 as autoscaling_v1, autoscaling::v2 as autoscaling_v2, batch::v1 as batch,
     coordination::v1 as coordination, core::v1 as core, discovery::v1 as discovery, events::v1 as events,
     networking::v1 as networking, node::v1 as node, policy::v1 as policy, rbac::v1 as rbac,
@@ -37,7 +37,9 @@ pub fn definitions() -> anyhow::Result<Map<String, Value>> {
         storage::CSIDriver, storage::CSINode, storage::CSIStorageCapacity, storage::StorageClass,
         storage::VolumeAttachment, storage::VolumeAttributesClass, scheduling::PriorityClass,
         coordination::Lease, node::RuntimeClass, discovery::EndpointSlice,
-        apiextensions::CustomResourceDefinition,
+        apiextensions::CustomResourceDefinition, admissionregistration::MutatingWebhookConfiguration,
+        admissionregistration::ValidatingWebhookConfiguration, admissionregistration::ValidatingAdmissionPolicy,
+        admissionregistration::ValidatingAdmissionPolicyBinding,
         meta::Status, meta::DeleteOptions, meta::ListMeta, meta::APIResourceList, meta::Patch,
     );
     let definitions: Map<String, Value> = generator.take_definitions(true).into_iter().collect();

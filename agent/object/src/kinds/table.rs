@@ -87,6 +87,7 @@ const COORDINATION_V1: Row = base("coordination.k8s.io", "v1");
 const NODE_V1: Row = base("node.k8s.io", "v1");
 const DISCOVERY_V1: Row = base("discovery.k8s.io", "v1");
 const APIEXTENSIONS_V1: Row = base("apiextensions.k8s.io", "v1");
+const ADMISSION_V1: Row = Row { scope: Scope::Cluster, ..base("admissionregistration.k8s.io", "v1") };
 
 /// The groups in the order in which upstream's discovery lists them, with their versions.
 const GROUPS: &[(&str, &[&str])] = &[
@@ -106,6 +107,7 @@ const GROUPS: &[(&str, &[&str])] = &[
     ("node.k8s.io", &["v1"]),
     ("discovery.k8s.io", &["v1"]),
     ("apiextensions.k8s.io", &["v1"]),
+    ("admissionregistration.k8s.io", &["v1"]),
 ];
 
 pub fn groups() -> Vec<Group> {
@@ -168,6 +170,10 @@ pub const KINDS: &[Row] = &[
     Row { kind: "RuntimeClass", plural: "runtimeclasses", singular: "runtimeclass", prefix: "/registry/runtimeclasses", scope: Scope::Cluster, schema: "io.k8s.api.node.v1.RuntimeClass", ..NODE_V1 },
     Row { kind: "EndpointSlice", plural: "endpointslices", singular: "endpointslice", prefix: "/registry/endpointslices", schema: "io.k8s.api.discovery.v1.EndpointSlice", ..DISCOVERY_V1 },
     Row { kind: "CustomResourceDefinition", plural: "customresourcedefinitions", singular: "customresourcedefinition", prefix: "/registry/apiextensions.k8s.io/customresourcedefinitions", scope: Scope::Cluster, short_names: &["crd", "crds"], categories: &["api-extensions"], status: true, schema: "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinition", ..APIEXTENSIONS_V1 },
+    Row { kind: "MutatingWebhookConfiguration", plural: "mutatingwebhookconfigurations", singular: "mutatingwebhookconfiguration", prefix: "/registry/mutatingwebhookconfigurations", categories: &["api-extensions"], schema: "io.k8s.api.admissionregistration.v1.MutatingWebhookConfiguration", ..ADMISSION_V1 },
+    Row { kind: "ValidatingAdmissionPolicy", plural: "validatingadmissionpolicies", singular: "validatingadmissionpolicy", prefix: "/registry/validatingadmissionpolicies", categories: &["api-extensions"], status: true, schema: "io.k8s.api.admissionregistration.v1.ValidatingAdmissionPolicy", ..ADMISSION_V1 },
+    Row { kind: "ValidatingAdmissionPolicyBinding", plural: "validatingadmissionpolicybindings", singular: "validatingadmissionpolicybinding", prefix: "/registry/validatingadmissionpolicybindings", categories: &["api-extensions"], schema: "io.k8s.api.admissionregistration.v1.ValidatingAdmissionPolicyBinding", ..ADMISSION_V1 },
+    Row { kind: "ValidatingWebhookConfiguration", plural: "validatingwebhookconfigurations", singular: "validatingwebhookconfiguration", prefix: "/registry/validatingwebhookconfigurations", categories: &["api-extensions"], schema: "io.k8s.api.admissionregistration.v1.ValidatingWebhookConfiguration", ..ADMISSION_V1 },
 ];
 
 /// Kinds that are only ever the body of a subresource or of an option: they have a schema but no path of their own.

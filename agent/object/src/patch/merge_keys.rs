@@ -43,6 +43,13 @@ pub fn rule(type_name: &str, field: &str) -> Option<&'static Rule> {
 /// Every field that does not have the default rule.
 #[rustfmt::skip] // one row a line reads as a table
 pub static RULES: &[Rule] = &[
+    Rule { type_name: "io.k8s.api.admissionregistration.v1.MutatingWebhookConfiguration", field: "webhooks", strategy: Strategy::Merge, merge_key: "name", list: ListType::Map(&["name"]) },
+    Rule { type_name: "io.k8s.api.admissionregistration.v1.ValidatingWebhookConfiguration", field: "webhooks", strategy: Strategy::Merge, merge_key: "name", list: ListType::Map(&["name"]) },
+    Rule { type_name: "io.k8s.api.admissionregistration.v1.MutatingWebhook", field: "matchConditions", strategy: Strategy::Merge, merge_key: "name", list: ListType::Map(&["name"]) },
+    Rule { type_name: "io.k8s.api.admissionregistration.v1.ValidatingWebhook", field: "matchConditions", strategy: Strategy::Merge, merge_key: "name", list: ListType::Map(&["name"]) },
+    Rule { type_name: "io.k8s.api.admissionregistration.v1.ValidatingAdmissionPolicySpec", field: "matchConditions", strategy: Strategy::Merge, merge_key: "name", list: ListType::Map(&["name"]) },
+    Rule { type_name: "io.k8s.api.admissionregistration.v1.ValidatingAdmissionPolicySpec", field: "variables", strategy: Strategy::Merge, merge_key: "name", list: ListType::Map(&["name"]) },
+    Rule { type_name: "io.k8s.api.admissionregistration.v1.ValidatingAdmissionPolicyStatus", field: "conditions", strategy: Strategy::Replace, merge_key: "type", list: ListType::Map(&["type"]) },
     Rule { type_name: "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta", field: "finalizers", strategy: Strategy::Merge, merge_key: "", list: ListType::Set },
     Rule { type_name: "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta", field: "ownerReferences", strategy: Strategy::Merge, merge_key: "uid", list: ListType::Map(&["uid"]) },
     Rule { type_name: "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinitionStatus", field: "conditions", strategy: Strategy::Merge, merge_key: "type", list: ListType::Map(&["type"]) },

@@ -52,6 +52,7 @@ pub const KINDS: &[(&str, &str, &str)] = &[
 
 #[rustfmt::skip] // one row a line reads as a table
 pub const ROWS: &[Row] = &[
+    row("admissionregistration.v1.ValidatingAdmissionPolicySpec", "auditAnnotations", When::Set, "this version keeps no audit log"),
     row("core.v1.PodSpec", "hostUsers", When::False, "this version gives pods no user namespace: root in the pod is root on the node"),
     row("core.v1.PodSpec", "runtimeClassName", When::Set, "this version runs all pods with the one runtime it has: the pod is not isolated any further"),
     row("core.v1.PodSpec", "resources", When::Set, "this version does not limit pods as a whole"),
@@ -123,6 +124,24 @@ pub const LOUD: &[(&str, &str)] = &[(
 #[cfg(test)]
 #[rustfmt::skip] // one type a line reads as a table
 pub const HONOURED: &[(&str, &str)] = &[
+    ("admissionregistration.v1.MatchCondition", "expression name"),
+    ("admissionregistration.v1.MatchResources", "excludeResourceRules matchPolicy namespaceSelector objectSelector resourceRules"),
+    ("admissionregistration.v1.MutatingWebhook", "admissionReviewVersions clientConfig failurePolicy matchConditions matchPolicy name namespaceSelector objectSelector reinvocationPolicy rules sideEffects timeoutSeconds"),
+    ("admissionregistration.v1.MutatingWebhookConfiguration", "webhooks"),
+    ("admissionregistration.v1.NamedRuleWithOperations", "apiGroups apiVersions operations resourceNames resources scope"),
+    ("admissionregistration.v1.ParamKind", "apiVersion kind"),
+    ("admissionregistration.v1.ParamRef", "name namespace parameterNotFoundAction selector"),
+    ("admissionregistration.v1.RuleWithOperations", "apiGroups apiVersions operations resources scope"),
+    ("admissionregistration.v1.ServiceReference", "name namespace path port"),
+    ("admissionregistration.v1.ValidatingAdmissionPolicy", "spec"),
+    ("admissionregistration.v1.ValidatingAdmissionPolicyBinding", "spec"),
+    ("admissionregistration.v1.ValidatingAdmissionPolicyBindingSpec", "matchResources paramRef policyName validationActions"),
+    ("admissionregistration.v1.ValidatingAdmissionPolicySpec", "failurePolicy matchConditions matchConstraints paramKind validations variables"),
+    ("admissionregistration.v1.ValidatingWebhook", "admissionReviewVersions clientConfig failurePolicy matchConditions matchPolicy name namespaceSelector objectSelector rules sideEffects timeoutSeconds"),
+    ("admissionregistration.v1.ValidatingWebhookConfiguration", "webhooks"),
+    ("admissionregistration.v1.Validation", "expression message messageExpression reason"),
+    ("admissionregistration.v1.Variable", "expression name"),
+    ("admissionregistration.v1.WebhookClientConfig", "caBundle service url"),
     ("io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinition", "spec"),
     ("io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinitionSpec", "conversion group names preserveUnknownFields scope versions"),
     ("io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceConversion", "strategy webhook"),

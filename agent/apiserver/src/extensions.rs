@@ -1,0 +1,190 @@
+//! Admission that comes at run time: mutating and validating webhooks, and admission policies.
+//!
+//! Owns which there are, kept compiled in memory and made anew after any change; what they say of a write is in the files
+//! beside. Without any, a write pays nothing.
+
+mod call;
+mod matching;
+pub mod policies;
+pub mod webhooks;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use serde_json::Value;
+use skiff_object::kinds::{self, Kind};
+use skiff_store::{ListOptions, Store, Watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::status::ApiError;
+use crate::strategy::Part;
+use crate::write::Write;
+use crate::{Api, codec};
+use matching::Asked;
+use policies::Policy;
+use webhooks::Webhook;
+
+const GROUP: &str = "admissionregistration.k8s.io/v1";
+const RETRY: Duration = Duration::from_secs(1);
+
+/// What is asked before something is written.
+#[derive(Default)]
+pub struct Extensions {
+    compiled: ArcSwap<Compiled>,
+}
+
+#[derive(Default)]
+pub struct Compiled {
+    /// In the order of their configurations' names.
+    pub mutating: Vec<Webhook>,
+    pub validating: Vec<Webhook>,
+    pub policies: Vec<Policy>,
+}
+
+/// The kinds that say what is asked. Nobody is asked about these: else one could lock everybody out.
+const KINDS: &[&str] = &[
+    "MutatingWebhookConfiguration",
+    "ValidatingWebhookConfiguration",
+    "ValidatingAdmissionPolicy",
+    "ValidatingAdmissionPolicyBinding",
+];
+
+pub fn is_exempt(kind: &Kind) -> bool {
+    !kind.is_kept() || KINDS.iter().any(|name| kind.is("admissionregistration.k8s.io", name))
+}
+
+fn kind(name: &str) -> &'static Arc<Kind> {
+    kinds::by_kind(GROUP, name).expect("a built-in kind")
+}
+
+impl Extensions {
+    pub fn compiled(&self) -> Arc<Compiled> {
+        self.compiled.load_full()
+    }
+
+    pub async fn reload<S: Store>(&self, store: &S) -> Result<(), skiff_store::Error> {
+        let mut lists = Vec::new();
+        for name in KINDS {
+            let page = store.list(&kind(name).key_prefix(None), ListOptions::default()).await?;
+            lists.push(page.entries.iter().map(codec::decode).collect::<Vec<Value>>());
+        }
+        let webhooks = |configurations: &[Value]| configurations.iter().flat_map(Webhook::read).collect();
+        let compiled = Compiled {
+            mutating: webhooks(&lists[0]),
+            validating: webhooks(&lists[1]),
+            policies: policies::read(&lists[2], &lists[3]),
+        };
+        self.compiled.store(Arc::new(compiled));
+        Ok(())
+    }
+
+    /// Reloads after each change, until `shutdown`.
+    pub async fn follow<S: Store>(self: Arc<Self>, store: S, shutdown: CancellationToken) {
+        while !shutdown.is_cancelled() {
+            match self.follow_once(&store, &shutdown).await {
+                // Fell behind what the store keeps: the reload sees everything.
+                Ok(()) | Err(skiff_store::Error::Expired { .. }) => {}
+                Err(error) => {
+                    tracing::error!(%error, "admission could not be read: what is asked may be old; trying again");
+                    tokio::select! {
+                        () = tokio::time::sleep(RETRY) => {}
+                        () = shutdown.cancelled() => return,
+                    }
+                }
+            }
+        }
+    }
+
+    /// Watches before it reads, so that no change falls between the two.
+    async fn follow_once<S: Store>(&self, store: &S, shutdown: &CancellationToken) -> Result<(), skiff_store::Error> {
+        let from = store.revision();
+        let mut watches = Vec::new();
+        for name in KINDS {
+            watches.push(store.watch(&kind(name).key_prefix(None), from).await?);
+        }
+        loop {
+            self.reload(store).await?;
+            let changed = futures::future::select_all(watches.iter_mut().map(|watch| Box::pin(watch.next())));
+            tokio::select! {
+                (result, ..) = changed => drop(result?),
+                () = shutdown.cancelled() => return Ok(()),
+            }
+        }
+    }
+}
+
+/// How a write is told of: `None` where nobody is asked about that part.
+fn subresource(part: Part) -> Option<&'static str> {
+    match part {
+        Part::Main => Some(""),
+        Part::Status => Some("status"),
+        Part::EphemeralContainers => Some("ephemeralcontainers"),
+        Part::Finalize | Part::Binding => None,
+    }
+}
+
+/// A write as extensions see it.
+#[derive(Clone, Copy)]
+pub struct Told<'a> {
+    pub write: &'a Write<'a>,
+    pub part: Part,
+    pub name: &'a str,
+    pub new: Option<&'a Value>,
+    pub old: Option<&'a Value>,
+}
+
+impl<'a> Told<'a> {
+    fn asked(&self, namespace: Option<&'a Value>) -> Option<Asked<'a>> {
+        let operation = match (self.new, self.old) {
+            (Some(_), None) => "CREATE",
+            (Some(_), Some(_)) => "UPDATE",
+            (None, _) => "DELETE",
+        };
+        let kind = self.write.kind;
+        let subresource = subresource(self.part)?;
+        Some(Asked { operation, kind, subresource, name: self.name, object: self.new, old: self.old, namespace })
+    }
+}
+
+impl<S: Store> Api<S> {
+    /// Whether anybody is asked. The API's own writes are not: it has to start whatever was installed.
+    fn is_asked(&self, write: &Write<'_>, of: impl Fn(&Compiled) -> bool) -> bool {
+        !is_exempt(write.kind) && !write.author.is_api && of(&self.extensions().compiled())
+    }
+
+    async fn namespace_of(&self, write: &Write<'_>) -> Result<Option<Value>, ApiError> {
+        let namespaces = kinds::by_kind("v1", "Namespace").expect("a built-in kind");
+        match write.namespace.filter(|_| write.kind.namespaced()) {
+            Some(name) => self.read(namespaces, None, name).await,
+            None => Ok(None),
+        }
+    }
+
+    /// What mutating webhooks make of a new object.
+    pub(crate) async fn extend(&self, told: Told<'_>, warnings: &mut Vec<String>) -> Result<Option<Value>, ApiError> {
+        if !self.is_asked(told.write, |compiled| !compiled.mutating.is_empty()) {
+            return Ok(None);
+        }
+        let namespace = self.namespace_of(told.write).await?;
+        match told.asked(namespace.as_ref()) {
+            Some(asked) => self.mutate(told.write.author, asked, warnings).await,
+            None => Ok(None),
+        }
+    }
+
+    /// Whether policies and validating webhooks take a write; answers with their warnings.
+    pub(crate) async fn consent(&self, told: Told<'_>) -> Result<Vec<String>, ApiError> {
+        let mut warnings = Vec::new();
+        let has_any = |compiled: &Compiled| !compiled.policies.is_empty() || !compiled.validating.is_empty();
+        if !self.is_asked(told.write, has_any) {
+            return Ok(warnings);
+        }
+        let namespace = self.namespace_of(told.write).await?;
+        if let Some(asked) = told.asked(namespace.as_ref()) {
+            self.ask_policies(told.write.author, &asked, &mut warnings).await?;
+            self.ask_webhooks(told.write.author, &asked, &mut warnings).await?;
+        }
+        Ok(warnings)
+    }
+}
