@@ -8,7 +8,7 @@ use http::header::{ACCEPT, HeaderValue};
 use http::{HeaderMap, Response, StatusCode, header};
 use serde_json::{Value, json};
 use skiff_object::custom::openapi::{self, Described};
-use skiff_object::kinds::{Catalogue, Kind, Scope};
+use skiff_object::kinds::{Catalogue, Kind, Nature, Scope};
 
 use crate::body::{self, Body};
 
@@ -169,7 +169,11 @@ fn kinds_of<'a>(catalogue: &'a Catalogue, group: &'a str, version: &'a str) -> i
 }
 
 fn verbs(kind: &Kind) -> &'static [&'static str] {
-    if kind.is_kept() { VERBS } else { &["create"] }
+    match kind.nature {
+        Nature::Stored | Nature::Volatile => VERBS,
+        Nature::Computed => &["get", "list"],
+        Nature::Review | Nature::Body => &["create"],
+    }
 }
 
 fn resource_list(catalogue: &Catalogue, group: &str, version: &str) -> Value {

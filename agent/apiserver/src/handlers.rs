@@ -69,6 +69,7 @@ impl<S: Store> Api<S> {
         match call.target.kind.nature {
             Nature::Stored | Nature::Volatile => {}
             Nature::Review => return reviews::handle(self, call).await,
+            Nature::Computed => return self.usage(&call).await,
             Nature::Body => return Err(ApiError::path_not_found()),
         }
         match call.target.verb {

@@ -41,6 +41,7 @@ mod subresources;
 #[cfg(test)]
 mod tests;
 mod tokens;
+mod usage;
 mod users;
 mod write;
 mod yaml;
@@ -58,7 +59,7 @@ use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use skiff_object::kinds::{self, Catalogue, Nature};
 use skiff_store::Store;
-use tokio::sync::Semaphore;
+use tokio::sync::{Mutex, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 pub use body::{Body, BoxError};
@@ -126,6 +127,8 @@ struct Inner<S> {
     agent: RwLock<Option<Arc<dyn AgentReport>>>,
     slots: Semaphore,
     quota_turns: resource_quotas::Turns,
+    /// What nodes used when they were asked last.
+    usage: Mutex<usage::Samples>,
     /// For bodies that are being received, in KiB.
     bodies: Arc<Semaphore>,
     ready: AtomicBool,
@@ -156,6 +159,7 @@ impl<S: Store + Clone> Api<S> {
             catalogue: ArcSwap::from(Arc::clone(kinds::built_in())),
             nodes: RwLock::default(),
             agent: RwLock::default(),
+            usage: Mutex::default(),
             slots: Semaphore::new(REQUESTS_MAX),
             quota_turns: resource_quotas::Turns::default(),
             bodies: Arc::new(Semaphore::new(serve::BODIES_BYTES_MAX / 1024)),
@@ -199,6 +203,11 @@ impl<S: Store> Api<S> {
 
     fn agent(&self) -> Option<Arc<dyn AgentReport>> {
         self.inner.agent.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The names of the nodes that are reached.
+    fn nodes(&self) -> Vec<String> {
+        self.inner.nodes.read().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
     }
 
     fn node(&self, name: &str) -> Option<Arc<dyn NodeService>> {

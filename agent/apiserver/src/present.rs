@@ -4,7 +4,7 @@ use http::HeaderMap;
 use http::header::ACCEPT;
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use skiff_object::kinds::Kind;
+use skiff_object::kinds::{Kind, Nature};
 use skiff_object::table;
 
 use crate::request::Query;
@@ -48,7 +48,7 @@ impl Form {
         match (parameter("as"), parameter("g"), parameter("v")) {
             (None, ..) => Some(Form::Object),
             // What is answered and not kept has no columns and no metadata of its own.
-            (Some(_), ..) if !kind.is_kept() => None,
+            (Some(_), ..) if matches!(kind.nature, Nature::Review | Nature::Body) => None,
             (Some("Table"), Some("meta.k8s.io"), Some("v1")) => Some(Form::Table(match query.get("includeObject") {
                 Some("None") => Include::Nothing,
                 Some("Object") => Include::Object,

@@ -20,6 +20,7 @@ mod identities;
 mod limit_ranges;
 mod pod_security;
 mod resource_quotas;
+mod usage;
 mod writes;
 
 struct Server {

@@ -23,10 +23,11 @@ struct Usage {
     container: String,
 }
 
+/// `None`: it does not run.
 fn usage(stats: &pb::ContainerStats) -> Option<Usage> {
     let attributes = stats.attributes.as_ref()?;
     let label = |name: &str| attributes.labels.get(name).cloned().unwrap_or_default();
-    let (cpu, memory) = (stats.cpu.clone().unwrap_or_default(), stats.memory.clone().unwrap_or_default());
+    let (cpu, memory) = (stats.cpu.clone()?, stats.memory.clone().unwrap_or_default());
     let time = Timestamp::from_nanosecond(i128::from(cpu.timestamp)).unwrap_or_else(|_| Timestamp::now());
     Some(Usage {
         cpu_nanos: cpu.usage_core_nano_seconds.map_or(0, |v| v.value),

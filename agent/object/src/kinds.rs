@@ -27,6 +27,8 @@ pub enum Nature {
     Volatile,
     /// A question, create-only and answered at once.
     Review,
+    /// It is made when it is asked for, and kept nowhere.
+    Computed,
     /// The body of a subresource or of an option: it has a type but no path of its own.
     Body,
 }
@@ -114,7 +116,7 @@ impl Kind {
     pub fn is_kept(&self) -> bool {
         match self.nature {
             Nature::Stored | Nature::Volatile => true,
-            Nature::Review | Nature::Body => false,
+            Nature::Review | Nature::Computed | Nature::Body => false,
         }
     }
 

@@ -14,7 +14,11 @@ pub const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.";
 pub fn documents(definitions: &Map<String, Value>) -> Vec<(String, Value)> {
     let groups = kinds::built_in().groups().iter();
         let versions = groups.flat_map(|group| group.versions.iter().map(|version| (&*group.name, &**version)));
-    versions.map(|(group, version)| document(definitions, group, version)).collect()
+    let is_typed = |(group, version): &(&str, &str)| {
+        let own = |kind: &&std::sync::Arc<Kind>| kind.group == *group && kind.version == *version;
+        kinds::built_in().kinds().filter(own).any(|kind| !kind.type_name.is_empty())
+    };
+    versions.filter(is_typed).map(|(group, version)| document(definitions, group, version)).collect()
 }
 
 fn document(definitions: &Map<String, Value>, group: &str, version: &str) -> (String, Value) {

@@ -18,6 +18,9 @@ const WRITE: &[&str] = &["create", "delete", "deletecollection", "patch", "updat
 const ALL: &[&str] = &["*"];
 const CORE: &[&str] = &[""];
 
+/// Upstream's metrics server brings it.
+const METRICS: &[Rule] = &[(READ, &["metrics.k8s.io"], &["nodes", "pods"])];
+
 const VIEW: &[Rule] = &[
     (
         READ,
@@ -176,6 +179,7 @@ fn cluster_roles() -> Vec<Value> {
         labelled(role("system:aggregate-to-admin", ADMIN), "admin"),
         labelled(role("system:aggregate-to-edit", EDIT), "edit"),
         labelled(role("system:aggregate-to-view", VIEW), "view"),
+        labelled(role("system:aggregated-metrics-reader", METRICS), "view"),
         role("system:basic-user", BASIC_USER),
         role("system:auth-delegator", AUTH_DELEGATOR),
         with_paths(role("system:discovery", &[]), &["get"], DISCOVERY_PATHS),

@@ -87,6 +87,7 @@ const COORDINATION_V1: Row = base("coordination.k8s.io", "v1");
 const NODE_V1: Row = base("node.k8s.io", "v1");
 const DISCOVERY_V1: Row = base("discovery.k8s.io", "v1");
 const APIEXTENSIONS_V1: Row = base("apiextensions.k8s.io", "v1");
+const METRICS_V1BETA1: Row = Row { nature: Nature::Computed, ..base("metrics.k8s.io", "v1beta1") };
 const ADMISSION_V1: Row = Row { scope: Scope::Cluster, ..base("admissionregistration.k8s.io", "v1") };
 
 /// The groups in the order in which upstream's discovery lists them, with their versions.
@@ -108,6 +109,7 @@ const GROUPS: &[(&str, &[&str])] = &[
     ("discovery.k8s.io", &["v1"]),
     ("apiextensions.k8s.io", &["v1"]),
     ("admissionregistration.k8s.io", &["v1"]),
+    ("metrics.k8s.io", &["v1beta1"]),
 ];
 
 pub fn groups() -> Vec<Group> {
@@ -174,6 +176,8 @@ pub const KINDS: &[Row] = &[
     Row { kind: "ValidatingAdmissionPolicy", plural: "validatingadmissionpolicies", singular: "validatingadmissionpolicy", prefix: "/registry/validatingadmissionpolicies", categories: &["api-extensions"], status: true, schema: "io.k8s.api.admissionregistration.v1.ValidatingAdmissionPolicy", ..ADMISSION_V1 },
     Row { kind: "ValidatingAdmissionPolicyBinding", plural: "validatingadmissionpolicybindings", singular: "validatingadmissionpolicybinding", prefix: "/registry/validatingadmissionpolicybindings", categories: &["api-extensions"], schema: "io.k8s.api.admissionregistration.v1.ValidatingAdmissionPolicyBinding", ..ADMISSION_V1 },
     Row { kind: "ValidatingWebhookConfiguration", plural: "validatingwebhookconfigurations", singular: "validatingwebhookconfiguration", prefix: "/registry/validatingwebhookconfigurations", categories: &["api-extensions"], schema: "io.k8s.api.admissionregistration.v1.ValidatingWebhookConfiguration", ..ADMISSION_V1 },
+    Row { kind: "NodeMetrics", plural: "nodes", scope: Scope::Cluster, ..METRICS_V1BETA1 },
+    Row { kind: "PodMetrics", plural: "pods", ..METRICS_V1BETA1 },
 ];
 
 /// Kinds that are only ever the body of a subresource or of an option: they have a schema but no path of their own.

@@ -4,6 +4,7 @@
 
 use super::cells::{NONE, UNKNOWN, condition, count, int, list, text_or_none};
 use super::{AGE, Column, NAME, Printed, age, boolean, name, number, text, wide};
+use crate::quantity::Quantity;
 use crate::{duration, meta};
 use jiff::Timestamp;
 use serde_json::Value;
@@ -34,9 +35,32 @@ pub const PRINTED: &[Printed] = &[
         ],
         priority_class,
     ),
+    ("metrics.k8s.io", "NodeMetrics", METRICS, node_metrics),
+    ("metrics.k8s.io", "PodMetrics", METRICS, pod_metrics),
     ("coordination.k8s.io", "Lease", &[NAME, text("Holder", "Who holds the lease."), AGE], lease),
     ("node.k8s.io", "RuntimeClass", &[NAME, text("Handler", "The runtime's name for it."), AGE], runtime_class),
 ];
+
+const METRICS: &[Column<'static>] = &[
+    NAME,
+    text("cpu", "The processor time that is used a second."),
+    text("memory", "The memory that is used."),
+    text("Window", "The time over which it was measured."),
+];
+
+fn node_metrics(metrics: &Value, _: Timestamp) -> Vec<Value> {
+    let usage = |resource: &str| meta::text_at(metrics, &["usage", resource]).into();
+    vec![name(metrics), usage("cpu"), usage("memory"), meta::text_at(metrics, &["window"]).into()]
+}
+
+fn pod_metrics(metrics: &Value, _: Timestamp) -> Vec<Value> {
+    let sum = |resource: &str| {
+        let containers = list(metrics, &["containers"]).iter();
+        let all = containers.filter_map(|one| meta::text_at(one, &["usage", resource]).parse::<Quantity>().ok());
+        all.sum::<Quantity>().to_string().into()
+    };
+    vec![name(metrics), sum("cpu"), sum("memory"), meta::text_at(metrics, &["window"]).into()]
+}
 
 const NODE: &[Column<'static>] = &[
     NAME,
