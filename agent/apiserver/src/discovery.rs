@@ -11,6 +11,7 @@ use skiff_object::custom::openapi::{self, Described};
 use skiff_object::kinds::{Catalogue, Kind, Nature, Scope};
 
 use crate::body::{self, Body};
+use crate::tokens::{ISSUER, Tokens};
 
 /// The Kubernetes level this server follows.
 pub const MINOR: &str = "34";
@@ -43,6 +44,24 @@ pub fn answer(catalogue: &Catalogue, path: &str, headers: &HeaderMap, server_add
         _ => return None,
     };
     Some(body::json(StatusCode::OK, &document))
+}
+
+/// Where who trusts this issuer's tokens finds its keys (OpenID Connect Discovery), and those.
+pub fn issuer(path: &str, tokens: &Tokens, server_address: &str) -> Option<Response<Body>> {
+    let (content_type, document) = match path.trim_end_matches('/') {
+        "/.well-known/openid-configuration" => {
+            let keys = format!("https://{server_address}/openid/v1/jwks");
+            let document = json!({"issuer": ISSUER, "jwks_uri": keys, "response_types_supported": ["id_token"],
+                "subject_types_supported": ["public"], "id_token_signing_alg_values_supported": ["ES256"]});
+            ("application/json", document)
+        }
+        "/openid/v1/jwks" => ("application/jwk-set+json", tokens.key_set()),
+        _ => return None,
+    };
+    let mut response = body::json(StatusCode::OK, &document);
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=3600"));
+    Some(response)
 }
 
 pub fn version() -> Value {

@@ -141,6 +141,7 @@ impl<S: Store> Api<S> {
         }
         discovery::answer(&catalogue, path, request.headers(), &self.server_address())
             .or_else(|| discovery::openapi(&catalogue, path, request.uri().query()))
+            .or_else(|| discovery::issuer(path, self.tokens(), &self.server_address()))
             .ok_or_else(ApiError::path_not_found)
     }
 

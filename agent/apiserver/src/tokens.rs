@@ -82,6 +82,15 @@ impl Tokens {
         Ok(Self { kid: BASE64_URL_SAFE_NO_PAD.encode(digest), key })
     }
 
+    /// The key by which others verify what is signed here, as a set of JSON Web Keys.
+    pub fn key_set(&self) -> serde_json::Value {
+        // Uncompressed: a mark, and two numbers of 32 bytes.
+        let point = self.key.public_key().as_ref();
+        let number = |from: usize| BASE64_URL_SAFE_NO_PAD.encode(point.get(from..from + 32).unwrap_or_default());
+        serde_json::json!({"keys": [{"use": "sig", "kty": "EC", "kid": self.kid, "crv": "P-256", "alg": "ES256",
+            "x": number(1), "y": number(33)}]})
+    }
+
     pub fn sign(&self, claims: &Claims) -> Result<String, serde_json::Error> {
         let header = serde_json::to_vec(&Header { alg: "ES256".to_owned(), kid: self.kid.clone() })?;
         let payload = serde_json::to_vec(claims)?;
@@ -165,6 +174,18 @@ mod tests {
         let token = tokens.sign(&claims(now() + 60)).expect("signs");
         assert_eq!(tokens.verify(&token, &[ISSUER]).expect("valid").sub, "system:serviceaccount:default:default");
         assert_eq!(tokens.verify(&token, &["other"]).err(), Some(TokenError::Audience));
+    }
+
+    #[test]
+    fn the_key_set_verifies_what_was_signed() {
+        let tokens = tokens();
+        let token = tokens.sign(&claims(now() + 60)).expect("signs");
+        let key = &tokens.key_set()["keys"][0];
+        let number = |name: &str| BASE64_URL_SAFE_NO_PAD.decode(key[name].as_str().expect("a text")).expect("base64");
+        let point = [vec![4], number("x"), number("y")].concat();
+        let (signed, signature) = token.rsplit_once('.').expect("three parts");
+        let signature = BASE64_URL_SAFE_NO_PAD.decode(signature).expect("base64");
+        UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point).verify(signed.as_bytes(), &signature).expect("valid");
     }
 
     #[test]

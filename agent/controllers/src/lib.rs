@@ -3,6 +3,7 @@
 //! Each reads informers, plans purely and writes through the API client; none knows another. Nothing here touches the
 //! machine.
 
+mod account_tokens;
 mod anything;
 mod deployments;
 mod endpoints;
@@ -70,8 +71,12 @@ pub async fn run(client_for: impl Fn(&str) -> kube::Client, caches: Caches, conf
     running.start(controller, endpoints::Controller::wakes);
 
     let client = client_for("serviceaccount-controller");
-    let controller = service_accounts::Controller::spawn(client, &caches, config.ca_pem, &ending);
+    let controller = service_accounts::Controller::spawn(client, &caches, config.ca_pem.clone(), &ending);
     running.start(controller, service_accounts::Controller::wakes);
+
+    let client = client_for("serviceaccount-token-controller");
+    let controller = account_tokens::Controller::spawn(client, &caches, config.ca_pem, &ending);
+    running.start(controller, account_tokens::Controller::wakes);
 
     let controller = namespaces::Controller::new(client_for("namespace-controller"), caches.of());
     running.start(controller, namespaces::Controller::wakes);

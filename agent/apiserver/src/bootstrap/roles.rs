@@ -18,6 +18,9 @@ const WRITE: &[&str] = &["create", "delete", "deletecollection", "patch", "updat
 const ALL: &[&str] = &["*"];
 const CORE: &[&str] = &[""];
 
+const ISSUER_PATHS: &[&str] =
+    &["/.well-known/openid-configuration", "/.well-known/openid-configuration/", "/openid/v1/jwks", "/openid/v1/jwks/"];
+
 /// Upstream's metrics server brings it.
 const METRICS: &[Rule] = &[(READ, &["metrics.k8s.io"], &["nodes", "pods"])];
 
@@ -185,6 +188,7 @@ fn cluster_roles() -> Vec<Value> {
         with_paths(role("system:discovery", &[]), &["get"], DISCOVERY_PATHS),
         with_paths(role("system:public-info-viewer", &[]), &["get"], PUBLIC_PATHS),
         with_paths(role("system:monitoring", &[]), &["get"], MONITORING_PATHS),
+        with_paths(role("system:service-account-issuer-discovery", &[]), &["get"], ISSUER_PATHS),
     ]
 }
 
@@ -195,6 +199,7 @@ fn cluster_role_bindings() -> Vec<Value> {
         ("system:discovery", &["system:authenticated"]),
         ("system:public-info-viewer", &["system:authenticated", "system:unauthenticated"]),
         ("system:monitoring", &["system:monitoring"]),
+        ("system:service-account-issuer-discovery", &["system:serviceaccounts"]),
     ];
     let bound = |(role, groups): (&str, &[&'static str])| {
         let groups = groups.iter().map(|name| subject(&parts::Subject::Group(name)));

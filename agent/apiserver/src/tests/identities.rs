@@ -82,6 +82,11 @@ const PARTS: &[(&str, &[&str], &[&str])] = &[
         &[SECRETS, POST_POD, "DELETE /api/v1/nodes/a"],
     ),
     (
+        "serviceaccount-token-controller",
+        &["POST /api/v1/namespaces/default/serviceaccounts/x/token", SECRETS],
+        &[POST_POD, FEED, "POST /api/v1/namespaces/default/secrets"],
+    ),
+    (
         "resourcequota-controller",
         &["PATCH /api/v1/namespaces/default/resourcequotas/x/status", "GET /api/v1/namespaces/default/pods"],
         &[POST_POD, DELETE_POD, FEED, "PATCH /api/v1/namespaces/default/resourcequotas/x"],

@@ -121,6 +121,13 @@ const SERVICE_ACCOUNTS: &[Rule] = &[
     (&["create", "get", "list", "patch", "update", "watch"], CORE, &["configmaps"]),
 ];
 
+/// Fills the secrets that ask for an account's token.
+const ACCOUNT_TOKENS: &[Rule] = &[
+    EVENTS,
+    (&["delete", "get", "list", "patch", "watch"], CORE, &["secrets"]),
+    (&["create"], CORE, &["serviceaccounts/token"]),
+];
+
 const NAMESPACES: &[Rule] = &[
     EVENTS,
     (&["delete", "get", "list", "watch"], CORE, &["namespaces"]),
@@ -194,6 +201,11 @@ pub const PARTS: &[Part] = &[
         "system:controller:service-account-controller",
         &[Subject::Account("service-account-controller")],
         SERVICE_ACCOUNTS,
+    ),
+    part(
+        "system:controller:serviceaccount-token-controller",
+        &[Subject::Account("serviceaccount-token-controller")],
+        ACCOUNT_TOKENS,
     ),
     part("system:controller:namespace-controller", &[Subject::Account("namespace-controller")], NAMESPACES),
     part("system:controller:node-ipam-controller", &[Subject::Account("node-ipam-controller")], NODE_RANGES),
