@@ -14,6 +14,7 @@ mod custom_resources;
 mod discovery;
 mod escalation;
 mod extensions;
+mod fairness;
 mod feed;
 mod forward;
 mod handlers;
@@ -73,11 +74,9 @@ pub use status::ApiError;
 pub use users::{Identity, User};
 
 use extensions::Extensions;
+use fairness::Fairness;
 use rbac::Authorizer;
 use tokens::Tokens;
-
-/// Requests worked on at once, watches and streams aside; as upstream, more are asked to come back.
-const REQUESTS_MAX: usize = 400;
 
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -125,7 +124,7 @@ struct Inner<S> {
     catalogue: ArcSwap<Catalogue>,
     nodes: RwLock<HashMap<String, Arc<dyn NodeService>>>,
     agent: RwLock<Option<Arc<dyn AgentReport>>>,
-    slots: Semaphore,
+    fairness: Fairness,
     quota_turns: resource_quotas::Turns,
     /// What nodes used when they were asked last.
     usage: Mutex<usage::Samples>,
@@ -160,7 +159,7 @@ impl<S: Store + Clone> Api<S> {
             nodes: RwLock::default(),
             agent: RwLock::default(),
             usage: Mutex::default(),
-            slots: Semaphore::new(REQUESTS_MAX),
+            fairness: Fairness::default(),
             quota_turns: resource_quotas::Turns::default(),
             bodies: Arc::new(Semaphore::new(serve::BODIES_BYTES_MAX / 1024)),
             ready: AtomicBool::new(false),
@@ -268,13 +267,28 @@ impl<S: Store> Api<S> {
         self.inner.ready.load(Ordering::Acquire)
     }
 
-    /// Handles a request unless too many are being handled. What streams gives its slot back with the first byte.
+    /// Handles a request unless too many are being handled.
     async fn limited(&self, user: User, request: Request<Body>) -> Response<Body> {
         self.inner.requests.fetch_add(1, Ordering::Relaxed);
-        let Ok(_slot) = self.inner.slots.try_acquire() else {
-            return ApiError::too_many_requests().into_response();
+        match self.inner.fairness.place(&user) {
+            Ok(_place) => self.handle(user, request).await,
+            Err(error) => error.into_response(),
+        }
+    }
+
+    /// The same with a large body, on a thread of its own: what reads it and compares it keeps nobody waiting.
+    async fn limited_apart(&self, user: User, request: Request<Body>) -> Response<Body> {
+        self.inner.requests.fetch_add(1, Ordering::Relaxed);
+        let place = match self.inner.fairness.large_place(&user).await {
+            Ok(place) => place,
+            Err(error) => return error.into_response(),
         };
-        self.handle(user, request).await
+        let (api, runtime) = (self.clone(), tokio::runtime::Handle::current());
+        let handled = tokio::task::spawn_blocking(move || {
+            let _place = place;
+            runtime.block_on(api.handle(user, request))
+        });
+        handled.await.unwrap_or_else(|error| ApiError::internal(error.to_string()).into_response())
     }
 
     fn metrics(&self) -> Response<Body> {

@@ -16,12 +16,12 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::Api;
 use crate::body::{self, Body, BoxError};
 use crate::pki::{Pki, PkiError};
 use crate::rbac::Attributes;
 use crate::status::ApiError;
 use crate::users::{self, User};
+use crate::{Api, fairness};
 use bounds::{Connections, FirstBytes};
 
 /// A handshake or the head of a request that takes longer is given up.
@@ -130,7 +130,11 @@ impl<S: Store> Api<S> {
         }
         let (parts, incoming) = request.into_parts();
         match body::read_within(incoming, self.bodies()).await {
-            Ok((bytes, _held)) => self.limited(user, Request::from_parts(parts, body::full(bytes))).await,
+            Ok((bytes, _held)) => {
+                let is_large = bytes.len() >= fairness::LARGE_BYTES;
+                let request = Request::from_parts(parts, body::full(bytes));
+                if is_large { self.limited_apart(user, request).await } else { self.limited(user, request).await }
+            }
             Err(error) => error.into_response(),
         }
     }
