@@ -13,6 +13,7 @@ use crate::{Api, Config, Identity, Names, Pki, ServiceNetwork, User, body};
 
 mod apply;
 mod clients;
+mod coverage;
 mod custom;
 mod doors;
 mod extensions;
