@@ -3,16 +3,21 @@
 //! Owns which object is right in itself. Rules that need other objects (quotas, existing claims, free addresses) are
 //! admission's. It works on decoded and defaulted objects; on anything else it reports errors but never panics.
 
+mod autoscalers;
 mod configuration;
 mod containers;
+mod endpoints;
 mod errors;
 mod immutable;
+mod jobs;
 mod metadata;
 pub mod names;
 mod networking;
 mod node;
+mod nodes;
 mod pods;
 mod policies;
+mod quotas;
 mod rbac;
 mod resources;
 mod selectors;
@@ -23,37 +28,41 @@ mod workloads;
 
 pub use errors::{FieldError, FieldErrorKind};
 
-use crate::Kind;
+use crate::{Kind, default};
 use errors::Errors;
 use node::Node;
 use serde_json::Value;
+use storage::classes;
 
 type Check = fn(&Node<'_>, &mut Errors);
 
 /// What is checked of each kind beside its metadata: group, kind, check.
 const CHECKS: &[(&str, &str, Check)] = &[
     ("", "ConfigMap", configuration::config_map),
-    ("", "Endpoints", networking::endpoints),
+    ("", "Endpoints", endpoints::endpoints),
     ("", "Event", configuration::event),
-    ("", "LimitRange", configuration::limit_range),
-    ("", "Node", networking::node),
+    ("", "LimitRange", quotas::limit_range),
+    ("", "Namespace", configuration::namespace),
+    ("", "Node", nodes::node),
     ("", "PersistentVolume", storage::volume),
     ("", "PersistentVolumeClaim", storage::claim),
     ("", "Pod", pods::pod),
     ("", "PodTemplate", workloads::pod_template),
     ("", "ReplicationController", workloads::replication_controller),
-    ("", "ResourceQuota", configuration::resource_quota),
+    ("", "ResourceQuota", quotas::resource_quota),
     ("", "Secret", configuration::secret),
     ("", "Service", services::service),
+    ("apps", "ControllerRevision", workloads::revision),
     ("apps", "DaemonSet", workloads::daemon_set),
     ("apps", "Deployment", workloads::deployment),
     ("apps", "ReplicaSet", workloads::replica_set),
     ("apps", "StatefulSet", workloads::stateful_set),
-    ("autoscaling", "HorizontalPodAutoscaler", policies::autoscaler),
-    ("batch", "CronJob", workloads::cron_job),
-    ("batch", "Job", workloads::job),
+    ("autoscaling", "HorizontalPodAutoscaler", autoscalers::autoscaler),
+    ("batch", "CronJob", jobs::cron_job),
+    ("batch", "Job", jobs::job),
     ("coordination.k8s.io", "Lease", policies::lease),
-    ("discovery.k8s.io", "EndpointSlice", networking::endpoint_slice),
+    ("discovery.k8s.io", "EndpointSlice", endpoints::endpoint_slice),
+    ("networking.k8s.io", "IPAddress", networking::ip_address),
     ("networking.k8s.io", "Ingress", networking::ingress),
     ("networking.k8s.io", "IngressClass", networking::ingress_class),
     ("networking.k8s.io", "NetworkPolicy", networking::network_policy),
@@ -65,7 +74,12 @@ const CHECKS: &[(&str, &str, Check)] = &[
     ("rbac.authorization.k8s.io", "Role", rbac::role),
     ("rbac.authorization.k8s.io", "RoleBinding", rbac::binding),
     ("scheduling.k8s.io", "PriorityClass", policies::priority_class),
-    ("storage.k8s.io", "StorageClass", storage::class),
+    ("storage.k8s.io", "CSIDriver", classes::csi_driver),
+    ("storage.k8s.io", "CSINode", classes::csi_node),
+    ("storage.k8s.io", "CSIStorageCapacity", classes::csi_storage_capacity),
+    ("storage.k8s.io", "StorageClass", classes::storage_class),
+    ("storage.k8s.io", "VolumeAttachment", classes::volume_attachment),
+    ("storage.k8s.io", "VolumeAttributesClass", classes::attributes_class),
 ];
 
 fn check(kind: &Kind, object: &Value, errors: &mut Errors) {
@@ -75,7 +89,14 @@ fn check(kind: &Kind, object: &Value, errors: &mut Errors) {
 }
 
 /// What is checked of a new object alone.
-const CREATE_CHECKS: &[(&str, &str, Check)] = &[("", "Pod", pods::create_only)];
+const CREATE_CHECKS: &[(&str, &str, Check)] = &[
+    ("", "Pod", pods::create_only),
+    ("apps", "StatefulSet", workloads::stateful_set_name),
+    ("batch", "CronJob", jobs::cron_job_name),
+    ("batch", "Job", jobs::create_only),
+    ("networking.k8s.io", "Ingress", networking::ingress_create_only),
+    ("storage.k8s.io", "VolumeAttachment", classes::attachment_create_only),
+];
 
 fn run(checks: &[(&str, &str, Check)], kind: &Kind, root: &Node<'_>, errors: &mut Errors) {
     if let Some((_, _, check)) = checks.iter().find(|(group, name, _)| kind.is(group, name)) {
@@ -96,10 +117,21 @@ pub fn create(kind: &Kind, object: &Value) -> Vec<FieldError> {
 
 /// What is wrong with a changed object, in itself and as a change of the old one.
 pub fn update(kind: &Kind, new: &Value, old: &Value) -> Vec<FieldError> {
+    let judged = default::without_outdated(kind, new, old);
     let mut errors = Errors::default();
     metadata::update(&Node::root(new).get("metadata"), &Node::root(old).get("metadata"), &mut errors);
-    check(kind, new, &mut errors);
-    immutable::update(kind, &Node::root(new), &Node::root(old), &mut errors);
+    let mut own = Errors::default();
+    check(kind, &judged, &mut own);
+    let mut own = own.into_vec();
+    if !own.is_empty() {
+        // What an earlier version took may stay as it is: else nothing about the object could change any more.
+        let mut before = Errors::default();
+        check(kind, old, &mut before);
+        let before = before.into_vec();
+        own.retain(|error| !before.contains(error));
+    }
+    errors.extend(own);
+    immutable::update(kind, &Node::root(&judged), &Node::root(old), &mut errors);
     errors.into_vec()
 }
 

@@ -98,6 +98,12 @@ fn go_value(value: &Value) -> String {
     }
 }
 
+/// A text that is missing is shown as the empty one.
+fn text_of<'a>(node: &Node<'a>) -> &'a Value {
+    static EMPTY: Value = Value::String(String::new());
+    if node.is_missing() { &EMPTY } else { node.value }
+}
+
 /// The errors found so far.
 #[derive(Debug, Default)]
 pub struct Errors(Vec<FieldError>);
@@ -105,6 +111,14 @@ pub struct Errors(Vec<FieldError>);
 impl Errors {
     pub fn into_vec(self) -> Vec<FieldError> {
         self.0
+    }
+
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub fn extend(&mut self, errors: Vec<FieldError>) {
+        self.0.extend(errors);
     }
 
     pub fn required(&mut self, node: &Node<'_>, detail: &str) {
@@ -120,14 +134,28 @@ impl Errors {
         self.0.push(FieldError::new(FieldErrorKind::Invalid, &node.path, Some(value), detail));
     }
 
+    /// For a text: one that is missing is an empty one.
+    pub fn invalid_text(&mut self, node: &Node<'_>, detail: &str) {
+        self.invalid_value(node, text_of(node), detail);
+    }
+
+    /// Without the value, which is large or says nothing.
+    pub fn invalid_unsaid(&mut self, node: &Node<'_>, detail: &str) {
+        self.0.push(FieldError::new(FieldErrorKind::Invalid, &node.path, None, detail));
+    }
+
     pub fn invalid_all(&mut self, node: &Node<'_>, problems: Vec<String>) {
-        problems.iter().for_each(|problem| self.invalid(node, problem));
+        problems.iter().for_each(|problem| self.invalid_text(node, problem));
     }
 
     pub fn not_supported(&mut self, node: &Node<'_>, supported: &[&str]) {
+        self.not_supported_value(node, text_of(node), supported);
+    }
+
+    pub fn not_supported_value(&mut self, node: &Node<'_>, value: &Value, supported: &[&str]) {
         let quoted: Vec<String> = supported.iter().map(|value| format!("{value:?}")).collect();
         let detail = format!("supported values: {}", quoted.join(", "));
-        self.0.push(FieldError::new(FieldErrorKind::NotSupported, &node.path, Some(node.value), &detail));
+        self.0.push(FieldError::new(FieldErrorKind::NotSupported, &node.path, Some(value), &detail));
     }
 
     pub fn duplicate(&mut self, node: &Node<'_>) {
@@ -135,7 +163,11 @@ impl Errors {
     }
 
     pub fn duplicate_value(&mut self, node: &Node<'_>, value: &Value) {
-        self.0.push(FieldError::new(FieldErrorKind::Duplicate, &node.path, Some(value), ""));
+        self.duplicate_because(node, value, "");
+    }
+
+    pub fn duplicate_because(&mut self, node: &Node<'_>, value: &Value, detail: &str) {
+        self.0.push(FieldError::new(FieldErrorKind::Duplicate, &node.path, Some(value), detail));
     }
 
     pub fn forbidden(&mut self, node: &Node<'_>, detail: &str) {
@@ -143,7 +175,11 @@ impl Errors {
     }
 
     pub fn not_found(&mut self, node: &Node<'_>) {
-        self.0.push(FieldError::new(FieldErrorKind::NotFound, &node.path, Some(node.value), ""));
+        self.not_found_because(node, text_of(node), "");
+    }
+
+    pub fn not_found_because(&mut self, node: &Node<'_>, value: &Value, detail: &str) {
+        self.0.push(FieldError::new(FieldErrorKind::NotFound, &node.path, Some(value), detail));
     }
 
     pub fn too_long(&mut self, path: &str, max: usize) {
@@ -169,6 +205,20 @@ impl Errors {
     pub fn optional_one_of(&mut self, node: &Node<'_>, supported: &[&str]) {
         if !node.text().is_empty() {
             self.one_of(node, supported);
+        }
+    }
+
+    /// An enumerated text of which the empty one is none.
+    pub fn supported(&mut self, node: &Node<'_>, supported: &[&str]) {
+        if !supported.contains(&node.text()) {
+            self.not_supported(node, supported);
+        }
+    }
+
+    /// As [`Errors::supported`], of what is set.
+    pub fn optional_supported(&mut self, node: &Node<'_>, supported: &[&str]) {
+        if !node.is_missing() {
+            self.supported(node, supported);
         }
     }
 
@@ -203,6 +253,27 @@ impl Errors {
         match node.text() {
             "" => self.required(node, ""),
             text => self.invalid_all(node, form(text)),
+        }
+    }
+
+    /// A text that has a form even where it is left out.
+    pub fn formed(&mut self, node: &Node<'_>, form: Form) {
+        self.invalid_all(node, form(node.text()));
+    }
+
+    /// `domain/path`, as controllers are named.
+    pub fn domain_path(&mut self, node: &Node<'_>) {
+        match node.text().split_once('/') {
+            None if node.is_empty() => self.required(node, ""),
+            Some((domain, path)) if !domain.is_empty() && !path.is_empty() => {
+                for problem in super::names::dns_subdomain(domain) {
+                    self.invalid_value(node, &domain.into(), &problem);
+                }
+                for problem in super::names::http_path(path) {
+                    self.invalid_value(node, &path.into(), &problem);
+                }
+            }
+            Some(_) | None => self.invalid(node, "must be a domain-prefixed path (such as \"acme.io/foo\")"),
         }
     }
 

@@ -118,14 +118,16 @@ fn owners(owners: &Node<'_>, errors: &mut Errors) {
     }
 }
 
+pub fn finalizer(finalizer: &Node<'_>, errors: &mut Errors) {
+    errors.formed(finalizer, names::qualified_name);
+    if !finalizer.text().contains('/') && !STANDARD_FINALIZERS.contains(&finalizer.text()) {
+        errors.invalid_text(finalizer, "name is neither a standard finalizer name nor is it fully qualified");
+    }
+}
+
 fn finalizers(finalizers: &Node<'_>, errors: &mut Errors) {
     let items = finalizers.items();
-    for finalizer in &items {
-        errors.invalid_all(finalizer, names::qualified_name(finalizer.text()));
-        if !finalizer.text().contains('/') && !STANDARD_FINALIZERS.contains(&finalizer.text()) {
-            errors.invalid(finalizer, "name is neither a standard finalizer name nor is it fully qualified");
-        }
-    }
+    items.iter().for_each(|item| finalizer(item, errors));
     let has = |name: &str| items.iter().any(|finalizer| finalizer.text() == name);
     if has("orphan") && has("foregroundDeletion") {
         errors.invalid(finalizers, "finalizer orphan and foregroundDeletion cannot be both set");

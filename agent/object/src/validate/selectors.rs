@@ -21,27 +21,18 @@ pub fn label_selector(selector: &Node<'_>, errors: &mut Errors) {
                 errors.forbidden(&values, "may not be specified when `operator` is 'Exists' or 'DoesNotExist'");
             }
             "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
-            _ => errors.invalid(&operator, "not a valid selector operator"),
+            _ => errors.invalid_text(&operator, "not a valid selector operator"),
         }
-        let key = expression.get("key");
-        errors.invalid_all(&key, names::qualified_name(key.text()));
-        for value in values.items() {
-            errors.invalid_all(&value, names::label_value(value.text()));
-        }
+        errors.formed(&expression.get("key"), names::qualified_name);
+        values.items().iter().for_each(|value| errors.formed(value, names::label_value));
     }
 }
 
-/// Checks that a workload has a selector that is not empty and selects its own template.
-pub fn selects_template(workload: &str, selector: &Node<'_>, template: &Node<'_>, errors: &mut Errors) {
-    if selector.is_missing() {
-        errors.required(selector, "");
-        return;
-    }
+/// Checks a selector, which may not be empty, and that it selects its own template.
+pub fn selects_template(emptiness: &str, selector: &Node<'_>, template: &Node<'_>, errors: &mut Errors) {
     label_selector(selector, errors);
     match Selector::from_label_selector(selector.value) {
-        Ok(parsed) if parsed.is_empty() => {
-            errors.invalid(selector, &format!("empty selector is invalid for {workload}"));
-        }
+        Ok(parsed) if parsed.is_empty() => errors.invalid(selector, emptiness),
         Ok(parsed) => matches_template(&parsed, template, errors),
         Err(_) => {} // reported above
     }
