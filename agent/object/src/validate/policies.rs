@@ -78,7 +78,8 @@ pub fn lease(lease: &Node<'_>, errors: &mut Errors) {
 
 pub fn runtime_class(class: &Node<'_>, errors: &mut Errors) {
     errors.formed(&class.get("handler"), names::dns_label);
-    let fixed = class.at(&["overhead", "podFixed"]);
+    // Upstream leaves the name of the list out of the path.
+    let fixed = Node { path: class.get("overhead").path, ..class.at(&["overhead", "podFixed"]) };
     resources::overhead(&fixed, errors);
     let scheduling = class.get("scheduling");
     metadata::labels(&scheduling.get("nodeSelector"), errors);

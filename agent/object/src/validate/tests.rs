@@ -1,5 +1,16 @@
 //! Messages as upstream's API server gives them, and objects that must pass.
 
+mod configuration;
+mod jobs;
+mod networks;
+mod pods;
+mod security;
+mod services;
+mod storage;
+mod updates;
+mod volumes;
+mod workloads;
+
 use super::*;
 use crate::kinds::{built_in, by_kind};
 use crate::{default, meta};
@@ -33,6 +44,38 @@ fn check(api_version: &str, name: &str, object: Value, expected: Expect) {
 fn check_update(api_version: &str, name: &str, old: Value, new: Value, expected: Expect) {
     let kind = kind(api_version, name);
     expected.assert_eq(&show(update(kind, &whole(kind, new), &whole(kind, old))));
+}
+
+/// What is said of each of some objects, a line an error; nothing is said of those that are right.
+fn table(api_version: &str, name: &str, rows: &[(Value, &str)]) {
+    let kind = kind(api_version, name);
+    let differ = rows.iter().filter_map(|(object, expected)| {
+        let said = show(create(kind, &whole(kind, object.clone())));
+        (said != *expected).then(|| format!("{object}\n  said:     {said}\n  expected: {expected}\n"))
+    });
+    let differ: Vec<String> = differ.collect();
+    assert!(differ.is_empty(), "{}", differ.join("\n"));
+}
+
+/// What is said of each of some changes, of the first object into the second.
+fn update_table(api_version: &str, name: &str, rows: &[(Value, Value, &str)]) {
+    let kind = kind(api_version, name);
+    let differ = rows.iter().filter_map(|(old, new, expected)| {
+        let said = show(update(kind, &whole(kind, new.clone()), &whole(kind, old.clone())));
+        (said != *expected).then(|| format!("{old}\n{new}\n  said:     {said}\n  expected: {expected}\n"))
+    });
+    let differ: Vec<String> = differ.collect();
+    assert!(differ.is_empty(), "{}", differ.join("\n"));
+}
+
+/// An object with more in it.
+fn with(mut base: Value, more: Value) -> Value {
+    json_patch::merge(&mut base, &more);
+    base
+}
+
+fn template() -> Value {
+    json!({"metadata": {"labels": {"app": "x"}}, "spec": {"containers": [{"name": "a", "image": "x"}]}})
 }
 
 fn pod(spec: Value) -> Value {
@@ -156,8 +199,6 @@ fn pods_that_are_wrong() {
 
 #[test]
 fn workloads_that_are_wrong() {
-    let template =
-        || json!({"metadata": {"labels": {"app": "x"}}, "spec": {"containers": [{"name": "a", "image": "x"}]}});
     check("apps/v1", "Deployment", json!({"spec": {"template": template()}}), expect!["spec.selector: Required value"]);
     check(
         "apps/v1",
@@ -266,8 +307,6 @@ fn others_that_are_wrong() {
 
 #[test]
 fn changes_that_are_refused() {
-    let template =
-        || json!({"metadata": {"labels": {"app": "x"}}, "spec": {"containers": [{"name": "a", "image": "x"}]}});
     let spec = |key: &str| json!({"spec": {"selector": {"matchLabels": {"app": "x"}, "matchExpressions": [{"key": key, "operator": "DoesNotExist"}]}, "template": template()}});
     check_update(
         "apps/v1",
@@ -368,8 +407,6 @@ fn ranges_of_nodes() {
 
 #[test]
 fn objects_that_are_right() {
-    let template =
-        || json!({"metadata": {"labels": {"app": "x"}}, "spec": {"containers": [{"name": "a", "image": "x"}]}});
     for name in ["Deployment", "ReplicaSet", "StatefulSet", "DaemonSet"] {
         check(
             "apps/v1",
@@ -415,6 +452,80 @@ fn malformed_objects_do_not_panic() {
             let _ = create(kind, &object);
             let _ = update(kind, &object, &json!({"spec": {"containers": [1]}}));
             let _ = status(kind, &object, &json!(null));
+        }
+    }
+}
+
+/// A pod and a job with most of what has rules of its own.
+fn rich() -> Vec<(&'static str, &'static str, Value)> {
+    let spec = json!({
+        "containers": [{"name": "a", "image": "x", "ports": [{"containerPort": 80, "hostPort": 80}], "env": [{"name": "X", "valueFrom": {"fieldRef": {"fieldPath": "metadata.labels['a']"}}}],
+            "resources": {"limits": {"cpu": "1", "hugepages-2Mi": "2Mi"}, "claims": [{"name": "c"}]}, "volumeMounts": [{"name": "v", "mountPath": "/m", "subPath": "s"}],
+            "volumeDevices": [{"name": "w", "devicePath": "/d"}], "lifecycle": {"preStop": {"sleep": {"seconds": 1}}}, "livenessProbe": {"httpGet": {"port": 80}},
+            "securityContext": {"seccompProfile": {"type": "Localhost", "localhostProfile": "p"}, "windowsOptions": {"runAsUserName": "a\\b"}}}],
+        "volumes": [{"name": "v", "projected": {"sources": [{"downwardAPI": {"items": [{"path": "p", "fieldRef": {"fieldPath": "metadata.name"}}]}}]}}, {"name": "w", "iscsi": {"targetPortal": "p", "iqn": "iqn.2001-04.com:x", "lun": 1, "initiatorName": "eui.0123456789abcdef"}}],
+        "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [{"matchExpressions": [{"key": "a", "operator": "In", "values": ["b"]}]}]}}},
+        "topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": "z", "whenUnsatisfiable": "DoNotSchedule", "minDomains": 1}],
+        "tolerations": [{"key": "a", "operator": "Exists"}], "resourceClaims": [{"name": "c", "resourceClaimName": "c"}], "schedulingGates": [{"name": "g"}],
+        "securityContext": {"sysctls": [{"name": "a.b", "value": "1"}]}, "dnsConfig": {"searches": ["a"]}, "resources": {"requests": {"cpu": "1"}}, "os": {"name": "linux"}, "restartPolicy": "Never"
+    });
+    let policies = json!({"completionMode": "Indexed", "completions": 3, "successPolicy": {"rules": [{"succeededIndexes": "0-1", "succeededCount": 1}]},
+        "podFailurePolicy": {"rules": [{"action": "FailJob", "onExitCodes": {"operator": "In", "values": [1, 2]}}]}, "template": {"spec": spec}});
+    let quota = json!({"spec": {"hard": {"pods": "1"}, "scopes": ["BestEffort"], "scopeSelector": {"matchExpressions": [{"scopeName": "PriorityClass", "operator": "In", "values": ["a"]}]}}});
+    let service = json!({"spec": {"type": "LoadBalancer", "clusterIP": "10.0.0.1", "clusterIPs": ["10.0.0.1", "fd00::1"], "ipFamilies": ["IPv4", "IPv6"], "ports": [{"port": 80}], "loadBalancerSourceRanges": ["10.0.0.0/8"], "externalIPs": ["8.8.8.8"]}});
+    let policy = json!({"spec": {"ingress": [{"ports": [{"port": 80, "endPort": 90}], "from": [{"ipBlock": {"cidr": "10.0.0.0/8", "except": ["10.1.0.0/16"]}}]}]}});
+    let autoscaler = json!({"spec": {"maxReplicas": 3, "scaleTargetRef": {"kind": "A", "name": "b"}, "behavior": {"scaleDown": {"selectPolicy": "Min"}}, "metrics": [{"type": "Pods", "pods": {"metric": {"name": "m"}, "target": {"type": "Value", "averageValue": "1"}}}]}});
+    let range = json!({"spec": {"limits": [{"type": "Container", "max": {"cpu": "2"}, "min": {"cpu": "0"}, "maxLimitRequestRatio": {"cpu": "2"}}]}});
+    let claim = json!({"spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}, "dataSourceRef": {"kind": "A", "name": "b"}}});
+    let cron = json!({"spec": {"schedule": "*/5 1-2 * jan @", "timeZone": "UTC", "jobTemplate": {"spec": policies}}});
+    vec![
+        (
+            "v1",
+            "Pod",
+            json!({"metadata": {"annotations": {"controller.kubernetes.io/pod-deletion-cost": "1"}}, "spec": spec}),
+        ),
+        ("batch/v1", "Job", json!({"spec": policies})),
+        ("batch/v1", "CronJob", cron),
+        ("v1", "ResourceQuota", quota),
+        ("v1", "Service", service),
+        ("networking.k8s.io/v1", "NetworkPolicy", policy),
+        ("autoscaling/v2", "HorizontalPodAutoscaler", autoscaler),
+        ("v1", "LimitRange", range),
+        ("v1", "PersistentVolumeClaim", claim),
+    ]
+}
+
+/// Where every value of an object is.
+fn places(value: &Value, at: &str, found: &mut Vec<String>) {
+    found.push(at.to_owned());
+    match value {
+        Value::Object(map) => map.iter().for_each(|(key, inner)| {
+            let key = key.replace('~', "~0").replace('/', "~1");
+            places(inner, &format!("{at}/{key}"), found);
+        }),
+        Value::Array(list) => {
+            list.iter().enumerate().for_each(|(index, inner)| places(inner, &format!("{at}/{index}"), found));
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+#[test]
+fn odd_values_anywhere_do_not_panic() {
+    let odd = json!([null, -1, i64::MAX, 1e300, "", "é/µ-:,", {"": {}}, [[]], [{}, {}]]);
+    for (api_version, name, object) in rich() {
+        let kind = kind(api_version, name);
+        let mut found = Vec::new();
+        places(&object, "", &mut found);
+        for place in &found {
+            for value in odd.as_array().expect("a list") {
+                let mut changed = object.clone();
+                *changed.pointer_mut(place).expect("a place of the object") = value.clone();
+                let _ = create(kind, &changed);
+                let _ = update(kind, &changed, &object);
+                let _ = update(kind, &object, &changed);
+                default::apply(kind, &mut changed);
+            }
         }
     }
 }
