@@ -5,6 +5,9 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::Value;
+
+use crate::meta;
 use crate::quantity::Quantity;
 
 /// Amounts by resource.
@@ -56,6 +59,19 @@ pub fn sum(containers: impl IntoIterator<Item = (Role, Amounts)>, overhead: &Amo
     raise(&mut running, &largest);
     add(&mut running, overhead);
     running
+}
+
+/// What the containers of a pod's spec request together.
+pub fn of_containers(spec: &Value) -> Amounts {
+    let own = |container: &Value| {
+        let list = meta::at(container, &["resources", "requests"]).and_then(Value::as_object).into_iter().flatten();
+        amounts(list.map(|(name, amount)| (name.as_str(), amount.as_str().unwrap_or_default())))
+    };
+    let init = meta::items(spec.get("initContainers")).iter();
+    let init =
+        init.map(|container| (Role::of_init(container.get("restartPolicy").and_then(Value::as_str)), own(container)));
+    let main = meta::items(spec.get("containers")).iter().map(|container| (Role::Main, own(container)));
+    sum(init.chain(main), &Amounts::new())
 }
 
 fn add(to: &mut Amounts, more: &Amounts) {

@@ -32,6 +32,19 @@ fn pods() {
 }
 
 #[test]
+fn pods_with_limits_of_their_own() {
+    let pod = |resources: Value, own: Value| {
+        let mut pod = json!({"spec": {"resources": resources, "containers": [{"name": "a", "resources": own}]}});
+        apply(by_kind("v1", "Pod").expect("is served"), &mut pod);
+        pod["spec"]["resources"]["requests"].to_string()
+    };
+    let limits = json!({"limits": {"cpu": "2", "memory": "1Gi"}});
+    assert_eq!(pod(limits.clone(), json!({"requests": {"cpu": "100m"}})), r#"{"cpu":"100m","memory":"1Gi"}"#);
+    assert_eq!(pod(limits, json!({})), r#"{"cpu":"2","memory":"1Gi"}"#);
+    assert_eq!(pod(json!({"requests": {"cpu": "1"}}), json!({"requests": {"memory": "1"}})), r#"{"cpu":"1"}"#);
+}
+
+#[test]
 fn deployments() {
     check(
         "apps/v1",

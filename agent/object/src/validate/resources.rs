@@ -7,6 +7,7 @@ use super::errors::Errors;
 use super::names;
 use super::node::Node;
 use crate::quantity::Quantity;
+use crate::requests;
 use std::collections::BTreeSet;
 
 const OF_CONTAINERS: &[&str] = &["cpu", "memory", "ephemeral-storage"];
@@ -219,15 +220,14 @@ pub fn pod(spec: &Node<'_>, claims: &BTreeSet<&str>, errors: &mut Errors) {
     }
     lists(&resources, pod_name, errors);
     claim_names(&resources.get("claims"), claims, errors);
-    let containers = spec.get("containers").items();
+    let sums = requests::of_containers(spec.value);
     for (name, request) in resources.get("requests").entries() {
-        let of = |container: &Node<'_>| container.at(&["resources", "requests"]).key(name).quantity();
-        let sum: Quantity = containers.iter().filter_map(of).sum();
-        if request.quantity().is_some_and(|request| sum > request) {
+        if let Some(sum) = sums.get(name).filter(|sum| request.quantity().is_some_and(|request| **sum > request)) {
             let detail = format!("must be greater than or equal to aggregate container requests of {sum}");
             errors.invalid(&request, &detail);
         }
     }
+    let containers = spec.get("containers").items();
     for (index, container) in containers.iter().enumerate() {
         for (name, limit) in container.at(&["resources", "limits"]).entries() {
             let whole = resources.get("limits").key(name);
