@@ -1,4 +1,4 @@
-//! Nodes.
+//! What nodes may say.
 //!
 //! Owns taints, ranges of pod addresses and resources by themselves.
 

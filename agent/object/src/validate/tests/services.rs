@@ -1,4 +1,4 @@
-//! Services.
+//! What services may say, type by type.
 
 use super::*;
 
