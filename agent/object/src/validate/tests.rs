@@ -1,5 +1,6 @@
 //! Messages as upstream's API server gives them, and objects that must pass.
 
+mod applications;
 mod configuration;
 mod jobs;
 mod networks;
