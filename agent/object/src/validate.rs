@@ -23,6 +23,7 @@ mod resources;
 mod selectors;
 mod services;
 mod storage;
+mod structs;
 mod volumes;
 mod workloads;
 

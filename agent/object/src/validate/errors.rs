@@ -4,6 +4,7 @@
 
 use super::names::Form;
 use super::node::Node;
+use super::structs::{self, Field};
 use serde_json::Value;
 use std::fmt;
 
@@ -67,10 +68,15 @@ pub struct FieldError {
 impl FieldError {
     /// Builds an error as upstream words it; a kind that names no value ignores `value`.
     pub fn new(kind: FieldErrorKind, field: impl Into<String>, value: Option<&Value>, detail: &str) -> FieldError {
+        FieldError::shown(kind, field, value.map(go_value), detail)
+    }
+
+    /// As [`FieldError::new`], of a value that is printed already.
+    fn shown(kind: FieldErrorKind, field: impl Into<String>, value: Option<String>, detail: &str) -> FieldError {
         let mut text = kind.title().to_owned();
         if let Some(value) = value {
             text.push_str(": ");
-            text.push_str(&go_value(value));
+            text.push_str(&value);
         }
         if !detail.is_empty() {
             text.push_str(": ");
@@ -86,13 +92,9 @@ impl fmt::Display for FieldError {
     }
 }
 
-/// A value as Go prints it in errors: quoted texts, maps of texts with their type, all else as JSON.
+/// A value as Go prints it in errors: quoted texts, all else as JSON.
 fn go_value(value: &Value) -> String {
     match value {
-        Value::Object(map) if !map.is_empty() && map.values().all(Value::is_string) => {
-            let pairs: Vec<String> = map.iter().map(|(key, value)| format!("{key:?}:{value}")).collect();
-            format!("map[string]string{{{}}}", pairs.join(", "))
-        }
         Value::String(text) => format!("{text:?}"),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => value.to_string(),
     }
@@ -102,6 +104,11 @@ fn go_value(value: &Value) -> String {
 fn text_of<'a>(node: &Node<'a>) -> &'a Value {
     static EMPTY: Value = Value::String(String::new());
     if node.is_missing() { &EMPTY } else { node.value }
+}
+
+fn list(supported: &[&str]) -> String {
+    let quoted: Vec<String> = supported.iter().map(|value| format!("{value:?}")).collect();
+    format!("supported values: {}", quoted.join(", "))
 }
 
 /// The errors found so far.
@@ -144,6 +151,17 @@ impl Errors {
         self.0.push(FieldError::new(FieldErrorKind::Invalid, &node.path, None, detail));
     }
 
+    /// For a value of one of upstream's internal types.
+    pub fn invalid_struct(&mut self, node: &Node<'_>, fields: &[Field], detail: &str) {
+        self.about_struct(FieldErrorKind::Invalid, node, fields, detail);
+    }
+
+    /// As [`Errors::invalid_struct`], of any kind.
+    pub fn about_struct(&mut self, kind: FieldErrorKind, node: &Node<'_>, fields: &[Field], detail: &str) {
+        let value = structs::shown(node.value, fields);
+        self.0.push(FieldError::shown(kind, &node.path, Some(value), detail));
+    }
+
     pub fn invalid_all(&mut self, node: &Node<'_>, problems: Vec<String>) {
         problems.iter().for_each(|problem| self.invalid_text(node, problem));
     }
@@ -153,9 +171,11 @@ impl Errors {
     }
 
     pub fn not_supported_value(&mut self, node: &Node<'_>, value: &Value, supported: &[&str]) {
-        let quoted: Vec<String> = supported.iter().map(|value| format!("{value:?}")).collect();
-        let detail = format!("supported values: {}", quoted.join(", "));
-        self.0.push(FieldError::new(FieldErrorKind::NotSupported, &node.path, Some(value), &detail));
+        self.0.push(FieldError::new(FieldErrorKind::NotSupported, &node.path, Some(value), &list(supported)));
+    }
+
+    pub fn not_supported_struct(&mut self, node: &Node<'_>, fields: &[Field], supported: &[&str]) {
+        self.about_struct(FieldErrorKind::NotSupported, node, fields, &list(supported));
     }
 
     pub fn duplicate(&mut self, node: &Node<'_>) {

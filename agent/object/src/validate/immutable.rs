@@ -10,6 +10,7 @@ mod storage;
 
 use super::errors::Errors;
 use super::node::Node;
+use super::structs;
 use crate::Kind;
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
@@ -75,7 +76,7 @@ pub fn update(kind: &Kind, new: &Node<'_>, old: &Node<'_>, errors: &mut Errors) 
         ("rbac.authorization.k8s.io", "RoleBinding" | "ClusterRoleBinding") => {
             let (new, old) = (new.get("roleRef"), old.get("roleRef"));
             if new.value != old.value {
-                errors.invalid(&new, "cannot change roleRef");
+                errors.invalid_struct(&new, structs::ROLE_REF, "cannot change roleRef");
             }
         }
         ("storage.k8s.io", "CSIDriver") => {

@@ -5,7 +5,7 @@
 use super::errors::Errors;
 use super::node::Node;
 use super::services::port_reference;
-use super::{names, selectors};
+use super::{names, selectors, structs};
 use crate::addresses::is_in;
 use std::net::IpAddr;
 
@@ -234,10 +234,10 @@ pub fn service_cidr(range: &Node<'_>, errors: &mut Errors) {
         [_] => {}
         [first, second] if first.text().contains(':') == second.text().contains(':') => {
             let detail = "may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/64";
-            return errors.invalid(&whole, detail);
+            return errors.invalid_struct(&whole, structs::SERVICE_CIDR, detail);
         }
         [_, _] => {}
-        _ => return errors.invalid(&whole, "may only hold up to 2 values"),
+        _ => return errors.invalid_struct(&whole, structs::SERVICE_CIDR, "may only hold up to 2 values"),
     }
     items.iter().for_each(|item| errors.formed(item, names::canonical_cidr));
 }

@@ -2,9 +2,9 @@
 //!
 //! Owns taints, ranges of pod addresses and resources by themselves.
 
-use super::errors::Errors;
+use super::errors::{Errors, FieldErrorKind};
 use super::node::Node;
-use super::{names, pods, resources};
+use super::{names, pods, resources, structs};
 use std::collections::BTreeSet;
 
 pub fn node(node: &Node<'_>, errors: &mut Errors) {
@@ -30,7 +30,8 @@ fn taints(taints: &Node<'_>, errors: &mut Errors) {
         }
         pods::taint_effect(&effect, errors);
         if !seen.insert((effect.text(), key.text())) {
-            errors.duplicate_because(&taint, taint.value, "taints must be unique by key and effect pair");
+            let detail = "taints must be unique by key and effect pair";
+            errors.about_struct(FieldErrorKind::Duplicate, &taint, structs::TAINT, detail);
         }
     }
 }

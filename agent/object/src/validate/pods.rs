@@ -12,7 +12,7 @@ pub use affinity::{node_selector, taint_effect, tolerations};
 use super::containers::{self, Pod};
 use super::errors::Errors;
 use super::node::Node;
-use super::{metadata, names, resources, volumes};
+use super::{metadata, names, resources, structs, volumes};
 use std::collections::BTreeSet;
 
 const RESTART_POLICIES: &[&str] = &["Always", "OnFailure", "Never"];
@@ -168,9 +168,11 @@ fn resource_claims(claims: &Node<'_>, errors: &mut Errors) {
         match (direct.is_missing(), template.is_missing()) {
             (false, false) => errors
                 .invalid(&claim, "at most one of `resourceClaimName` or `resourceClaimTemplateName` may be specified"),
-            (true, true) => {
-                errors.invalid(&claim, "must specify one of: `resourceClaimName`, `resourceClaimTemplateName`")
-            }
+            (true, true) => errors.invalid_struct(
+                &claim,
+                structs::RESOURCE_CLAIM,
+                "must specify one of: `resourceClaimName`, `resourceClaimTemplateName`",
+            ),
             (true, false) | (false, true) => {}
         }
         for node in [direct, template].iter().filter(|node| !node.is_missing()) {

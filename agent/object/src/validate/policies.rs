@@ -5,13 +5,13 @@
 use super::errors::Errors;
 use super::node::Node;
 use super::pods::{self, PREEMPTION_POLICIES};
-use super::{metadata, names, resources, selectors};
+use super::{metadata, names, resources, selectors, structs};
 
 pub fn disruption_budget(budget: &Node<'_>, errors: &mut Errors) {
     let spec = budget.get("spec");
     let (min, max) = (spec.get("minAvailable"), spec.get("maxUnavailable"));
     if !min.is_missing() && !max.is_missing() {
-        errors.invalid(&spec, "minAvailable and maxUnavailable cannot be both set");
+        errors.invalid_struct(&spec, structs::BUDGET, "minAvailable and maxUnavailable cannot be both set");
     }
     for node in [&min, &max] {
         count_or_percent(node, errors);

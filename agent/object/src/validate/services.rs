@@ -2,10 +2,11 @@
 //!
 //! Owns ports, addresses and types by themselves; which addresses and node ports are free is the server's.
 
-use super::errors::Errors;
+use super::errors::{Errors, FieldErrorKind};
 use super::metadata;
 use super::names;
 use super::node::Node;
+use super::structs;
 use crate::addresses::special;
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -193,7 +194,9 @@ fn ports_of_type(spec: &Node<'_>, errors: &mut Errors) {
     for port in &ports {
         let (protocol, own) = (port.get("protocol").text(), number(port, "port"));
         if !seen.insert((protocol, own)) {
-            errors.duplicate_value(port, &json!({"protocol": protocol, "port": own}));
+            let key = json!({"protocol": protocol, "port": own});
+            let key = Node { path: port.path.clone(), value: &key };
+            errors.about_struct(FieldErrorKind::Duplicate, &key, structs::SERVICE_PORT, "");
         }
     }
 }

@@ -214,7 +214,7 @@ fn workloads_that_are_wrong() {
         "Deployment",
         json!({"spec": {"selector": {"matchLabels": {"app": "y"}}, "template": template(), "strategy": {"type": "Recreate", "rollingUpdate": {}}}}),
         expect![[r#"
-        spec.template.metadata.labels: Invalid value: map[string]string{"app":"x"}: `selector` does not match template `labels`
+        spec.template.metadata.labels: Invalid value: {"app":"x"}: `selector` does not match template `labels`
         spec.strategy.rollingUpdate: Forbidden: may not be specified when strategy `type` is 'Recreate'"#]],
     );
     check(
@@ -243,7 +243,7 @@ fn services_that_are_wrong() {
             spec.ports[0].name: Required value
             spec.clusterIPs[0]: Invalid value: "x": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)
             spec.ports[1].nodePort: Forbidden: may not be used when `type` is 'ClusterIP'
-            spec.ports[1]: Duplicate value: {"port":80,"protocol":"TCP"}"#]],
+            spec.ports[1]: Duplicate value: {"Name":"","Protocol":"TCP","AppProtocol":null,"Port":80,"TargetPort":0,"NodePort":0}"#]],
     );
     check(
         "v1",

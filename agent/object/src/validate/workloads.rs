@@ -5,7 +5,7 @@
 use super::errors::Errors;
 use super::node::Node;
 use super::policies::{count_or_percent, not_above_all};
-use super::{names, pods, selectors, storage};
+use super::{names, pods, selectors, storage, structs};
 use crate::labels::Selector;
 
 pub fn pod_template(object: &Node<'_>, errors: &mut Errors) {
@@ -74,7 +74,7 @@ pub fn deployment(object: &Node<'_>, errors: &mut Errors) {
         }
         "Recreate" => {}
         "RollingUpdate" => rolling_update(&rolling, errors),
-        _ => errors.not_supported(&strategy, &["Recreate", "RollingUpdate"]),
+        _ => errors.not_supported_struct(&strategy, structs::STRATEGY, &["Recreate", "RollingUpdate"]),
     }
     errors.non_negative(&spec.get("minReadySeconds"));
     errors.non_negative(&spec.get("revisionHistoryLimit"));
@@ -129,7 +129,7 @@ pub fn daemon_set(object: &Node<'_>, errors: &mut Errors) {
                 (true, false) | (false, true) => {}
             }
         }
-        _ => errors.not_supported(&strategy, &["RollingUpdate", "OnDelete"]),
+        _ => errors.not_supported_struct(&strategy, structs::STRATEGY, &["RollingUpdate", "OnDelete"]),
     }
     errors.non_negative(&spec.get("revisionHistoryLimit"));
 }
@@ -174,7 +174,11 @@ fn stateful_strategy(strategy: &Node<'_>, errors: &mut Errors) {
     let rolling = strategy.get("rollingUpdate");
     match strategy.get("type").text() {
         "OnDelete" if !rolling.is_missing() => {
-            errors.invalid(&rolling, "only allowed for updateStrategy 'RollingUpdate'");
+            errors.invalid_struct(
+                &rolling,
+                structs::STATEFUL_ROLLING_UPDATE,
+                "only allowed for updateStrategy 'RollingUpdate'",
+            );
         }
         "OnDelete" => {}
         "RollingUpdate" => {
@@ -189,7 +193,7 @@ fn stateful_strategy(strategy: &Node<'_>, errors: &mut Errors) {
             }
         }
         "" => errors.required(strategy, ""),
-        _ => errors.invalid(strategy, "must be 'RollingUpdate' or 'OnDelete'"),
+        _ => errors.invalid_struct(strategy, structs::STATEFUL_STRATEGY, "must be 'RollingUpdate' or 'OnDelete'"),
     }
 }
 

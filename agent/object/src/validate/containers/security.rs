@@ -5,7 +5,7 @@
 use super::super::errors::Errors;
 use super::super::names;
 use super::super::node::Node;
-use super::super::volumes;
+use super::super::{structs, volumes};
 
 /// User and group ids, as the runtimes take them.
 pub const ID_MAX: i64 = i32::MAX as i64;
@@ -27,11 +27,16 @@ pub fn context(context: &Node<'_>, host_users: bool, errors: &mut Errors) {
     let escalation = context.get("allowPrivilegeEscalation");
     if escalation.value.as_bool() == Some(false) {
         if context.get("privileged").is_true() {
-            errors.invalid(context, "cannot set `allowPrivilegeEscalation` to false and `privileged` to true");
+            errors.invalid_struct(
+                context,
+                structs::SECURITY_CONTEXT,
+                "cannot set `allowPrivilegeEscalation` to false and `privileged` to true",
+            );
         }
         if context.at(&["capabilities", "add"]).items().iter().any(|name| name.text() == "CAP_SYS_ADMIN") {
-            errors.invalid(
+            errors.invalid_struct(
                 context,
+                structs::SECURITY_CONTEXT,
                 "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN",
             );
         }
@@ -57,7 +62,8 @@ pub fn seccomp(profile: &Node<'_>, errors: &mut Errors) {
         (true, true) => errors.required(&local, "must be set when seccomp type is Localhost"),
         (true, false) => volumes::descending_path(&local, local.text(), errors),
         (false, false) => {
-            errors.invalid_value(&local, profile.value, "can only be set when seccomp type is Localhost");
+            let detail = "can only be set when seccomp type is Localhost";
+            errors.invalid_struct(&Node { path: local.path, ..*profile }, structs::PROFILE, detail);
         }
         (false, true) => {}
     }

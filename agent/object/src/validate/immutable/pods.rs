@@ -4,6 +4,7 @@
 
 use super::super::errors::Errors;
 use super::super::node::Node;
+use super::super::structs;
 use super::{is_none, same, without};
 use serde_json::Value;
 
@@ -149,7 +150,11 @@ fn node_affinity(new: &Node<'_>, old: &Node<'_>, errors: &mut Errors) {
             new.len() >= before.len() && before.iter().zip(&new).all(|(old, new)| same(old.value, new.value))
         });
         if !kept || was_empty && added {
-            errors.invalid(term, "only additions are allowed (no mutations or deletions)");
+            errors.invalid_struct(
+                term,
+                structs::NODE_SELECTOR_TERM,
+                "only additions are allowed (no mutations or deletions)",
+            );
         }
     }
 }

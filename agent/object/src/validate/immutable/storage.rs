@@ -4,6 +4,7 @@
 
 use super::super::errors::Errors;
 use super::super::node::Node;
+use super::super::structs;
 use super::{same, unchanged, without};
 use crate::quantity::Quantity;
 use serde_json::Value;
@@ -100,7 +101,11 @@ pub fn volume(new: &Node<'_>, old: &Node<'_>, errors: &mut Errors) {
     let renamed = stable_labels(before.value);
     if !before.is_missing() && !same(after.value, before.value) && !same(after.value, &renamed) {
         let node = Node { path: "nodeAffinity".to_owned(), ..after };
-        errors.invalid(&node, "field is immutable, except for updating from beta label to GA");
+        errors.invalid_struct(
+            &node,
+            structs::VOLUME_AFFINITY,
+            "field is immutable, except for updating from beta label to GA",
+        );
     }
     let class = new.get("volumeAttributesClassName");
     if old.has("volumeAttributesClassName") && class.is_missing() {

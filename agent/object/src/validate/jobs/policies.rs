@@ -5,6 +5,7 @@
 use super::super::errors::Errors;
 use super::super::names;
 use super::super::node::Node;
+use super::super::structs;
 use std::collections::BTreeSet;
 
 const RULES_MAX: usize = 20;
@@ -102,7 +103,7 @@ pub fn success(spec: &Node<'_>, errors: &mut Errors) {
         return;
     }
     if spec.get("completionMode").text() != "Indexed" {
-        return errors.invalid(&policy, "requires indexed completion mode");
+        return errors.invalid_struct(&policy, structs::SUCCESS_POLICY, "requires indexed completion mode");
     }
     let rules = policy.get("rules");
     if rules.is_empty() {

@@ -163,7 +163,7 @@ fn success_policies() {
             ),
             (
                 job(json!({"successPolicy": {"rules": []}})),
-                "spec.successPolicy: Invalid value: {\"rules\":[]}: requires indexed completion mode",
+                "spec.successPolicy: Invalid value: {\"Rules\":[]}: requires indexed completion mode",
             ),
         ],
     );
@@ -257,7 +257,7 @@ fn generated_selectors() {
         "Job",
         &[(
             object,
-            "spec.template.metadata.labels: Invalid value: map[string]string{\"batch.kubernetes.io/controller-uid\":\"u\", \"batch.kubernetes.io/job-name\":\"j\", \"controller-uid\":\"u\", \"job-name\":\"j\"}: `selector` does not match template `labels`\nspec.selector: Invalid value: {\"matchLabels\":{\"job-name\":\"k\"}}: `selector` not auto-generated",
+            "spec.template.metadata.labels: Invalid value: {\"batch.kubernetes.io/controller-uid\":\"u\",\"batch.kubernetes.io/job-name\":\"j\",\"controller-uid\":\"u\",\"job-name\":\"j\"}: `selector` does not match template `labels`\nspec.selector: Invalid value: {\"matchLabels\":{\"job-name\":\"k\"}}: `selector` not auto-generated",
         )],
     );
 }

@@ -207,7 +207,7 @@ fn nodes_and_ranges() {
             ),
             (
                 taints(json!([{"key": "a", "effect": "NoExecute"}, {"key": "a", "effect": "NoExecute"}])),
-                "metadata.taints[1]: Duplicate value: map[string]string{\"effect\":\"NoExecute\", \"key\":\"a\"}: taints must be unique by key and effect pair",
+                "metadata.taints[1]: Duplicate value: {\"Key\":\"a\",\"Value\":\"\",\"Effect\":\"NoExecute\",\"TimeAdded\":null}: taints must be unique by key and effect pair",
             ),
         ],
     );
@@ -218,7 +218,7 @@ fn nodes_and_ranges() {
             (json!({"spec": {"cidrs": ["10.0.0.0/16", "fd00::/112"]}}), ""),
             (
                 json!({"spec": {"cidrs": ["10.0.0.0/16", "10.1.0.0/16"]}}),
-                "spec.cidrs: Invalid value: {\"cidrs\":[\"10.0.0.0/16\",\"10.1.0.0/16\"]}: may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/64",
+                "spec.cidrs: Invalid value: {\"CIDRs\":[\"10.0.0.0/16\",\"10.1.0.0/16\"]}: may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/64",
             ),
             (json!({"spec": {}}), "spec.cidrs: Required value: at least one CIDR required"),
         ],

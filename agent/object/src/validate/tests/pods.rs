@@ -155,7 +155,7 @@ fn resources_of_containers() {
             ),
             (
                 spec(json!({"resourceClaims": [{"name": "gpu"}]})),
-                "spec.resourceClaims[0]: Invalid value: map[string]string{\"name\":\"gpu\"}: must specify one of: `resourceClaimName`, `resourceClaimTemplateName`",
+                "spec.resourceClaims[0]: Invalid value: {\"Name\":\"gpu\",\"ResourceClaimName\":null,\"ResourceClaimTemplateName\":null}: must specify one of: `resourceClaimName`, `resourceClaimTemplateName`",
             ),
             (
                 spec(json!({"overhead": {"disk": "1"}})),

@@ -68,7 +68,7 @@ fn volumes() {
             (volume(json!({})), ""),
             (
                 volume(json!({"capacity": {"storage": "1Gi", "cpu": "1"}})),
-                "spec.capacity: Unsupported value: map[string]string{\"cpu\":\"1\", \"storage\":\"1Gi\"}: supported values: \"storage\"",
+                "spec.capacity: Unsupported value: {\"cpu\":\"1\",\"storage\":\"1Gi\"}: supported values: \"storage\"",
             ),
             (
                 volume(json!({"persistentVolumeReclaimPolicy": "X"})),

@@ -83,7 +83,7 @@ fn gated_pods() {
             specs(
                 &gated(json!({"nodeSelector": {"a": "b"}})),
                 &gated(json!({"nodeSelector": {"a": "c"}})),
-                "spec.nodeSelector: Invalid value: map[string]string{\"a\":\"c\"}: only additions to spec.nodeSelector are allowed (no mutations or deletions)",
+                "spec.nodeSelector: Invalid value: {\"a\":\"c\"}: only additions to spec.nodeSelector are allowed (no mutations or deletions)",
             ),
             specs(&gated(json!({})), &affinity(term(&["a"])), ""),
             specs(&affinity(term(&["a"])), &affinity(term(&["a", "b"])), ""),
@@ -91,7 +91,7 @@ fn gated_pods() {
                 &affinity(term(&["a"])),
                 &affinity(term(&["b"])),
                 &format!(
-                    "{at}[0]: Invalid value: {{\"matchExpressions\":[{{\"key\":\"b\",\"operator\":\"Exists\"}}]}}: only additions are allowed (no mutations or deletions)"
+                    "{at}[0]: Invalid value: {{\"MatchExpressions\":[{{\"Key\":\"b\",\"Operator\":\"Exists\",\"Values\":null}}],\"MatchFields\":null}}: only additions are allowed (no mutations or deletions)"
                 ),
             ),
             specs(
@@ -236,7 +236,7 @@ fn storage() {
             (
                 volume(here("a")),
                 volume(here("b")),
-                "nodeAffinity: Invalid value: {\"required\":{\"nodeSelectorTerms\":[{\"matchExpressions\":[{\"key\":\"b\",\"operator\":\"Exists\"}]}]}}: field is immutable, except for updating from beta label to GA",
+                "nodeAffinity: Invalid value: {\"Required\":{\"NodeSelectorTerms\":[{\"MatchExpressions\":[{\"Key\":\"b\",\"Operator\":\"Exists\",\"Values\":null}],\"MatchFields\":null}]}}: field is immutable, except for updating from beta label to GA",
             ),
         ],
     );
@@ -377,7 +377,7 @@ fn others() {
         &[(
             json!({"roleRef": {"kind": "Role", "name": "a"}}),
             json!({"roleRef": {"kind": "Role", "name": "b"}}),
-            "roleRef: Invalid value: map[string]string{\"apiGroup\":\"rbac.authorization.k8s.io\", \"kind\":\"Role\", \"name\":\"b\"}: cannot change roleRef",
+            "roleRef: Invalid value: {\"APIGroup\":\"rbac.authorization.k8s.io\",\"Kind\":\"Role\",\"Name\":\"b\"}: cannot change roleRef",
         )],
     );
 }

@@ -79,7 +79,7 @@ fn deployments() {
             ),
             (
                 workload(json!({"strategy": {"type": "Slow"}})),
-                "spec.strategy: Unsupported value: map[string]string{\"type\":\"Slow\"}: supported values: \"Recreate\", \"RollingUpdate\"",
+                "spec.strategy: Unsupported value: {\"Type\":\"Slow\",\"RollingUpdate\":null}: supported values: \"Recreate\", \"RollingUpdate\"",
             ),
             (workload(json!({"strategy": {"type": "Recreate"}})), ""),
             (
@@ -115,7 +115,7 @@ fn daemon_sets() {
             ),
             (
                 workload(json!({"updateStrategy": {"type": "X"}})),
-                "spec.updateStrategy: Unsupported value: map[string]string{\"type\":\"X\"}: supported values: \"RollingUpdate\", \"OnDelete\"",
+                "spec.updateStrategy: Unsupported value: {\"Type\":\"X\",\"RollingUpdate\":null}: supported values: \"RollingUpdate\", \"OnDelete\"",
             ),
         ],
     );
@@ -141,7 +141,7 @@ fn stateful_sets() {
             (workload(json!({"podManagementPolicy": "Parallel"})), ""),
             (
                 workload(json!({"updateStrategy": {"type": "X"}})),
-                "spec.updateStrategy: Invalid value: map[string]string{\"type\":\"X\"}: must be 'RollingUpdate' or 'OnDelete'",
+                "spec.updateStrategy: Invalid value: {\"Type\":\"X\",\"RollingUpdate\":null}: must be 'RollingUpdate' or 'OnDelete'",
             ),
             (
                 workload(json!({"updateStrategy": {"rollingUpdate": {"partition": -1}}})),
@@ -178,7 +178,7 @@ fn older_and_other_kinds() {
             (controller(json!({})), ""),
             (
                 controller(json!({"selector": {"app": "y"}})),
-                "spec.template.metadata.labels: Invalid value: map[string]string{\"app\":\"x\"}: `selector` does not match template `labels`",
+                "spec.template.metadata.labels: Invalid value: {\"app\":\"x\"}: `selector` does not match template `labels`",
             ),
             (json!({"spec": {"selector": {"app": "x"}}}), "spec.template: Required value"),
             (
@@ -225,7 +225,7 @@ fn budgets() {
             ),
             (
                 json!({"spec": {"minAvailable": 1, "maxUnavailable": 1}}),
-                "spec: Invalid value: {\"maxUnavailable\":1,\"minAvailable\":1}: minAvailable and maxUnavailable cannot be both set",
+                "spec: Invalid value: {\"MinAvailable\":1,\"Selector\":null,\"MaxUnavailable\":1,\"UnhealthyPodEvictionPolicy\":null}: minAvailable and maxUnavailable cannot be both set",
             ),
             (
                 json!({"spec": {"unhealthyPodEvictionPolicy": "X"}}),
