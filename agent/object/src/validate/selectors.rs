@@ -40,8 +40,12 @@ pub fn selects_template(emptiness: &str, selector: &Node<'_>, template: &Node<'_
 
 /// Checks that the labels of a template are selected.
 pub fn matches_template(selector: &Selector, template: &Node<'_>, errors: &mut Errors) {
-    let labels = template.at(&["metadata", "labels"]);
-    if !selector.matches(&labels.value.as_object()) {
-        errors.invalid(&labels, "`selector` does not match template `labels`");
+    if !selector.matches(&template.at(&["metadata", "labels"]).value.as_object()) {
+        matches_nothing(template, errors);
     }
+}
+
+/// A selector that is missing selects nothing.
+pub fn matches_nothing(template: &Node<'_>, errors: &mut Errors) {
+    errors.invalid(&template.at(&["metadata", "labels"]), "`selector` does not match template `labels`");
 }

@@ -27,6 +27,14 @@ pub const ROLE_REF: &[Field] = &[("apiGroup", "APIGroup", Text), ("kind", "Kind"
 pub const TAINT: &[Field] =
     &[("key", "Key", Text), ("value", "Value", Text), ("effect", "Effect", Text), ("timeAdded", "TimeAdded", Any)];
 
+pub const TOLERATION: &[Field] = &[
+    ("key", "Key", Text),
+    ("operator", "Operator", Text),
+    ("value", "Value", Text),
+    ("effect", "Effect", Text),
+    ("tolerationSeconds", "TolerationSeconds", Any),
+];
+
 pub const RESOURCE_CLAIM: &[Field] = &[
     ("name", "Name", Text),
     ("resourceClaimName", "ResourceClaimName", Any),

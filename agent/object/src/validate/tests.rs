@@ -200,7 +200,14 @@ fn pods_that_are_wrong() {
 
 #[test]
 fn workloads_that_are_wrong() {
-    check("apps/v1", "Deployment", json!({"spec": {"template": template()}}), expect!["spec.selector: Required value"]);
+    check(
+        "apps/v1",
+        "Deployment",
+        json!({"spec": {"template": template()}}),
+        expect![[r#"
+        spec.selector: Required value
+        spec.template.metadata.labels: Invalid value: {"app":"x"}: `selector` does not match template `labels`"#]],
+    );
     check(
         "apps/v1",
         "Deployment",

@@ -26,6 +26,7 @@ fn selects(spec: &Node<'_>, emptiness: &str, errors: &mut Errors) {
     let selector = spec.get("selector");
     if selector.is_missing() {
         errors.required(&selector, "");
+        selectors::matches_nothing(&spec.get("template"), errors);
     } else {
         selectors::selects_template(emptiness, &selector, &spec.get("template"), errors);
     }

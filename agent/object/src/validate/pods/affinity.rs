@@ -4,7 +4,7 @@
 
 use super::super::errors::Errors;
 use super::super::node::Node;
-use super::super::{names, selectors};
+use super::super::{names, selectors, structs};
 use std::collections::BTreeSet;
 
 const EFFECTS: &[&str] = &["NoSchedule", "PreferNoSchedule", "NoExecute"];
@@ -40,7 +40,8 @@ pub fn tolerations(tolerations: &Node<'_>, errors: &mut Errors) {
                 }
             }
             "Exists" if !value.is_empty() => {
-                errors.invalid_value(&operator, value.value, "value must be empty when `operator` is 'Exists'");
+                let whole = Node { path: operator.path, ..toleration };
+                errors.invalid_struct(&whole, structs::TOLERATION, "value must be empty when `operator` is 'Exists'");
             }
             "Exists" => {}
             _ => errors.not_supported(&operator, &["Equal", "Exists"]),

@@ -18,7 +18,10 @@ fn templates() {
             name,
             &[
                 (workload(json!({})), ""),
-                (json!({"spec": {"template": template()}}), "spec.selector: Required value"),
+                (
+                    json!({"spec": {"template": template()}}),
+                    "spec.selector: Required value\nspec.template.metadata.labels: Invalid value: {\"app\":\"x\"}: `selector` does not match template `labels`",
+                ),
                 (
                     json!({"spec": {"selector": {}, "template": template()}}),
                     &format!("spec.selector: Invalid value: {{}}: empty selector is invalid for {emptiness}"),
@@ -342,4 +345,22 @@ fn autoscalers() {
             ),
         ],
     );
+}
+
+/// What is left out is there and empty: its own defaults hold.
+#[test]
+fn nothing_at_all() {
+    const NO_LABELS: &str =
+        "spec.template.metadata.labels: Invalid value: null: `selector` does not match template `labels`";
+    const NO_CONTAINERS: &str = "spec.template.spec.containers: Required value";
+    const NO_RESTARTS: &str =
+        "spec.template.spec.restartPolicy: Required value: valid values: \"OnFailure\", \"Never\"";
+    for name in ["Deployment", "ReplicaSet", "StatefulSet"] {
+        let said = format!("spec.selector: Required value\n{NO_LABELS}\n{NO_CONTAINERS}");
+        table("apps/v1", name, &[(json!({}), &said)]);
+    }
+    table("apps/v1", "DaemonSet", &[(json!({}), &format!("{NO_LABELS}\n{NO_CONTAINERS}"))]);
+    table("batch/v1", "Job", &[(json!({}), &format!("{NO_CONTAINERS}\n{NO_RESTARTS}"))]);
+    table("v1", "Pod", &[(json!({}), "spec.containers: Required value")]);
+    table("v1", "Service", &[(json!({}), "spec.ports: Required value")]);
 }
