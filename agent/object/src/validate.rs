@@ -8,6 +8,7 @@ mod configuration;
 mod containers;
 mod endpoints;
 mod errors;
+mod events;
 mod immutable;
 mod jobs;
 mod metadata;
@@ -41,7 +42,7 @@ type Check = fn(&Node<'_>, &mut Errors);
 const CHECKS: &[(&str, &str, Check)] = &[
     ("", "ConfigMap", configuration::config_map),
     ("", "Endpoints", endpoints::endpoints),
-    ("", "Event", configuration::event),
+    ("", "Event", events::old),
     ("", "LimitRange", quotas::limit_range),
     ("", "Namespace", configuration::namespace),
     ("", "Node", nodes::node),
@@ -63,6 +64,7 @@ const CHECKS: &[(&str, &str, Check)] = &[
     ("batch", "Job", jobs::job),
     ("coordination.k8s.io", "Lease", policies::lease),
     ("discovery.k8s.io", "EndpointSlice", endpoints::endpoint_slice),
+    ("events.k8s.io", "Event", events::new),
     ("networking.k8s.io", "IPAddress", networking::ip_address),
     ("networking.k8s.io", "Ingress", networking::ingress),
     ("networking.k8s.io", "IngressClass", networking::ingress_class),
@@ -95,6 +97,7 @@ const CREATE_CHECKS: &[(&str, &str, Check)] = &[
     ("apps", "StatefulSet", workloads::stateful_set_name),
     ("batch", "CronJob", jobs::cron_job_name),
     ("batch", "Job", jobs::create_only),
+    ("events.k8s.io", "Event", events::create_only),
     ("networking.k8s.io", "Ingress", networking::ingress_create_only),
     ("storage.k8s.io", "VolumeAttachment", classes::attachment_create_only),
 ];

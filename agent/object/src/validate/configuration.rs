@@ -1,4 +1,4 @@
-//! Config maps, secrets, service accounts, namespaces and events.
+//! Config maps, secrets, service accounts and namespaces.
 //!
 //! Owns the checks of these kinds by themselves.
 
@@ -127,15 +127,5 @@ pub fn namespace(namespace: &Node<'_>, errors: &mut Errors) {
     for finalizer in list.items() {
         // Upstream names the list, not the entry.
         metadata::finalizer(&Node { path: list.path.clone(), ..finalizer }, errors);
-    }
-}
-
-pub fn event(event: &Node<'_>, errors: &mut Errors) {
-    let involved = event.at(&["involvedObject", "namespace"]);
-    let namespace = event.at(&["metadata", "namespace"]);
-    // Events about objects without a namespace are kept in the default one.
-    let expected = if involved.is_empty() { "default" } else { involved.text() };
-    if namespace.text() != expected && !(involved.is_empty() && namespace.text() == "kube-system") {
-        errors.invalid(&involved, "does not match event.namespace");
     }
 }

@@ -10,7 +10,7 @@ mod storage;
 
 use super::errors::Errors;
 use super::node::Node;
-use super::structs;
+use super::{events, structs};
 use crate::Kind;
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
@@ -73,6 +73,7 @@ pub fn update(kind: &Kind, new: &Node<'_>, old: &Node<'_>, errors: &mut Errors) 
         ("", "ResourceQuota") => quota(specs.0, specs.1, errors),
         ("apps", "StatefulSet") => stateful_set(specs.0, specs.1, errors),
         ("batch", "Job") => jobs::job(new, old, errors),
+        ("events.k8s.io", "Event") => events::update(new, old, errors),
         ("rbac.authorization.k8s.io", "RoleBinding" | "ClusterRoleBinding") => {
             let (new, old) = (new.get("roleRef"), old.get("roleRef"));
             if new.value != old.value {

@@ -2,6 +2,7 @@
 
 mod applications;
 mod configuration;
+mod events;
 mod jobs;
 mod networks;
 mod pods;
