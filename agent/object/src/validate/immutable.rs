@@ -9,8 +9,9 @@ mod services;
 mod storage;
 
 use super::errors::Errors;
+use super::events;
 use super::node::Node;
-use super::{events, structs};
+use super::structs::{self, Field};
 use crate::Kind;
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
@@ -24,12 +25,9 @@ const FIELDS: &[(&str, &str, &[&str])] = &[
     ("apps", "ReplicaSet", &["spec", "selector"]),
     ("batch", "Job", &["spec", "selector"]),
     ("batch", "Job", &["spec", "completionMode"]),
-    ("batch", "Job", &["spec", "podFailurePolicy"]),
     ("batch", "Job", &["spec", "backoffLimitPerIndex"]),
     ("batch", "Job", &["spec", "managedBy"]),
-    ("batch", "Job", &["spec", "successPolicy"]),
     ("discovery.k8s.io", "EndpointSlice", &["addressType"]),
-    ("networking.k8s.io", "IPAddress", &["spec", "parentRef"]),
     ("networking.k8s.io", "IngressClass", &["spec", "controller"]),
     ("networking.k8s.io", "ServiceCIDR", &["spec", "cidrs"]),
     ("node.k8s.io", "RuntimeClass", &["handler"]),
@@ -38,7 +36,14 @@ const FIELDS: &[(&str, &str, &[&str])] = &[
     ("storage.k8s.io", "CSIStorageCapacity", &["nodeTopology"]),
     ("storage.k8s.io", "CSIStorageCapacity", &["storageClassName"]),
     ("storage.k8s.io", "StorageClass", &["volumeBindingMode"]),
-    ("storage.k8s.io", "VolumeAttachment", &["spec"]),
+];
+
+/// As [`FIELDS`], of structures.
+const STRUCTS: &[(&str, &str, &[&str], &[Field])] = &[
+    ("batch", "Job", &["spec", "podFailurePolicy"], structs::FAILURE_POLICY),
+    ("batch", "Job", &["spec", "successPolicy"], structs::SUCCESS_POLICY),
+    ("networking.k8s.io", "IPAddress", &["spec", "parentRef"], structs::PARENT_REF),
+    ("storage.k8s.io", "VolumeAttachment", &["spec"], structs::ATTACHMENT),
 ];
 
 /// Fields that never change, with a message of their own.
@@ -55,6 +60,12 @@ const FORBIDDEN: &[(&str, &str, &str, &str)] = &[
 pub fn update(kind: &Kind, new: &Node<'_>, old: &Node<'_>, errors: &mut Errors) {
     for (_, _, path) in FIELDS.iter().filter(|(group, name, _)| kind.is(group, name)) {
         unchanged(&new.at(path), &old.at(path), errors);
+    }
+    for (_, _, path, fields) in STRUCTS.iter().filter(|(group, name, _, _)| kind.is(group, name)) {
+        let (new, old) = (new.at(path), old.at(path));
+        if !same(new.value, old.value) {
+            errors.invalid_struct(&new, fields, "field is immutable");
+        }
     }
     for (_, _, field, detail) in FORBIDDEN.iter().filter(|(group, name, _, _)| kind.is(group, name)) {
         if !same(new.get(field).value, old.get(field).value) {

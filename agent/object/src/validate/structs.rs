@@ -74,6 +74,32 @@ const SUCCESS_RULE: &[Field] =
 
 pub const SUCCESS_POLICY: &[Field] = &[("rules", "Rules", List(SUCCESS_RULE))];
 
+const EXIT_CODES: &[Field] =
+    &[("containerName", "ContainerName", Any), ("operator", "Operator", Text), ("values", "Values", Any)];
+
+const CONDITION_PATTERN: &[Field] = &[("type", "Type", Text), ("status", "Status", Text)];
+
+const FAILURE_RULE: &[Field] = &[
+    ("action", "Action", Text),
+    ("onExitCodes", "OnExitCodes", Pointer(EXIT_CODES)),
+    ("onPodConditions", "OnPodConditions", List(CONDITION_PATTERN)),
+];
+
+pub const FAILURE_POLICY: &[Field] = &[("rules", "Rules", List(FAILURE_RULE))];
+
+pub const PARENT_REF: &[Field] = &[
+    ("group", "Group", Text),
+    ("resource", "Resource", Text),
+    ("namespace", "Namespace", Text),
+    ("name", "Name", Text),
+];
+
+const ATTACHMENT_SOURCE: &[Field] =
+    &[("persistentVolumeName", "PersistentVolumeName", Any), ("inlineVolumeSpec", "InlineVolumeSpec", Any)];
+
+pub const ATTACHMENT: &[Field] =
+    &[("attacher", "Attacher", Text), ("source", "Source", Pointer(ATTACHMENT_SOURCE)), ("nodeName", "NodeName", Text)];
+
 pub const PROFILE: &[Field] = &[("type", "Type", Text), ("localhostProfile", "LocalhostProfile", Any)];
 
 const CAPABILITIES: &[Field] = &[("add", "Add", Any), ("drop", "Drop", Any)];
@@ -112,8 +138,11 @@ const NODE_SELECTOR: &[Field] = &[("nodeSelectorTerms", "NodeSelectorTerms", Lis
 
 pub const VOLUME_AFFINITY: &[Field] = &[("required", "Required", Pointer(NODE_SELECTOR))];
 
-/// The text of a value.
+/// The text of a value: one that is missing is behind a pointer.
 pub fn shown(value: &Value, fields: &[Field]) -> String {
+    if value.is_null() {
+        return "null".to_owned();
+    }
     let each = |(key, name, shape): &Field| format!("{name:?}:{}", field(&value[*key], shape));
     let all: Vec<String> = fields.iter().map(each).collect();
     format!("{{{}}}", all.join(","))

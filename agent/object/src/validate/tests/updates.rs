@@ -313,6 +313,51 @@ fn jobs() {
     );
 }
 
+/// Structures are shown as upstream's own types are.
+#[test]
+fn structures() {
+    let job = |more: Value| {
+        let template = json!({"spec": {"restartPolicy": "Never", "containers": [{"name": "a", "image": "x"}]}});
+        json!({"spec": with(json!({"template": template, "completionMode": "Indexed", "completions": 3}), more)})
+    };
+    let failure = json!({"rules": [{"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget"}]}]});
+    let failure = job(json!({"podFailurePolicy": failure}));
+    let success = |count: u8| job(json!({"successPolicy": {"rules": [{"succeededCount": count}]}}));
+    update_table(
+        "batch/v1",
+        "Job",
+        &[
+            (failure.clone(), failure.clone(), ""),
+            (
+                job(json!({})),
+                failure.clone(),
+                "spec.podFailurePolicy: Invalid value: {\"Rules\":[{\"Action\":\"Ignore\",\"OnExitCodes\":null,\"OnPodConditions\":[{\"Type\":\"DisruptionTarget\",\"Status\":\"True\"}]}]}: field is immutable",
+            ),
+            (failure, job(json!({})), "spec.podFailurePolicy: Invalid value: null: field is immutable"),
+            (success(1), success(1), ""),
+            (
+                success(1),
+                success(2),
+                "spec.successPolicy: Invalid value: {\"Rules\":[{\"SucceededIndexes\":null,\"SucceededCount\":2}]}: field is immutable",
+            ),
+        ],
+    );
+    let attachment =
+        |node: &str| json!({"spec": {"attacher": "a.b", "source": {"persistentVolumeName": "v"}, "nodeName": node}});
+    update_table(
+        "storage.k8s.io/v1",
+        "VolumeAttachment",
+        &[
+            (attachment("n"), attachment("n"), ""),
+            (
+                attachment("n"),
+                attachment("m"),
+                "spec: Invalid value: {\"Attacher\":\"a.b\",\"Source\":{\"PersistentVolumeName\":\"v\",\"InlineVolumeSpec\":null},\"NodeName\":\"m\"}: field is immutable",
+            ),
+        ],
+    );
+}
+
 #[test]
 fn others() {
     update_table(
