@@ -91,6 +91,7 @@ fn main(kind: &Kind, strategy: &Strategy, mut new: Value, old: &Value) -> Value 
             meta::map_mut(&mut new["spec"]).insert((*field).to_owned(), value.clone());
         }
     }
+    default::drop_outdated(kind, &mut new, old);
     default::apply(kind, &mut new);
     new
 }

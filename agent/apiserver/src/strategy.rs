@@ -209,7 +209,19 @@ static ROWS: &[Strategy] = &[
     Strategy { kind: "StorageClass", ..STORAGE },
     Strategy { kind: "CSIDriver", ..STORAGE },
     Strategy { kind: "CSINode", ..STORAGE },
-    Strategy { kind: "VolumeAttachment", ..STORAGE },
+    Strategy { kind: "VolumeAttachment", initial_status: || json!({"attached": false}), ..STORAGE },
+    Strategy {
+        group: "policy",
+        kind: "PodDisruptionBudget",
+        initial_status: || json!({"currentHealthy": 0, "desiredHealthy": 0, "disruptionsAllowed": 0, "expectedPods": 0}),
+        ..PLAIN
+    },
+    Strategy {
+        group: "autoscaling",
+        kind: "HorizontalPodAutoscaler",
+        initial_status: || json!({"currentReplicas": 0, "desiredReplicas": 0}),
+        ..PLAIN
+    },
     Strategy {
         kind: "ReplicationController",
         initial_status: || json!({"replicas": 0}),
@@ -217,7 +229,11 @@ static ROWS: &[Strategy] = &[
         ..PLAIN
     },
     Strategy { kind: "Deployment", ..APPS },
-    Strategy { kind: "DaemonSet", ..APPS },
+    Strategy {
+        kind: "DaemonSet",
+        initial_status: || json!({"currentNumberScheduled": 0, "numberMisscheduled": 0, "desiredNumberScheduled": 0, "numberReady": 0}),
+        ..APPS
+    },
     Strategy { kind: "ReplicaSet", initial_status: || json!({"replicas": 0}), ..APPS },
     Strategy { kind: "StatefulSet", initial_status: || json!({"replicas": 0, "availableReplicas": 0}), ..APPS },
     Strategy { group: "batch", kind: "Job", on_create: &[Mutation::JobSelector], pod_security: TEMPLATE, ..PLAIN },

@@ -30,6 +30,20 @@ pub fn canonical(text: &str) -> Result<String, usize> {
     Ok(clean)
 }
 
+/// The bytes that canonical base64 stands for.
+pub fn decode(text: &str) -> Option<Vec<u8>> {
+    let mut out = Vec::with_capacity(text.len() / 4 * 3);
+    for chunk in text.trim_end_matches('=').as_bytes().chunks(4) {
+        let mut word = 0_u32;
+        for (i, byte) in chunk.iter().enumerate() {
+            let digit = ALPHABET.iter().position(|letter| letter == byte)?;
+            word |= u32::try_from(digit).ok()? << (18 - 6 * i);
+        }
+        out.extend(word.to_be_bytes()[1..].iter().take(chunk.len() * 3 / 4));
+    }
+    Some(out)
+}
+
 /// How many bytes canonical base64 stands for.
 pub fn decoded_len(text: &str) -> usize {
     let padding = text.bytes().rev().take_while(|byte| *byte == b'=').count();

@@ -4,8 +4,11 @@
 //! wherever the type occurs; the rest are in [`rules`]. What depends on the cluster (addresses, service accounts,
 //! limits of a namespace) is admission's, not ours.
 
+mod outdated;
 mod rows;
 mod rules;
+
+pub use outdated::drop_outdated;
 
 use crate::custom::definition;
 use crate::schema::{Named, Ty};

@@ -76,6 +76,19 @@ pub fn sum(containers: impl IntoIterator<Item = (Role, Amounts)>, overhead: &Amo
     running
 }
 
+/// What the containers of a pod's spec request together.
+pub fn of_containers(spec: &Value) -> Amounts {
+    let own = |container: &Value| {
+        let list = meta::at(container, &["resources", "requests"]).and_then(Value::as_object).into_iter().flatten();
+        amounts(list.map(|(name, amount)| (name.as_str(), amount.as_str().unwrap_or_default())))
+    };
+    let init = meta::items(spec.get("initContainers")).iter();
+    let init =
+        init.map(|container| (Role::of_init(container.get("restartPolicy").and_then(Value::as_str)), own(container)));
+    let main = meta::items(spec.get("containers")).iter().map(|container| (Role::Main, own(container)));
+    sum(init.chain(main), &Amounts::new())
+}
+
 /// Adds amounts to others.
 pub fn add(to: &mut Amounts, more: &Amounts) {
     for (resource, amount) in more {

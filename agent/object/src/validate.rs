@@ -4,21 +4,28 @@
 //! admission's. It works on decoded and defaulted objects; on anything else it reports errors but never panics.
 
 mod admission;
+mod autoscalers;
 mod configuration;
 mod containers;
+mod endpoints;
 mod errors;
+mod events;
 mod immutable;
+mod jobs;
 mod metadata;
 pub mod names;
 mod networking;
 mod node;
+mod nodes;
 mod pods;
 mod policies;
+mod quotas;
 mod rbac;
 mod resources;
 mod selectors;
 mod services;
 mod storage;
+mod structs;
 mod volumes;
 mod workloads;
 
@@ -29,22 +36,24 @@ use crate::custom::definition;
 pub(crate) use errors::Errors;
 pub(crate) use node::Node;
 use serde_json::Value;
+use storage::classes;
 
 type Check = fn(&Node<'_>, &mut Errors);
 
 /// What is checked of each kind beside its metadata: group, kind, check.
 const CHECKS: &[(&str, &str, Check)] = &[
     ("", "ConfigMap", configuration::config_map),
-    ("", "Endpoints", networking::endpoints),
-    ("", "Event", configuration::event),
-    ("", "LimitRange", configuration::limit_range),
-    ("", "Node", networking::node),
+    ("", "Endpoints", endpoints::endpoints),
+    ("", "Event", events::old),
+    ("", "LimitRange", quotas::limit_range),
+    ("", "Namespace", configuration::namespace),
+    ("", "Node", nodes::node),
     ("", "PersistentVolume", storage::volume),
     ("", "PersistentVolumeClaim", storage::claim),
     ("", "Pod", pods::pod),
     ("", "PodTemplate", workloads::pod_template),
     ("", "ReplicationController", workloads::replication_controller),
-    ("", "ResourceQuota", configuration::resource_quota),
+    ("", "ResourceQuota", quotas::resource_quota),
     ("", "Secret", configuration::secret),
     ("", "Service", services::service),
     ("admissionregistration.k8s.io", "MutatingWebhookConfiguration", admission::webhooks),
@@ -52,15 +61,18 @@ const CHECKS: &[(&str, &str, Check)] = &[
     ("admissionregistration.k8s.io", "ValidatingAdmissionPolicyBinding", admission::binding),
     ("admissionregistration.k8s.io", "ValidatingWebhookConfiguration", admission::webhooks),
     (definition::GROUP, definition::KIND, definition::validate),
+    ("apps", "ControllerRevision", workloads::revision),
     ("apps", "DaemonSet", workloads::daemon_set),
     ("apps", "Deployment", workloads::deployment),
     ("apps", "ReplicaSet", workloads::replica_set),
     ("apps", "StatefulSet", workloads::stateful_set),
-    ("autoscaling", "HorizontalPodAutoscaler", policies::autoscaler),
-    ("batch", "CronJob", workloads::cron_job),
-    ("batch", "Job", workloads::job),
+    ("autoscaling", "HorizontalPodAutoscaler", autoscalers::autoscaler),
+    ("batch", "CronJob", jobs::cron_job),
+    ("batch", "Job", jobs::job),
     ("coordination.k8s.io", "Lease", policies::lease),
-    ("discovery.k8s.io", "EndpointSlice", networking::endpoint_slice),
+    ("discovery.k8s.io", "EndpointSlice", endpoints::endpoint_slice),
+    ("events.k8s.io", "Event", events::new),
+    ("networking.k8s.io", "IPAddress", networking::ip_address),
     ("networking.k8s.io", "Ingress", networking::ingress),
     ("networking.k8s.io", "IngressClass", networking::ingress_class),
     ("networking.k8s.io", "NetworkPolicy", networking::network_policy),
@@ -72,7 +84,12 @@ const CHECKS: &[(&str, &str, Check)] = &[
     ("rbac.authorization.k8s.io", "Role", rbac::role),
     ("rbac.authorization.k8s.io", "RoleBinding", rbac::binding),
     ("scheduling.k8s.io", "PriorityClass", policies::priority_class),
-    ("storage.k8s.io", "StorageClass", storage::class),
+    ("storage.k8s.io", "CSIDriver", classes::csi_driver),
+    ("storage.k8s.io", "CSINode", classes::csi_node),
+    ("storage.k8s.io", "CSIStorageCapacity", classes::csi_storage_capacity),
+    ("storage.k8s.io", "StorageClass", classes::storage_class),
+    ("storage.k8s.io", "VolumeAttachment", classes::volume_attachment),
+    ("storage.k8s.io", "VolumeAttributesClass", classes::attributes_class),
 ];
 
 fn check(kind: &Kind, object: &Value, errors: &mut Errors) {
@@ -89,7 +106,15 @@ fn custom(kind: &Kind, object: &Value, old: Option<&Value>, errors: &mut Errors)
 }
 
 /// What is checked of a new object alone.
-const CREATE_CHECKS: &[(&str, &str, Check)] = &[("", "Pod", pods::create_only)];
+const CREATE_CHECKS: &[(&str, &str, Check)] = &[
+    ("", "Pod", pods::create_only),
+    ("apps", "StatefulSet", workloads::stateful_set_name),
+    ("batch", "CronJob", jobs::cron_job_name),
+    ("batch", "Job", jobs::create_only),
+    ("events.k8s.io", "Event", events::create_only),
+    ("networking.k8s.io", "Ingress", networking::ingress_create_only),
+    ("storage.k8s.io", "VolumeAttachment", classes::attachment_create_only),
+];
 
 fn run(checks: &[(&str, &str, Check)], kind: &Kind, root: &Node<'_>, errors: &mut Errors) {
     if let Some((_, _, check)) = checks.iter().find(|(group, name, _)| kind.is(group, name)) {
@@ -113,7 +138,17 @@ pub fn create(kind: &Kind, object: &Value) -> Vec<FieldError> {
 pub fn update(kind: &Kind, new: &Value, old: &Value) -> Vec<FieldError> {
     let mut errors = Errors::default();
     metadata::update(&Node::root(new).get("metadata"), &Node::root(old).get("metadata"), &mut errors);
-    check(kind, new, &mut errors);
+    let mut own = Errors::default();
+    check(kind, new, &mut own);
+    let mut own = own.into_vec();
+    if !own.is_empty() {
+        // What an earlier version took may stay as it is: else nothing about the object could change any more.
+        let mut before = Errors::default();
+        check(kind, old, &mut before);
+        let before = before.into_vec();
+        own.retain(|error| !before.contains(error));
+    }
+    errors.extend(own);
     immutable::update(kind, &Node::root(new), &Node::root(old), &mut errors);
     custom(kind, new, Some(old), &mut errors);
     errors.into_vec()

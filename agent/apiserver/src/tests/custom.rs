@@ -114,7 +114,7 @@ async fn values_are_judged_by_the_schema() {
         spec.masts: Invalid value: 0: spec.masts in body should be greater than or equal to 1
         spec.name: Invalid value: "Ann": spec.name in body should match '^[a-z]+$'
         spec.port: Invalid value: "boolean": spec.port in body must be of type integer,string: "boolean"
-        spec.crew[1]: Duplicate value: map[string]string{"name":"a"}
+        spec.crew[1]: Duplicate value: {"name":"a"}
         spec.ports[1]: Duplicate value: "x""#]]
     .assert_eq(&causes.join("\n"));
     check_error(

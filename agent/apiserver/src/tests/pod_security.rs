@@ -109,7 +109,7 @@ async fn nothing_an_editor_does_gets_around_it() {
     );
     let annotated =
         json!({"metadata": {"annotations": {"container.apparmor.security.beta.kubernetes.io/x": "unconfined"}}});
-    assert_eq!(server.merge(&one, annotated).await.0, StatusCode::FORBIDDEN);
+    assert_eq!(server.merge(&one, annotated).await.0, StatusCode::UNPROCESSABLE_ENTITY, "it cannot change at all");
     let status = json!({"spec": {"hostNetwork": true}, "status": {"phase": "Running"}});
     let (code, written) = server.merge(&format!("{one}/status"), status).await;
     assert_eq!((code, &written["spec"]["hostNetwork"]), (StatusCode::OK, &Value::Null));

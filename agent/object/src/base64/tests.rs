@@ -8,6 +8,7 @@ fn encodes() {
         assert_eq!(encode(bytes.as_bytes()), text);
         assert_eq!(canonical(text), Ok(text.to_owned()));
         assert_eq!(decoded_len(text), bytes.len());
+        assert_eq!(decode(text).as_deref(), Some(bytes.as_bytes()));
     }
 }
 
@@ -16,5 +17,6 @@ fn refuses() {
     assert_eq!(canonical("Zm9*"), Err(3));
     assert_eq!(canonical("Zm9"), Err(0));
     assert_eq!(canonical("Z=9v"), Err(1));
+    assert_eq!(decode("Zm9*"), None);
     assert_eq!(canonical("Zm\n9v"), Ok("Zm9v".to_owned()));
 }

@@ -2,7 +2,7 @@
 //!
 //! Owns dependent defaults only; constants are in [`super::rows`].
 
-use crate::{base64, meta};
+use crate::{base64, meta, requests};
 use serde_json::{Map, Value, json};
 
 type Object = Map<String, Value>;
@@ -82,6 +82,32 @@ fn pod(pod: &mut Object) {
             if host_network {
                 host_ports(container);
             }
+        }
+    }
+    if spec.contains_key("resources") {
+        whole_requests(spec);
+    }
+}
+
+/// What a pod with limits of its own requests as a whole: as much as its containers do, or else up to the limit.
+fn whole_requests(spec: &mut Object) {
+    let limits = spec["resources"].get("limits").and_then(Value::as_object).filter(|limits| !limits.is_empty());
+    let Some(limits) = limits.cloned() else {
+        return;
+    };
+    let of_containers = requests::of_containers(&Value::Object(spec.clone()));
+    let Some(resources) = spec.get_mut("resources").and_then(Value::as_object_mut) else {
+        return;
+    };
+    let own = meta::map_mut(resources.entry("requests").or_insert(Value::Null));
+    for name in ["cpu", "memory"] {
+        if let (false, Some(sum)) = (own.contains_key(name), of_containers.get(name)) {
+            own.insert(name.to_owned(), sum.to_string().into());
+        }
+    }
+    for (name, limit) in limits {
+        if matches!(name.as_str(), "cpu" | "memory") || name.starts_with("hugepages-") {
+            own.entry(name).or_insert(limit);
         }
     }
 }

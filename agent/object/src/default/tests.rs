@@ -31,6 +31,19 @@ fn pods() {
 }
 
 #[test]
+fn pods_with_limits_of_their_own() {
+    let pod = |resources: Value, own: Value| {
+        let mut pod = json!({"spec": {"resources": resources, "containers": [{"name": "a", "resources": own}]}});
+        apply(by_kind("v1", "Pod").expect("is served"), &mut pod);
+        pod["spec"]["resources"]["requests"].to_string()
+    };
+    let limits = json!({"limits": {"cpu": "2", "memory": "1Gi"}});
+    assert_eq!(pod(limits.clone(), json!({"requests": {"cpu": "100m"}})), r#"{"cpu":"100m","memory":"1Gi"}"#);
+    assert_eq!(pod(limits, json!({})), r#"{"cpu":"2","memory":"1Gi"}"#);
+    assert_eq!(pod(json!({"requests": {"cpu": "1"}}), json!({"requests": {"memory": "1"}})), r#"{"cpu":"1"}"#);
+}
+
+#[test]
 fn deployments() {
     check(
         "apps/v1",
@@ -71,7 +84,7 @@ fn others() {
         "Job",
         json!({"spec": {"template": {"metadata": {"labels": {"a": "b"}}}}}),
         expect![[
-            r#"{"metadata":{"labels":{"a":"b"}},"spec":{"backoffLimit":6,"completionMode":"NonIndexed","completions":1,"manualSelector":false,"parallelism":1,"podReplacementPolicy":"TerminatingOrFailed","suspend":false,"template":{"metadata":{"labels":{"a":"b"}}}}}"#
+            r#"{"metadata":{"labels":{"a":"b"}},"spec":{"backoffLimit":6,"completionMode":"NonIndexed","completions":1,"manualSelector":false,"parallelism":1,"podReplacementPolicy":"TerminatingOrFailed","suspend":false,"template":{"metadata":{"labels":{"a":"b"}},"spec":{"dnsPolicy":"ClusterFirst","restartPolicy":"Always","schedulerName":"default-scheduler","securityContext":{},"terminationGracePeriodSeconds":30}}}}"#
         ]],
     );
     check(

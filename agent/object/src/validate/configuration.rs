@@ -1,12 +1,12 @@
-//! Config maps, secrets, quotas, limits and events.
+//! Config maps, secrets, service accounts and namespaces.
 //!
 //! Owns the checks of these kinds by themselves.
 
 use super::errors::Errors;
-use super::names;
 use super::node::Node;
-use super::resources;
+use super::{metadata, names};
 use crate::base64;
+use serde_json::Value;
 
 /// All data of one config map or secret, in bytes.
 const DATA_SIZE_MAX: usize = 1024 * 1024;
@@ -60,6 +60,14 @@ pub fn secret(secret: &Node<'_>, errors: &mut Errors) {
         }
     }
     match ty.text() {
+        "kubernetes.io/dockerconfigjson" => json_object(&data.key(".dockerconfigjson"), errors),
+        "kubernetes.io/dockercfg" => json_object(&data.key(".dockercfg"), errors),
+        "kubernetes.io/ssh-auth" => {
+            let key = data.key("ssh-privatekey");
+            if key.value.as_str() == Some("") {
+                errors.required(&key, "");
+            }
+        }
         "kubernetes.io/basic-auth" if data.key("username").is_missing() && data.key("password").is_missing() => {
             errors.required(&data.key("username"), "");
             errors.required(&data.key("password"), "");
@@ -74,72 +82,50 @@ pub fn secret(secret: &Node<'_>, errors: &mut Errors) {
     }
 }
 
-pub fn resource_quota(quota: &Node<'_>, errors: &mut Errors) {
-    let hard = quota.at(&["spec", "hard"]);
-    for (name, quantity) in hard.entries() {
-        for problem in names::qualified_name(name) {
-            errors.invalid_value(&quantity, &name.into(), &problem);
-        }
-        resources::amount(name, &quantity, errors);
+/// What a registry is logged in to with is JSON, which is not shown.
+fn json_object(node: &Node<'_>, errors: &mut Errors) {
+    let Some(text) = node.value.as_str() else {
+        return;
+    };
+    let bytes = base64::decode(text).unwrap_or_default();
+    let why = match serde_json::from_slice::<Value>(&bytes) {
+        Ok(Value::Object(_) | Value::Null) => return,
+        Ok(other) => format!("json: cannot unmarshal {} into Go value of type map[string]interface {{}}", kind(&other)),
+        Err(_) if bytes.iter().all(u8::is_ascii_whitespace) => "unexpected end of JSON input".to_owned(),
+        Err(error) if error.is_eof() => "unexpected end of JSON input".to_owned(),
+        Err(error) => unexpected(&bytes, &error),
+    };
+    errors.invalid_value(node, &"<secret contents redacted>".into(), &why);
+}
+
+/// What a value is, as Go calls it.
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "bool",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
     }
 }
 
-pub fn limit_range(range: &Node<'_>, errors: &mut Errors) {
-    let mut types = Vec::new();
-    for item in range.at(&["spec", "limits"]).items() {
-        let ty = item.get("type");
-        errors.named(&ty, names::qualified_name);
-        if types.contains(&ty.text()) {
-            errors.duplicate(&ty);
-        }
-        types.push(ty.text());
-        let lists = ["max", "min", "default", "defaultRequest"];
-        for (name, quantity) in lists.iter().flat_map(|list| item.get(list).entries()) {
-            resources::amount(name, &quantity, errors);
-        }
-        limit_range_order(&item, errors);
-    }
+/// The character that no JSON has there, as Go says it.
+fn unexpected(bytes: &[u8], error: &serde_json::Error) -> String {
+    let line = bytes.split(|b| *b == b'\n').nth(error.line().saturating_sub(1)).unwrap_or_default();
+    let character = line.get(error.column().saturating_sub(1)).map_or(' ', |b| char::from(*b));
+    let place = match error.column() {
+        0 | 1 if error.line() <= 1 => "looking for beginning of value",
+        _ => "in literal or value",
+    };
+    format!("invalid character {character:?} {place}")
 }
 
-/// Smaller list, larger list: the first may not exceed the second.
-const LIMIT_ORDER: &[(&str, &str)] = &[
-    ("min", "max"),
-    ("min", "defaultRequest"),
-    ("defaultRequest", "max"),
-    ("defaultRequest", "default"),
-    ("default", "max"),
-];
-
-fn limit_range_order(item: &Node<'_>, errors: &mut Errors) {
-    for (smaller, larger) in LIMIT_ORDER {
-        for (name, node) in item.get(smaller).entries() {
-            let bound = item.get(larger).key(name);
-            let (Some(value), Some(max)) = (node.quantity(), bound.quantity()) else {
-                continue;
-            };
-            if value > max {
-                let words = |list: &str| {
-                    if list == "defaultRequest" { "default request".to_owned() } else { list.to_owned() }
-                };
-                let detail = format!(
-                    "{} value {} is greater than {} value {}",
-                    words(smaller),
-                    node.text(),
-                    words(larger),
-                    bound.text()
-                );
-                errors.invalid(&node, &detail);
-            }
-        }
-    }
-}
-
-pub fn event(event: &Node<'_>, errors: &mut Errors) {
-    let involved = event.at(&["involvedObject", "namespace"]);
-    let namespace = event.at(&["metadata", "namespace"]);
-    // Events about objects without a namespace are kept in the default one.
-    let expected = if involved.is_empty() { "default" } else { involved.text() };
-    if namespace.text() != expected && !(involved.is_empty() && namespace.text() == "kube-system") {
-        errors.invalid(&involved, "does not match event.namespace");
+/// Finalizers of the namespace's own.
+pub fn namespace(namespace: &Node<'_>, errors: &mut Errors) {
+    let list = namespace.at(&["spec", "finalizers"]);
+    for finalizer in list.items() {
+        // Upstream names the list, not the entry.
+        metadata::finalizer(&Node { path: list.path.clone(), ..finalizer }, errors);
     }
 }

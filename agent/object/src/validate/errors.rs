@@ -4,6 +4,7 @@
 
 use super::names::Form;
 use super::node::Node;
+use super::structs::{self, Field};
 use serde_json::Value;
 use std::fmt;
 
@@ -67,10 +68,15 @@ pub struct FieldError {
 impl FieldError {
     /// Builds an error as upstream words it; a kind that names no value ignores `value`.
     pub fn new(kind: FieldErrorKind, field: impl Into<String>, value: Option<&Value>, detail: &str) -> FieldError {
+        FieldError::shown(kind, field, value.map(go_value), detail)
+    }
+
+    /// As [`FieldError::new`], of a value that is printed already.
+    fn shown(kind: FieldErrorKind, field: impl Into<String>, value: Option<String>, detail: &str) -> FieldError {
         let mut text = kind.title().to_owned();
         if let Some(value) = value {
             text.push_str(": ");
-            text.push_str(&go_value(value));
+            text.push_str(&value);
         }
         if !detail.is_empty() {
             text.push_str(": ");
@@ -86,16 +92,23 @@ impl fmt::Display for FieldError {
     }
 }
 
-/// A value as Go prints it in errors: quoted texts, maps of texts with their type, all else as JSON.
+/// A value as Go prints it in errors: quoted texts, all else as JSON.
 fn go_value(value: &Value) -> String {
     match value {
-        Value::Object(map) if !map.is_empty() && map.values().all(Value::is_string) => {
-            let pairs: Vec<String> = map.iter().map(|(key, value)| format!("{key:?}:{value}")).collect();
-            format!("map[string]string{{{}}}", pairs.join(", "))
-        }
         Value::String(text) => format!("{text:?}"),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => value.to_string(),
     }
+}
+
+/// A text that is missing is shown as the empty one.
+fn text_of<'a>(node: &Node<'a>) -> &'a Value {
+    static EMPTY: Value = Value::String(String::new());
+    if node.is_missing() { &EMPTY } else { node.value }
+}
+
+fn list(supported: &[&str]) -> String {
+    let quoted: Vec<String> = supported.iter().map(|value| format!("{value:?}")).collect();
+    format!("supported values: {}", quoted.join(", "))
 }
 
 /// The errors found so far.
@@ -115,6 +128,10 @@ impl Errors {
         self.0.len()
     }
 
+    pub fn extend(&mut self, errors: Vec<FieldError>) {
+        self.0.extend(errors);
+    }
+
     pub fn required(&mut self, node: &Node<'_>, detail: &str) {
         self.0.push(FieldError::new(FieldErrorKind::Required, &node.path, None, detail));
     }
@@ -128,14 +145,41 @@ impl Errors {
         self.0.push(FieldError::new(FieldErrorKind::Invalid, &node.path, Some(value), detail));
     }
 
+    /// For a text: one that is missing is an empty one.
+    pub fn invalid_text(&mut self, node: &Node<'_>, detail: &str) {
+        self.invalid_value(node, text_of(node), detail);
+    }
+
+    /// Without the value, which is large or says nothing.
+    pub fn invalid_unsaid(&mut self, node: &Node<'_>, detail: &str) {
+        self.0.push(FieldError::new(FieldErrorKind::Invalid, &node.path, None, detail));
+    }
+
+    /// For a value of one of upstream's internal types.
+    pub fn invalid_struct(&mut self, node: &Node<'_>, fields: &[Field], detail: &str) {
+        self.about_struct(FieldErrorKind::Invalid, node, fields, detail);
+    }
+
+    /// As [`Errors::invalid_struct`], of any kind.
+    pub fn about_struct(&mut self, kind: FieldErrorKind, node: &Node<'_>, fields: &[Field], detail: &str) {
+        let value = structs::shown(node.value, fields);
+        self.0.push(FieldError::shown(kind, &node.path, Some(value), detail));
+    }
+
     pub fn invalid_all(&mut self, node: &Node<'_>, problems: Vec<String>) {
-        problems.iter().for_each(|problem| self.invalid(node, problem));
+        problems.iter().for_each(|problem| self.invalid_text(node, problem));
     }
 
     pub fn not_supported(&mut self, node: &Node<'_>, supported: &[&str]) {
-        let quoted: Vec<String> = supported.iter().map(|value| format!("{value:?}")).collect();
-        let detail = format!("supported values: {}", quoted.join(", "));
-        self.0.push(FieldError::new(FieldErrorKind::NotSupported, &node.path, Some(node.value), &detail));
+        self.not_supported_value(node, text_of(node), supported);
+    }
+
+    pub fn not_supported_value(&mut self, node: &Node<'_>, value: &Value, supported: &[&str]) {
+        self.0.push(FieldError::new(FieldErrorKind::NotSupported, &node.path, Some(value), &list(supported)));
+    }
+
+    pub fn not_supported_struct(&mut self, node: &Node<'_>, fields: &[Field], supported: &[&str]) {
+        self.about_struct(FieldErrorKind::NotSupported, node, fields, &list(supported));
     }
 
     pub fn duplicate(&mut self, node: &Node<'_>) {
@@ -143,7 +187,11 @@ impl Errors {
     }
 
     pub fn duplicate_value(&mut self, node: &Node<'_>, value: &Value) {
-        self.0.push(FieldError::new(FieldErrorKind::Duplicate, &node.path, Some(value), ""));
+        self.duplicate_because(node, value, "");
+    }
+
+    pub fn duplicate_because(&mut self, node: &Node<'_>, value: &Value, detail: &str) {
+        self.0.push(FieldError::new(FieldErrorKind::Duplicate, &node.path, Some(value), detail));
     }
 
     pub fn forbidden(&mut self, node: &Node<'_>, detail: &str) {
@@ -151,7 +199,11 @@ impl Errors {
     }
 
     pub fn not_found(&mut self, node: &Node<'_>) {
-        self.0.push(FieldError::new(FieldErrorKind::NotFound, &node.path, Some(node.value), ""));
+        self.not_found_because(node, text_of(node), "");
+    }
+
+    pub fn not_found_because(&mut self, node: &Node<'_>, value: &Value, detail: &str) {
+        self.0.push(FieldError::new(FieldErrorKind::NotFound, &node.path, Some(value), detail));
     }
 
     pub fn too_long(&mut self, path: &str, max: usize) {
@@ -177,6 +229,20 @@ impl Errors {
     pub fn optional_one_of(&mut self, node: &Node<'_>, supported: &[&str]) {
         if !node.text().is_empty() {
             self.one_of(node, supported);
+        }
+    }
+
+    /// An enumerated text of which the empty one is none.
+    pub fn supported(&mut self, node: &Node<'_>, supported: &[&str]) {
+        if !supported.contains(&node.text()) {
+            self.not_supported(node, supported);
+        }
+    }
+
+    /// As [`Errors::supported`], of what is set.
+    pub fn optional_supported(&mut self, node: &Node<'_>, supported: &[&str]) {
+        if !node.is_missing() {
+            self.supported(node, supported);
         }
     }
 
@@ -211,6 +277,27 @@ impl Errors {
         match node.text() {
             "" => self.required(node, ""),
             text => self.invalid_all(node, form(text)),
+        }
+    }
+
+    /// A text that has a form even where it is left out.
+    pub fn formed(&mut self, node: &Node<'_>, form: Form) {
+        self.invalid_all(node, form(node.text()));
+    }
+
+    /// `domain/path`, as controllers are named.
+    pub fn domain_path(&mut self, node: &Node<'_>) {
+        match node.text().split_once('/') {
+            None if node.is_empty() => self.required(node, ""),
+            Some((domain, path)) if !domain.is_empty() && !path.is_empty() => {
+                for problem in super::names::dns_subdomain(domain) {
+                    self.invalid_value(node, &domain.into(), &problem);
+                }
+                for problem in super::names::http_path(path) {
+                    self.invalid_value(node, &path.into(), &problem);
+                }
+            }
+            Some(_) | None => self.invalid(node, "must be a domain-prefixed path (such as \"acme.io/foo\")"),
         }
     }
 

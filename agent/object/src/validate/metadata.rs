@@ -120,13 +120,20 @@ fn owners(owners: &Node<'_>, errors: &mut Errors) {
     }
 }
 
+pub fn finalizer(finalizer: &Node<'_>, errors: &mut Errors) {
+    errors.formed(finalizer, names::qualified_name);
+    if !finalizer.text().contains('/') && !STANDARD_FINALIZERS.contains(&finalizer.text()) {
+        errors.invalid_text(finalizer, "name is neither a standard finalizer name nor is it fully qualified");
+    }
+}
+
 /// Names without a domain are the built-in kinds' own; definitions and what they make are free of that.
 fn finalizers(finalizers: &Node<'_>, of_definitions: bool, errors: &mut Errors) {
     let items = finalizers.items();
-    for finalizer in &items {
-        errors.invalid_all(finalizer, names::qualified_name(finalizer.text()));
-        if !of_definitions && !finalizer.text().contains('/') && !STANDARD_FINALIZERS.contains(&finalizer.text()) {
-            errors.invalid(finalizer, "name is neither a standard finalizer name nor is it fully qualified");
+    for item in &items {
+        match of_definitions {
+            true => errors.formed(item, names::qualified_name),
+            false => finalizer(item, errors),
         }
     }
     let has = |name: &str| items.iter().any(|finalizer| finalizer.text() == name);

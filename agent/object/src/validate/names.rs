@@ -80,6 +80,36 @@ pub fn dns_subdomain(text: &str) -> Problems {
     ])
 }
 
+/// A name that is searched for: labels may begin with `_` and have it within.
+pub fn search_domain(text: &str) -> Problems {
+    const MESSAGE: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character";
+    let label = |label: &str| label_form(&label.strip_prefix('_').unwrap_or(label).replace('_', "-"));
+    problems([
+        (text.len() > SUBDOMAIN_MAX, too_long(SUBDOMAIN_MAX)),
+        (!text.split('.').all(label), explain(MESSAGE, SUBDOMAIN, &["example.com"])),
+    ])
+}
+
+/// The name of a CSI driver, but for its length.
+pub fn driver(text: &str) -> Problems {
+    dns_subdomain(&text.to_lowercase())
+}
+
+/// A kernel parameter: segments with `.` or `/` between them.
+pub fn sysctl(text: &str) -> Problems {
+    const SEGMENT: &str = "[a-z0-9]([-_a-z0-9]*[a-z0-9])?";
+    let segment = |segment: &str| label_form(&segment.replace('_', "-"));
+    let form = text.len() <= SUBDOMAIN_MAX && text.split(['.', '/']).all(segment);
+    let detail = format!("must have at most {SUBDOMAIN_MAX} characters and match regex ^({SEGMENT}[\\./])*{SEGMENT}$");
+    problems([(!form, detail)])
+}
+
+/// What may follow the name of a host in a URL.
+pub fn http_path(text: &str) -> Problems {
+    let form = |b: u8| b.is_ascii_alphanumeric() || b"/-._~%!$&'()*+,;=:".contains(&b);
+    problems([(!text.bytes().all(form), explain("Invalid path", r"[A-Za-z0-9/\-._~%!$&'()*+,;=:]+", &[]))])
+}
+
 /// An RFC 1035 label.
 pub fn dns1035_label(text: &str) -> Problems {
     const MESSAGE: &str = "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character";

@@ -1,26 +1,58 @@
 //! Pods and what they share with pod templates.
 //!
-//! Owns the pod's spec but for its containers and volumes.
+//! Owns the pod's spec but for its containers and volumes; where it may run is in [`affinity`], as whom in
+//! [`security`], what old annotations say in [`annotations`].
+
+mod affinity;
+mod annotations;
+mod security;
+
+pub use affinity::{node_selector, taint_effect, tolerations};
 
 use super::containers::{self, Pod};
 use super::errors::Errors;
 use super::node::Node;
-use super::{metadata, names, selectors, volumes};
+use super::{metadata, names, resources, structs, volumes};
+use std::collections::BTreeSet;
 
-const RESTART_POLICIES: &[&str] = &["Always", "Never", "OnFailure"];
-const DNS_POLICIES: &[&str] = &["ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"];
-const EFFECTS: &[&str] = &["NoExecute", "NoSchedule", "PreferNoSchedule"];
+const RESTART_POLICIES: &[&str] = &["Always", "OnFailure", "Never"];
+const DNS_POLICIES: &[&str] = &["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"];
+pub const PREEMPTION_POLICIES: &[&str] = &["PreemptLowerPriority", "Never"];
+
+/// Whether a spec is a pod's own, with the pod's name, or that of pods to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Of<'a> {
+    Pod(&'a str),
+    Template,
+}
 
 pub fn pod(pod: &Node<'_>, errors: &mut Errors) {
-    spec(&pod.get("spec"), errors);
+    let (spec, notes) = (pod.get("spec"), pod.at(&["metadata", "annotations"]));
+    annotations::check(&notes, &notes.path, &spec, errors);
+    self::spec(&spec, Of::Pod(pod.at(&["metadata", "name"]).text()), errors);
+    if spec.get("serviceAccountName").is_empty() {
+        let projected = spec.get("volumes").items().into_iter().map(|volume| volume.get("projected"));
+        let sources = projected.flat_map(|projected| projected.get("sources").items());
+        for token in sources.map(|source| source.get("serviceAccountToken")).filter(|token| !token.is_missing()) {
+            errors.forbidden(&token, "must not be specified when serviceAccountName is not set");
+        }
+    }
+    for list in ["containers", "initContainers"] {
+        spec.get(list).items().iter().for_each(|container| containers::trimmed_image(container, errors));
+    }
 }
 
 /// What may not be set when a pod is made, only later.
 pub fn create_only(pod: &Node<'_>, errors: &mut Errors) {
-    let ephemeral = pod.at(&["spec", "ephemeralContainers"]);
+    let spec = pod.get("spec");
+    let ephemeral = spec.get("ephemeralContainers");
     if !ephemeral.is_empty() {
         errors.forbidden(&ephemeral, "cannot be set on create");
     }
+    if !spec.get("nodeName").is_empty() && !spec.get("schedulingGates").is_empty() {
+        errors.forbidden(&spec.get("nodeName"), "cannot be set until all schedulingGates have been cleared");
+    }
+    annotations::profiles_match(&pod.at(&["metadata", "annotations"]), &spec, errors);
 }
 
 /// Ephemeral containers are only ever added.
@@ -43,55 +75,75 @@ pub fn ephemeral_update(new: &Node<'_>, old: &Node<'_>, errors: &mut Errors) {
 
 /// A template: labels, annotations and spec of pods to be.
 pub fn template(template: &Node<'_>, errors: &mut Errors) {
-    metadata::labels(&template.at(&["metadata", "labels"]), errors);
-    metadata::annotations(&template.at(&["metadata", "annotations"]), errors);
-    let pod_spec = template.get("spec");
-    spec(&pod_spec, errors);
-    let ephemeral = pod_spec.get("ephemeralContainers");
+    template_with(template, &[], errors);
+}
+
+/// A template whose pods have volumes of these names besides their own.
+pub fn template_with(template: &Node<'_>, claims: &[Node<'_>], errors: &mut Errors) {
+    let (spec, notes) = (template.get("spec"), template.at(&["metadata", "annotations"]));
+    // Upstream leaves `metadata` out of these two paths.
+    let named = |field: &str| Node { path: template.get(field).path, ..template.at(&["metadata", field]) };
+    metadata::labels(&named("labels"), errors);
+    metadata::annotations(&named("annotations"), errors);
+    annotations::check(&notes, &template.get("annotations").path, &spec, errors);
+    spec_with(&spec, Of::Template, claims, errors);
+    annotations::profiles_match(&notes, &spec, errors);
+    let ephemeral = spec.get("ephemeralContainers");
     if !ephemeral.is_empty() {
         errors.forbidden(&ephemeral, "ephemeral containers not allowed in pod template");
     }
 }
 
-fn spec(spec: &Node<'_>, errors: &mut Errors) {
-    let pod = Pod {
-        volumes: volumes::volumes(&spec.get("volumes"), errors),
-        host_network: spec.get("hostNetwork").is_true(),
+fn spec(spec: &Node<'_>, of: Of<'_>, errors: &mut Errors) {
+    spec_with(spec, of, &[], errors);
+}
+
+fn spec_with<'a>(spec: &Node<'a>, of: Of<'_>, claims: &[Node<'a>], errors: &mut Errors) {
+    let grace = spec.get("terminationGracePeriodSeconds");
+    let mut pod = Pod {
+        volumes: volumes::volumes(&spec.get("volumes"), of, errors),
+        claims: claim_names(spec),
+        grace_seconds: grace.int(),
+        restart_policy: spec.get("restartPolicy").text(),
+        host_users: spec.get("hostUsers").value.as_bool() != Some(false),
     };
+    pod.volumes.extend(claims.iter().map(|claim| (claim.at(&["metadata", "name"]).text(), volumes::Kind::Claim)));
+    resource_claims(&spec.get("resourceClaims"), errors);
     containers::containers(spec, &pod, errors);
     containers::ephemeral(spec, &pod, errors);
+    resources::pod(spec, &pod.claims, errors);
+    host_network(spec, of, errors);
     errors.one_of(&spec.get("restartPolicy"), RESTART_POLICIES);
     errors.one_of(&spec.get("dnsPolicy"), DNS_POLICIES);
-    dns(spec, errors);
     metadata::labels(&spec.get("nodeSelector"), errors);
+    security::context(spec, errors);
+    affinity::affinity(&spec.get("affinity"), errors);
+    dns(spec, errors);
+    gates(spec, errors);
+    affinity::spread(&spec.get("topologySpreadConstraints"), errors);
+    security::host_process(spec, errors);
+    security::host_users(spec, errors);
     for (field, form) in NAMED {
         errors.optional_named(&spec.get(field), *form);
     }
-    for secret in spec.get("imagePullSecrets").items() {
-        if secret.get("name").is_empty() {
-            errors.required(&secret.get("name"), "");
-        }
-    }
     errors.in_range(&spec.get("activeDeadlineSeconds"), 1, i64::from(i32::MAX));
-    errors.non_negative(&spec.get("terminationGracePeriodSeconds"));
-    tolerations(&spec.get("tolerations"), errors);
-    affinity(&spec.get("affinity"), errors);
-    spread(&spec.get("topologySpreadConstraints"), errors);
-    security_context(spec, errors);
-    for alias in spec.get("hostAliases").items() {
-        errors.invalid_all(&alias.get("ip"), names::ip(alias.get("ip").text()));
-        for name in alias.get("hostnames").items() {
-            errors.invalid_all(&name, names::dns_subdomain(name.text()));
-        }
+    affinity::tolerations(&spec.get("tolerations"), errors);
+    host_aliases(&spec.get("hostAliases"), errors);
+    let runtime = spec.get("runtimeClassName");
+    if !runtime.is_missing() {
+        errors.formed(&runtime, names::dns_subdomain);
     }
-    for gate in spec.get("readinessGates").items() {
-        errors.invalid_all(&gate.get("conditionType"), names::qualified_name(gate.get("conditionType").text()));
+    let preemption = spec.get("preemptionPolicy");
+    if !preemption.is_missing() {
+        errors.one_of(&preemption, PREEMPTION_POLICIES);
     }
-    for gate in spec.get("schedulingGates").items() {
-        errors.invalid_all(&gate.get("name"), names::qualified_name(gate.get("name").text()));
-    }
-    errors.optional_one_of(&spec.at(&["os", "name"]), &["linux", "windows"]);
-    errors.optional_one_of(&spec.get("preemptionPolicy"), &["Never", "PreemptLowerPriority"]);
+    resources::overhead(&spec.get("overhead"), errors);
+    security::os(spec, errors);
+}
+
+fn claim_names<'a>(spec: &Node<'a>) -> BTreeSet<&'a str> {
+    let names = spec.get("resourceClaims").items().into_iter().map(|claim| claim.get("name").text());
+    names.filter(|name| !name.is_empty()).collect()
 }
 
 /// Names of other objects and of the host: field, form.
@@ -101,158 +153,111 @@ const NAMED: &[(&str, names::Form)] = &[
     ("hostname", names::dns_label),
     ("subdomain", names::dns_label),
     ("priorityClassName", names::dns_subdomain),
-    ("runtimeClassName", names::dns_subdomain),
-    ("schedulerName", names::dns_subdomain),
 ];
+
+fn resource_claims(claims: &Node<'_>, errors: &mut Errors) {
+    let mut seen = BTreeSet::new();
+    for claim in claims.items() {
+        let name = claim.get("name");
+        if !name.is_empty() && !seen.insert(name.text()) {
+            errors.duplicate(&name);
+        } else {
+            errors.named(&name, names::dns_label);
+        }
+        let (direct, template) = (claim.get("resourceClaimName"), claim.get("resourceClaimTemplateName"));
+        match (direct.is_missing(), template.is_missing()) {
+            (false, false) => errors
+                .invalid(&claim, "at most one of `resourceClaimName` or `resourceClaimTemplateName` may be specified"),
+            (true, true) => errors.invalid_struct(
+                &claim,
+                structs::RESOURCE_CLAIM,
+                "must specify one of: `resourceClaimName`, `resourceClaimTemplateName`",
+            ),
+            (true, false) | (false, true) => {}
+        }
+        for node in [direct, template].iter().filter(|node| !node.is_missing()) {
+            errors.formed(node, names::dns_subdomain);
+        }
+    }
+}
+
+/// With the host's network, a container's ports are the host's. Templates may leave the latter out.
+fn host_network(spec: &Node<'_>, of: Of<'_>, errors: &mut Errors) {
+    if !spec.get("hostNetwork").is_true() {
+        return;
+    }
+    for port in spec.get("containers").items().iter().flat_map(|container| container.get("ports").items()) {
+        let host = port.get("hostPort");
+        let (number, own) = (host.int().unwrap_or(0), port.get("containerPort").int().unwrap_or(0));
+        if (of != Of::Template || number != 0) && number != own {
+            errors.invalid_value(&host, &number.into(), "must match `containerPort` when `hostNetwork` is true");
+        }
+    }
+}
+
+fn gates(spec: &Node<'_>, errors: &mut Errors) {
+    for gate in spec.get("readinessGates").items() {
+        errors.formed(&gate.get("conditionType"), names::qualified_name);
+    }
+    let mut seen = BTreeSet::new();
+    for gate in spec.get("schedulingGates").items() {
+        let name = Node { path: gate.path.clone(), ..gate.get("name") };
+        errors.formed(&name, names::qualified_name);
+        if !seen.insert(name.text()) {
+            errors.duplicate(&name);
+        }
+    }
+}
 
 /// What a resolver takes.
 const NAMESERVERS_MAX: usize = 3;
 const SEARCHES_MAX: usize = 32;
+const SEARCH_CHARS_MAX: usize = 2048;
 
 fn dns(spec: &Node<'_>, errors: &mut Errors) {
     let config = spec.get("dnsConfig");
     let (servers, searches) = (config.get("nameservers"), config.get("searches"));
-    if spec.get("dnsPolicy").text() == "None" && servers.is_empty() {
-        errors.required(&servers, "must provide at least one DNS nameserver when `dnsPolicy` is None");
+    if spec.get("dnsPolicy").text() == "None" {
+        if config.is_missing() {
+            return errors.required(&config, "must provide `dnsConfig` when `dnsPolicy` is None");
+        }
+        if servers.is_empty() {
+            return errors.required(&servers, "must provide at least one DNS nameserver when `dnsPolicy` is None");
+        }
     }
     if servers.items().len() > NAMESERVERS_MAX {
         errors.invalid(&servers, &format!("must not have more than {NAMESERVERS_MAX} nameservers"));
     }
     for server in servers.items() {
-        errors.invalid_all(&server, names::ip(server.text()));
+        errors.formed(&server, names::ip);
     }
-    if searches.items().len() > SEARCHES_MAX {
+    let items = searches.items();
+    if items.len() > SEARCHES_MAX {
         errors.invalid(&searches, &format!("must not have more than {SEARCHES_MAX} search paths"));
+    }
+    if items.iter().map(|item| item.text().len() + 1).sum::<usize>() > SEARCH_CHARS_MAX + 1 {
+        let detail =
+            format!("must not have more than {SEARCH_CHARS_MAX} characters (including spaces) in the search list");
+        errors.invalid(&searches, &detail);
+    }
+    for search in items.iter().filter(|search| search.text() != ".") {
+        let text = search.text().strip_suffix('.').unwrap_or(search.text());
+        for problem in names::search_domain(text) {
+            errors.invalid_value(search, &text.into(), &problem);
+        }
     }
     for option in config.get("options").items() {
         if option.get("name").is_empty() {
-            errors.required(&option.get("name"), "must not be empty");
+            errors.required(&option, "must not be empty");
         }
     }
 }
 
-fn tolerations(tolerations: &Node<'_>, errors: &mut Errors) {
-    for toleration in tolerations.items() {
-        let (key, operator, value) = (toleration.get("key"), toleration.get("operator"), toleration.get("value"));
-        let effect = toleration.get("effect");
-        errors.optional_named(&key, names::qualified_name);
-        if key.is_empty() && operator.text() != "Exists" {
-            let detail = "operator must be Exists when `key` is empty, which means \"match all values and all keys\"";
-            errors.invalid_value(&operator, &operator.text().into(), detail);
+fn host_aliases(aliases: &Node<'_>, errors: &mut Errors) {
+    for alias in aliases.items() {
+        errors.formed(&alias.get("ip"), names::ip);
+        for name in alias.get("hostnames").items() {
+            errors.formed(&name, names::dns_subdomain);
         }
-        if toleration.has("tolerationSeconds") && effect.text() != "NoExecute" {
-            errors.invalid_value(
-                &effect,
-                &effect.text().into(),
-                "effect must be 'NoExecute' when `tolerationSeconds` is set",
-            );
-        }
-        match operator.text() {
-            "" | "Equal" => errors.invalid_all(&value, names::label_value(value.text())),
-            "Exists" if !value.is_empty() => {
-                errors.invalid_value(&operator, value.value, "value must be empty when `operator` is 'Exists'");
-            }
-            "Exists" => {}
-            _ => errors.not_supported(&operator, &["Equal", "Exists"]),
-        }
-        errors.optional_one_of(&effect, EFFECTS);
-    }
-}
-
-fn affinity(affinity: &Node<'_>, errors: &mut Errors) {
-    let node = affinity.get("nodeAffinity");
-    let required = node.get("requiredDuringSchedulingIgnoredDuringExecution");
-    let terms = required.get("nodeSelectorTerms");
-    if !required.is_missing() && terms.is_empty() {
-        errors.required(&terms, "must have at least one node selector term");
-    }
-    for term in terms.items() {
-        node_term(&term, errors);
-    }
-    for preferred in node.get("preferredDuringSchedulingIgnoredDuringExecution").items() {
-        weight(&preferred.get("weight"), errors);
-        node_term(&preferred.get("preference"), errors);
-    }
-    for pods in ["podAffinity", "podAntiAffinity"].map(|name| affinity.get(name)) {
-        for term in pods.get("requiredDuringSchedulingIgnoredDuringExecution").items() {
-            pod_term(&term, errors);
-        }
-        for preferred in pods.get("preferredDuringSchedulingIgnoredDuringExecution").items() {
-            weight(&preferred.get("weight"), errors);
-            pod_term(&preferred.get("podAffinityTerm"), errors);
-        }
-    }
-}
-
-fn weight(weight: &Node<'_>, errors: &mut Errors) {
-    if !(1..=100).contains(&weight.int().unwrap_or(0)) {
-        errors.invalid_value(weight, &weight.int().unwrap_or(0).into(), "must be in the range 1-100");
-    }
-}
-
-fn node_term(term: &Node<'_>, errors: &mut Errors) {
-    for expression in term.get("matchExpressions").items() {
-        let (operator, values) = (expression.get("operator"), expression.get("values"));
-        match (operator.text(), values.items().len()) {
-            ("In" | "NotIn", 0) => errors.required(&values, "must be specified when `operator` is 'In' or 'NotIn'"),
-            ("Exists" | "DoesNotExist", 1..) => {
-                errors.forbidden(&values, "may not be specified when `operator` is 'Exists' or 'DoesNotExist'");
-            }
-            ("Gt" | "Lt", 0 | 2..) => {
-                errors.required(&values, "must be specified single value when `operator` is 'Lt' or 'Gt'")
-            }
-            ("In" | "NotIn" | "Exists" | "DoesNotExist" | "Gt" | "Lt", _) => {}
-            (_, _) => errors.invalid_value(&operator, &operator.text().into(), "not a valid selector operator"),
-        }
-        errors.invalid_all(&expression.get("key"), names::qualified_name(expression.get("key").text()));
-    }
-}
-
-fn pod_term(term: &Node<'_>, errors: &mut Errors) {
-    let topology = term.get("topologyKey");
-    if topology.is_empty() {
-        errors.required(&topology, "can not be empty");
-    }
-    errors.optional_named(&topology, names::qualified_name);
-    selectors::label_selector(&term.get("labelSelector"), errors);
-    selectors::label_selector(&term.get("namespaceSelector"), errors);
-    for namespace in term.get("namespaces").items() {
-        errors.invalid_all(&namespace, names::dns_label(namespace.text()));
-    }
-}
-
-fn spread(constraints: &Node<'_>, errors: &mut Errors) {
-    for constraint in constraints.items() {
-        let (skew, topology) = (constraint.get("maxSkew"), constraint.get("topologyKey"));
-        if skew.int().unwrap_or(0) <= 0 {
-            errors.invalid_value(&skew, &skew.int().unwrap_or(0).into(), "must be greater than zero");
-        }
-        if topology.is_empty() {
-            errors.required(&topology, "can not be empty");
-        }
-        let unsatisfiable = constraint.get("whenUnsatisfiable");
-        if !["DoNotSchedule", "ScheduleAnyway"].contains(&unsatisfiable.text()) {
-            errors.not_supported(&unsatisfiable, &["DoNotSchedule", "ScheduleAnyway"]);
-        }
-        selectors::label_selector(&constraint.get("labelSelector"), errors);
-    }
-}
-
-fn security_context(spec: &Node<'_>, errors: &mut Errors) {
-    let context = spec.get("securityContext");
-    containers::ids(&context, &["fsGroup", "runAsUser", "runAsGroup"], errors);
-    for group in context.get("supplementalGroups").items() {
-        errors.in_range(&group, 0, i64::from(i32::MAX));
-    }
-    containers::seccomp(&context.get("seccompProfile"), errors);
-    errors.optional_one_of(&context.get("fsGroupChangePolicy"), &["Always", "OnRootMismatch"]);
-    for sysctl in context.get("sysctls").items() {
-        if sysctl.get("name").is_empty() {
-            errors.required(&sysctl.get("name"), "");
-        }
-    }
-    let shared = spec.get("shareProcessNamespace");
-    if shared.is_true() && spec.get("hostPID").is_true() {
-        errors.invalid(&shared, "ShareProcessNamespace and HostPID cannot both be enabled");
     }
 }

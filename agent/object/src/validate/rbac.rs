@@ -68,11 +68,12 @@ pub fn binding(binding: &Node<'_>, errors: &mut Errors) {
     }
     errors.named(&reference.get("name"), names::path_segment);
     for subject in binding.get("subjects").items() {
-        self::subject(&subject, errors);
+        self::subject(&subject, binding.at(&["metadata", "namespace"]).text(), errors);
     }
 }
 
-fn subject(subject: &Node<'_>, errors: &mut Errors) {
+/// An account without a namespace is of the binding's own.
+fn subject(subject: &Node<'_>, binding_namespace: &str, errors: &mut Errors) {
     let (kind, name, group) = (subject.get("kind"), subject.get("name"), subject.get("apiGroup"));
     if name.is_empty() {
         errors.required(&name, "");
@@ -83,7 +84,7 @@ fn subject(subject: &Node<'_>, errors: &mut Errors) {
             if !group.is_empty() {
                 errors.not_supported(&group, &[""]);
             }
-            if subject.get("namespace").is_empty() {
+            if binding_namespace.is_empty() && subject.get("namespace").is_empty() {
                 errors.required(&subject.get("namespace"), "");
             }
         }

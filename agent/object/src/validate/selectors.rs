@@ -21,27 +21,18 @@ pub fn label_selector(selector: &Node<'_>, errors: &mut Errors) {
                 errors.forbidden(&values, "may not be specified when `operator` is 'Exists' or 'DoesNotExist'");
             }
             "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
-            _ => errors.invalid(&operator, "not a valid selector operator"),
+            _ => errors.invalid_text(&operator, "not a valid selector operator"),
         }
-        let key = expression.get("key");
-        errors.invalid_all(&key, names::qualified_name(key.text()));
-        for value in values.items() {
-            errors.invalid_all(&value, names::label_value(value.text()));
-        }
+        errors.formed(&expression.get("key"), names::qualified_name);
+        values.items().iter().for_each(|value| errors.formed(value, names::label_value));
     }
 }
 
-/// Checks that a workload has a selector that is not empty and selects its own template.
-pub fn selects_template(workload: &str, selector: &Node<'_>, template: &Node<'_>, errors: &mut Errors) {
-    if selector.is_missing() {
-        errors.required(selector, "");
-        return;
-    }
+/// Checks a selector, which may not be empty, and that it selects its own template.
+pub fn selects_template(emptiness: &str, selector: &Node<'_>, template: &Node<'_>, errors: &mut Errors) {
     label_selector(selector, errors);
     match Selector::from_label_selector(selector.value) {
-        Ok(parsed) if parsed.is_empty() => {
-            errors.invalid(selector, &format!("empty selector is invalid for {workload}"));
-        }
+        Ok(parsed) if parsed.is_empty() => errors.invalid(selector, emptiness),
         Ok(parsed) => matches_template(&parsed, template, errors),
         Err(_) => {} // reported above
     }
@@ -49,8 +40,12 @@ pub fn selects_template(workload: &str, selector: &Node<'_>, template: &Node<'_>
 
 /// Checks that the labels of a template are selected.
 pub fn matches_template(selector: &Selector, template: &Node<'_>, errors: &mut Errors) {
-    let labels = template.at(&["metadata", "labels"]);
-    if !selector.matches(&labels.value.as_object()) {
-        errors.invalid(&labels, "`selector` does not match template `labels`");
+    if !selector.matches(&template.at(&["metadata", "labels"]).value.as_object()) {
+        matches_nothing(template, errors);
     }
+}
+
+/// A selector that is missing selects nothing.
+pub fn matches_nothing(template: &Node<'_>, errors: &mut Errors) {
+    errors.invalid(&template.at(&["metadata", "labels"]), "`selector` does not match template `labels`");
 }

@@ -1,25 +1,31 @@
-//! Volumes, claims and storage classes.
+//! Volumes and claims.
 //!
-//! Owns the checks of these kinds by themselves; binding is the controllers'.
+//! Owns the checks of these kinds by themselves; binding is the controllers', classes and drivers are in [`classes`].
+
+pub mod classes;
 
 use super::errors::Errors;
 use super::node::Node;
-use super::{names, selectors, volumes};
+use super::volumes::{self, Of};
+use super::{names, pods, selectors};
 use crate::quantity::Quantity;
 
 const ACCESS_MODES: &[&str] = &["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
 const VOLUME_MODES: &[&str] = &["Block", "Filesystem"];
 const RECLAIM_POLICIES: &[&str] = &["Delete", "Recycle", "Retain"];
 
+/// The errors are about the whole list: upstream's name no entry.
 fn access_modes(modes: &Node<'_>, detail: &str, errors: &mut Errors) {
     let items = modes.items();
     if items.is_empty() {
         errors.required(modes, detail);
     }
-    for mode in &items {
-        errors.one_of(mode, ACCESS_MODES);
+    let (known, unknown): (Vec<_>, Vec<_>) = items.iter().partition(|mode| ACCESS_MODES.contains(&mode.text()));
+    for mode in unknown {
+        errors.not_supported_value(modes, mode.value, ACCESS_MODES);
     }
-    if items.len() > 1 && items.iter().any(|mode| mode.text() == "ReadWriteOncePod") {
+    let alone = known.iter().filter(|mode| mode.text() == "ReadWriteOncePod").count();
+    if alone > 0 && alone < known.len() {
         errors.forbidden(modes, "may not use ReadWriteOncePod with other access modes");
     }
 }
@@ -36,51 +42,83 @@ pub fn claim(claim: &Node<'_>, errors: &mut Errors) {
 
 /// The spec of a claim, also within templates.
 pub fn claim_spec(spec: &Node<'_>, errors: &mut Errors) {
-    access_modes(&spec.get("accessModes"), "at least 1 access mode is required", errors);
+    let modes = spec.get("accessModes");
+    if modes.is_empty() {
+        errors.required(&modes, "at least 1 access mode is required");
+    }
     selectors::label_selector(&spec.get("selector"), errors);
-    let storage = spec.at(&["resources", "requests"]).key("storage");
+    if !modes.is_empty() {
+        access_modes(&modes, "", errors);
+    }
+    // Upstream leaves the requests out of the path.
+    let path = spec.get("resources").key("storage").path;
+    let storage = Node { path, ..spec.at(&["resources", "requests"]).key("storage") };
     if storage.is_missing() {
         errors.required(&storage, "");
     } else {
         storage_amount(&storage, errors);
     }
-    let class = spec.get("storageClassName");
-    errors.optional_named(&class, names::dns_subdomain);
-    errors.optional_one_of(&spec.get("volumeMode"), VOLUME_MODES);
-    let source = spec.get("dataSource");
-    if !source.is_missing() {
-        for field in ["name", "kind"] {
-            if source.get(field).is_empty() {
-                errors.required(&source.get(field), "");
-            }
+    errors.optional_named(&spec.get("storageClassName"), names::dns_subdomain);
+    errors.optional_supported(&spec.get("volumeMode"), VOLUME_MODES);
+    for source in ["dataSource", "dataSourceRef"].map(|field| spec.get(field)) {
+        if !source.is_missing() {
+            data_source(&source, errors);
         }
+    }
+    data_sources_agree(spec, errors);
+    errors.optional_named(&spec.get("volumeAttributesClassName"), names::dns_subdomain);
+}
+
+fn data_source(source: &Node<'_>, errors: &mut Errors) {
+    errors.set(&source.get("name"));
+    errors.set(&source.get("kind"));
+    let (kind, group) = (source.get("kind"), source.get("apiGroup"));
+    if group.is_empty() && kind.text() != "PersistentVolumeClaim" {
+        let node = Node { path: source.path.clone(), ..kind };
+        errors.invalid_text(&node, "must be 'PersistentVolumeClaim' when referencing the default apiGroup");
+    }
+    errors.optional_named(&group, names::dns_subdomain);
+    errors.optional_named(&source.get("namespace"), names::dns_label);
+}
+
+/// The older field and the newer one say the same.
+fn data_sources_agree(spec: &Node<'_>, errors: &mut Errors) {
+    let (old, new) = (spec.get("dataSource"), spec.get("dataSourceRef"));
+    if old.is_missing() || new.is_missing() {
+        return;
+    }
+    let said = old.path.as_str().into();
+    if !new.get("namespace").is_empty() {
+        errors.invalid_value(spec, &said, "may not be specified when dataSourceRef.namespace is specified");
+    } else if ["apiGroup", "kind", "name"].iter().any(|field| old.get(field).value != new.get(field).value) {
+        errors.invalid_value(spec, &said, "must match dataSourceRef");
     }
 }
 
-/// The fields of a volume's spec that are a source.
+/// The fields of a volume's spec that are a source, in the order in which upstream looks for them.
 const SOURCES: &[&str] = &[
+    "hostPath",
+    "gcePersistentDisk",
     "awsElasticBlockStore",
-    "azureDisk",
-    "azureFile",
+    "glusterfs",
+    "flocker",
+    "nfs",
+    "rbd",
+    "quobyte",
     "cephfs",
+    "iscsi",
     "cinder",
-    "csi",
     "fc",
     "flexVolume",
-    "flocker",
-    "gcePersistentDisk",
-    "glusterfs",
-    "hostPath",
-    "iscsi",
-    "local",
-    "nfs",
+    "azureFile",
+    "vsphereVolume",
     "photonPersistentDisk",
     "portworxVolume",
-    "quobyte",
-    "rbd",
+    "azureDisk",
     "scaleIO",
+    "local",
     "storageos",
-    "vsphereVolume",
+    "csi",
 ];
 
 pub fn volume(volume: &Node<'_>, errors: &mut Errors) {
@@ -89,55 +127,73 @@ pub fn volume(volume: &Node<'_>, errors: &mut Errors) {
     let capacity = spec.get("capacity");
     if capacity.is_empty() {
         errors.required(&capacity, "");
-    } else if !capacity.has("storage") || capacity.entries().len() > 1 {
-        errors.not_supported(&capacity, &["storage"]);
+    }
+    if !capacity.has("storage") || capacity.entries().len() > 1 {
+        errors.not_supported_value(&capacity, capacity.value, &["storage"]);
     }
     for (_, amount) in capacity.entries() {
         storage_amount(&amount, errors);
     }
     errors.optional_one_of(&spec.get("persistentVolumeReclaimPolicy"), RECLAIM_POLICIES);
-    errors.optional_one_of(&spec.get("volumeMode"), VOLUME_MODES);
+    let affinity = spec.get("nodeAffinity");
+    let required = affinity.get("required");
+    match (affinity.is_missing(), required.is_missing()) {
+        (true, _) => {}
+        (false, true) => errors.required(&required, "must specify required node constraints"),
+        (false, false) => pods::node_selector(&required, errors),
+    }
+    volume_source(&spec, volume.at(&["metadata", "name"]).text(), errors);
     errors.optional_named(&spec.get("storageClassName"), names::dns_subdomain);
-    volume_source(&spec, errors);
-}
-
-fn volume_source(spec: &Node<'_>, errors: &mut Errors) {
-    let mut found: Vec<&str> = SOURCES.iter().copied().filter(|source| spec.has(source)).collect();
-    if found.is_empty() {
-        errors.required(spec, "must specify a volume type");
+    errors.optional_supported(&spec.get("volumeMode"), VOLUME_MODES);
+    let class = spec.get("volumeAttributesClassName");
+    if class.is_missing() {
         return;
     }
-    let first = found.remove(0);
-    for other in found {
-        errors.forbidden(&spec.get(other), "may not specify more than 1 volume type");
+    if class.is_empty() {
+        errors.required(&class, "an empty string is disallowed");
     }
+    errors.optional_named(&class, names::dns_subdomain);
+    if !spec.has("csi") {
+        errors.required(&spec.get("csi"), "has to be specified when using volumeAttributesClassName");
+    }
+}
+
+fn volume_source(spec: &Node<'_>, name: &str, errors: &mut Errors) {
+    let mut found = SOURCES.iter().filter(|source| spec.has(source));
+    let Some(first) = found.next() else {
+        errors.required(spec, "must specify a volume type");
+        return;
+    };
     let source = spec.get(first);
-    match first {
-        "hostPath" => volumes::host_path(&source, errors),
-        "nfs" => volumes::nfs(&source, errors),
+    match *first {
         "local" => {
-            volumes::relative_free_path(&source.get("path"), errors);
-            if spec.get("nodeAffinity").is_missing() {
+            errors.set(&source.get("path"));
+            volumes::no_backsteps(&source.get("path"), source.get("path").text(), errors);
+            if !spec.has("nodeAffinity") {
                 errors.required(&spec.get("nodeAffinity"), "Local volume requires node affinity");
             }
         }
-        "csi" => {
-            for field in ["driver", "volumeHandle"] {
-                if source.get(field).is_empty() {
-                    errors.required(&source.get(field), "");
-                }
-            }
-        }
-        _ => {}
+        "csi" => csi(&source, errors),
+        other => volumes::foreign_source(other, &source, Of::PersistentVolume(name), errors),
+    }
+    for other in found {
+        errors.forbidden(&spec.get(other), "may not specify more than 1 volume type");
+    }
+    let root = spec.at(&["hostPath", "path"]).text();
+    let policy = spec.get("persistentVolumeReclaimPolicy");
+    if !root.is_empty() && root.trim_matches('/').is_empty() && policy.text() == "Recycle" {
+        errors.forbidden(&policy, "may not be 'recycle' for a hostPath mount of '/'");
     }
 }
 
-pub fn class(class: &Node<'_>, errors: &mut Errors) {
-    let provisioner = class.get("provisioner");
-    match provisioner.text() {
-        "" => errors.required(&provisioner, ""),
-        text => errors.invalid_all(&provisioner, names::qualified_name(&text.to_lowercase())),
+const CSI_SECRETS: &[&str] =
+    &["controllerPublishSecretRef", "controllerExpandSecretRef", "nodePublishSecretRef", "nodeExpandSecretRef"];
+
+fn csi(source: &Node<'_>, errors: &mut Errors) {
+    volumes::driver_name(&source.get("driver"), errors);
+    errors.set(&source.get("volumeHandle"));
+    for secret in CSI_SECRETS.iter().map(|field| source.get(field)).filter(|secret| !secret.is_missing()) {
+        errors.named(&secret.get("name"), names::dns_subdomain);
+        errors.named(&secret.get("namespace"), names::dns_label);
     }
-    errors.optional_one_of(&class.get("reclaimPolicy"), &["Delete", "Retain"]);
-    errors.one_of(&class.get("volumeBindingMode"), &["Immediate", "WaitForFirstConsumer"]);
 }
