@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 /// How often the heap is looked at, which takes microseconds where little of it is free.
 const INTERVAL: Duration = Duration::from_secs(10);
 /// Less than this stays: the next load wants it again.
-const FREE_BYTES_MAX: usize = 4 << 20;
+const FREE_BYTES_MAX: usize = 1 << 20;
 
 /// One heap for two threads: the allocator's default of many keeps memory in each that nobody uses.
 pub fn limit_heaps() {
