@@ -90,7 +90,8 @@ pub struct Field {
     pub name: &'static str,
     pub ty: Ty,
     pub required: bool,
-    /// The number of the message that holds it where JSON has it inline (else 0), and its own (0: protobuf has it not).
+    /// The number of the message that holds it where JSON has it inline (else 0; of two messages the outer one is the
+    /// lower byte), and its own (0: protobuf has it not).
     pub tag: (u16, u16),
 }
 
