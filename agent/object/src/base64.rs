@@ -32,16 +32,31 @@ pub fn canonical(text: &str) -> Result<String, usize> {
 
 /// The bytes that canonical base64 stands for.
 pub fn decode(text: &str) -> Option<Vec<u8>> {
-    let mut out = Vec::with_capacity(text.len() / 4 * 3);
-    for chunk in text.trim_end_matches('=').as_bytes().chunks(4) {
-        let mut word = 0_u32;
-        for (i, byte) in chunk.iter().enumerate() {
-            let digit = ALPHABET.iter().position(|letter| letter == byte)?;
-            word |= u32::try_from(digit).ok()? << (18 - 6 * i);
+    let mut out = Vec::new();
+    decode_into(&mut out, text).ok().map(|()| out)
+}
+
+/// Appends the bytes that canonical base64 stands for; the offset of the first wrong byte if it is none.
+pub fn decode_into(out: &mut Vec<u8>, text: &str) -> Result<(), usize> {
+    out.reserve(decoded_len(text));
+    let (mut word, mut bits) = (0_u32, 0_u32);
+    for (at, byte) in text.trim_end_matches('=').bytes().enumerate() {
+        let digit = match byte {
+            b'A'..=b'Z' => byte - b'A',
+            b'a'..=b'z' => byte - b'a' + 26,
+            b'0'..=b'9' => byte - b'0' + 52,
+            b'+' => 62,
+            b'/' => 63,
+            _ => return Err(at),
+        };
+        word = word << 6 | u32::from(digit);
+        bits += 6;
+        if bits >= 8 {
+            bits -= 8;
+            out.push((word >> bits) as u8);
         }
-        out.extend(word.to_be_bytes()[1..].iter().take(chunk.len() * 3 / 4));
     }
-    Some(out)
+    Ok(())
 }
 
 /// How many bytes canonical base64 stands for.

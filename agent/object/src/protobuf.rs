@@ -1,12 +1,17 @@
 //! From Kubernetes' protobuf to the JSON that everything here works on, by the schema's field numbers.
 //!
 //! Clients that speak protobuf send it for every built-in kind. Fields newer than the table are passed over, as
-//! protobuf does. Answers in protobuf are not made here.
+//! protobuf does. The other direction is [`encode`].
+
+pub mod encode;
+mod schemas;
+mod wire;
 
 use serde_json::{Map, Number, Value};
 
 use crate::kinds::Kind;
 use crate::schema::{Field, Named, Ty};
+use schemas::OneOf;
 
 /// Before every object that is stored or sent (`k8s` and a zero byte).
 const MAGIC: &[u8] = b"k8s\0";
@@ -130,15 +135,16 @@ fn string(bytes: &[u8]) -> Result<String, ProtobufError> {
 
 fn message(ty: Named, bytes: &[u8], depth: usize) -> Result<Map<String, Value>, ProtobufError> {
     let mut object = Map::new();
-    fill(&mut object, ty, None, bytes, depth)?;
+    fill(&mut object, ty, 0, bytes, depth)?;
     Ok(object)
 }
 
-/// Puts the fields of a message into the object: all of its own, or those that JSON has inline from message `inside`.
+/// Puts the fields of a message into the object: all of its own (`holder` is 0), or those that JSON has inline from the
+/// message at the end of that path.
 fn fill(
     object: &mut Map<String, Value>,
     ty: Named,
-    inside: Option<u32>,
+    holder: u16,
     bytes: &[u8],
     depth: usize,
 ) -> Result<(), ProtobufError> {
@@ -146,22 +152,43 @@ fn fill(
         return Err(ProtobufError::Depth);
     }
     let fields: Vec<Field> = ty.fields().collect();
-    let holder = inside.unwrap_or(0);
     for field in Fields(bytes) {
         let (number, wire) = field?;
-        let is_it = |field: &&Field| u32::from(field.tag.0) == holder && u32::from(field.tag.1) == number;
+        let is_it = |field: &&Field| field.tag.0 == holder && u32::from(field.tag.1) == number;
         if let Some(field) = fields.iter().find(is_it) {
-            add(object, field.name, field.ty, wire, depth)?;
-        } else if let (None, Wire::Bytes(inner)) = (inside, wire)
-            && fields.iter().any(|field| u32::from(field.tag.0) == number)
+            let Some(one_of) = OneOf::of(ty, field.name) else {
+                add(object, ty, field, wire, depth)?;
+                continue;
+            };
+            let Wire::Bytes(inner) = wire else { return Err(ProtobufError::WireType) };
+            one_of.read(object, field.name, ty, inner, depth + 1)?;
+        } else if let (Some(within), Wire::Bytes(inner)) = (within(holder, number), wire)
+            && fields.iter().any(|field| field.tag.0 == within || (holder == 0 && field.tag.0 & 0xff == within))
         {
-            fill(object, ty, Some(number), inner, depth + 1)?;
+            fill(object, ty, within, inner, depth + 1)?;
         }
     }
     Ok(())
 }
 
-fn add(object: &mut Map<String, Value>, name: &str, ty: Ty, wire: Wire<'_>, depth: usize) -> Result<(), ProtobufError> {
+/// The path to a message in another, as the table has it: the outer one's number is the lower byte.
+fn within(holder: u16, number: u32) -> Option<u16> {
+    let number = u16::from(u8::try_from(number).ok().filter(|number| *number != 0)?);
+    match holder {
+        0 => Some(number),
+        outer if outer < 0x100 => Some(outer | number << 8),
+        _ => None,
+    }
+}
+
+fn add(
+    object: &mut Map<String, Value>,
+    owner: Named,
+    field: &Field,
+    wire: Wire<'_>,
+    depth: usize,
+) -> Result<(), ProtobufError> {
+    let (name, ty) = (field.name, field.ty);
     match ty {
         Ty::List(item) => {
             let value = value(item.ty(), wire, depth)?;
@@ -189,7 +216,7 @@ fn add(object: &mut Map<String, Value>, name: &str, ty: Ty, wire: Wire<'_>, dept
         | Ty::Any
         | Ty::Ref(_) => {
             let value = value(ty, wire, depth)?;
-            if !is_unset(name, &value) {
+            if !is_unset(owner, name, &value) {
                 object.insert(name.to_owned(), value);
             }
         }
@@ -225,11 +252,19 @@ const BY_VALUE: &[&str] = &[
     "healthCheckNodePort",
 ];
 
+/// Texts that Go holds by pointer and whose being empty means something: no class of storage, a port without a name, a
+/// lease that was given up.
+const TEXT_BY_POINTER: &[(&str, &str)] = &[
+    ("io.k8s.api.coordination.v1.LeaseSpec", "holderIdentity"),
+    ("io.k8s.api.core.v1.PersistentVolumeClaimSpec", "storageClassName"),
+    ("io.k8s.api.discovery.v1.EndpointPort", "name"),
+];
+
 /// Go writes every field that it holds by value, also the empty ones that JSON leaves out.
-fn is_unset(name: &str, value: &Value) -> bool {
+fn is_unset(owner: Named, name: &str, value: &Value) -> bool {
     match value {
         Value::Null => true,
-        Value::String(text) => text.is_empty(),
+        Value::String(text) => text.is_empty() && !TEXT_BY_POINTER.contains(&(owner.name(), name)),
         Value::Bool(false) => BY_VALUE.contains(&name),
         Value::Number(number) => number.as_i64() == Some(0) && BY_VALUE.contains(&name),
         Value::Bool(true) | Value::Array(_) | Value::Object(_) => false,
@@ -255,7 +290,7 @@ fn value(ty: Ty, wire: Wire<'_>, depth: usize) -> Result<Value, ProtobufError> {
         // Two's complement in 64 bits, whatever the width.
         (Ty::Int32 | Ty::Int64, Wire::Number(number)) => Ok(Value::from(number as i64)),
         (Ty::Bool, Wire::Number(number)) => Ok(Value::Bool(number != 0)),
-        (Ty::Double, Wire::Double(number)) => Ok(Number::from_f64(number).map_or(Value::Null, Value::Number)),
+        (Ty::Double, Wire::Double(number)) => Ok(double(number)),
         (Ty::Bytes, Wire::Bytes(bytes)) => Ok(Value::String(crate::base64::encode(bytes))),
         (Ty::Quantity, Wire::Bytes(bytes)) => first_text(bytes, 1),
         (Ty::DateTime | Ty::MicroTime, Wire::Bytes(bytes)) => time(ty, bytes),
@@ -289,6 +324,16 @@ fn value(ty: Ty, wire: Wire<'_>, depth: usize) -> Result<Value, ProtobufError> {
             Wire::Number(_) | Wire::Bytes(_) | Wire::Double(_),
         ) => Err(ProtobufError::WireType),
     }
+}
+
+/// As Go writes it in JSON: a whole number has no decimals.
+fn double(number: f64) -> Value {
+    /// Beyond this a double no longer holds every integer.
+    const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
+    if number.fract() == 0.0 && number.abs() <= EXACT_MAX {
+        return Value::from(number as i64);
+    }
+    Number::from_f64(number).map_or(Value::Null, Value::Number)
 }
 
 fn first_text(bytes: &[u8], wanted: u32) -> Result<Value, ProtobufError> {
@@ -348,5 +393,7 @@ fn free_form(bytes: &[u8]) -> Result<Value, ProtobufError> {
     Ok(Value::Null)
 }
 
+#[cfg(test)]
+mod samples;
 #[cfg(test)]
 mod tests;

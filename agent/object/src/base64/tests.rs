@@ -9,7 +9,15 @@ fn encodes() {
         assert_eq!(canonical(text), Ok(text.to_owned()));
         assert_eq!(decoded_len(text), bytes.len());
         assert_eq!(decode(text).as_deref(), Some(bytes.as_bytes()));
+        let mut decoded = b"before".to_vec();
+        assert_eq!(decode_into(&mut decoded, text), Ok(()));
+        assert_eq!(decoded, [b"before", bytes.as_bytes()].concat());
     }
+    let all: Vec<u8> = (0..=255).collect();
+    let mut decoded = Vec::new();
+    assert_eq!(decode_into(&mut decoded, &encode(&all)), Ok(()));
+    assert_eq!(decoded, all);
+    assert_eq!(decode_into(&mut decoded, "Zm*v"), Err(2));
 }
 
 #[test]

@@ -3,8 +3,13 @@
 use expect_test::{Expect, expect};
 use proptest::prelude::*;
 
-use super::{MAGIC, ProtobufError, decode};
-use crate::kinds::by_kind;
+use super::samples::Samples;
+use super::{MAGIC, ProtobufError, decode, encode};
+use crate::Kind;
+use crate::decode::{FieldValidation, decode_value};
+use crate::kinds::{self, by_kind};
+
+mod encoded;
 
 /// A field of bytes.
 fn b(number: u8, bytes: &[u8]) -> Vec<u8> {
