@@ -1,18 +1,57 @@
-//! The answer to a request about one object, in the form that was asked for.
+//! The answer to a request about an object, in the form that was asked for.
 
 use http::{Response, StatusCode, header};
 use serde_json::Value;
-use skiff_object::kinds::Kind;
+use skiff_object::kinds::{self, Kind};
 use skiff_object::meta;
+use skiff_object::protobuf::encode::{self, Json, List};
 
 use crate::body::{self, Body};
-use crate::present::Form;
-use crate::status;
+use crate::present::{Encoding, Form, PROTOBUF};
+use crate::status::{self, ApiError};
 use crate::strategy::{Deletion, Strategy};
 use crate::write::Written;
 
 pub fn object(code: StatusCode, form: Form, kind: &Kind, object: Value, warnings: &[String]) -> Response<Body> {
-    with_warnings(body::json(code, &form.object(kind, object)), warnings)
+    let response = match form {
+        Form::Json(shape) => body::json(code, &shape.object(kind, object)),
+        Form::Protobuf(extent) => in_protobuf(code, extent.shape(kind), &object),
+    };
+    with_warnings(response, warnings)
+}
+
+/// A whole document of a kind, whatever of it was asked for.
+pub fn document(code: StatusCode, encoding: Encoding, kind: &Kind, document: &Value) -> Response<Body> {
+    match encoding {
+        Encoding::Json => body::json(code, document),
+        Encoding::Protobuf => in_protobuf(code, encode::Shape::Whole(kind), document),
+    }
+}
+
+pub fn list(form: Form, kind: &Kind, metadata: Value, items: Vec<Value>) -> Result<Response<Body>, ApiError> {
+    match form {
+        Form::Json(shape) => Ok(body::json(StatusCode::OK, &shape.list(kind, metadata, items))),
+        Form::Protobuf(extent) => {
+            let mut list = List::new(extent.shape(kind), &metadata, 0)?;
+            for item in &items {
+                list.push(Json::Value(item))?;
+            }
+            Ok(body::whole(StatusCode::OK, PROTOBUF, list.finish()))
+        }
+    }
+}
+
+/// A `Status`.
+pub fn status(code: StatusCode, encoding: Encoding, status: &Value) -> Response<Body> {
+    document(code, encoding, kinds::body("v1", "Status").expect("a kind of answers"), status)
+}
+
+fn in_protobuf(code: StatusCode, shape: encode::Shape<'_>, object: &Value) -> Response<Body> {
+    let mut bytes = Vec::new();
+    match encode::object(&mut bytes, shape, Json::Value(object)) {
+        Ok(()) => body::whole(code, PROTOBUF, bytes),
+        Err(error) => ApiError::from(error).into_response(),
+    }
 }
 
 /// What was deleted for good is answered with a `Status`, but for pods and some others.
@@ -24,14 +63,15 @@ pub fn deleted(form: Form, kind: &Kind, name: &str, written: Written) -> Respons
         Deletion::Graceful => false,
     };
     if status {
-        return body::json(StatusCode::OK, &status::deleted(kind, name, meta::uid(&written.object)));
+        let status = status::deleted(kind, name, meta::uid(&written.object));
+        return self::status(StatusCode::OK, form.encoding(), &status);
     }
     object(StatusCode::OK, form, kind, written.object, &written.warnings)
 }
 
 /// A `Status` that says only that it is done.
-pub fn done(code: StatusCode, warnings: &[String]) -> Response<Body> {
-    with_warnings(body::json(code, &status::success(code)), warnings)
+pub fn done(code: StatusCode, encoding: Encoding, warnings: &[String]) -> Response<Body> {
+    with_warnings(status(code, encoding, &status::success(code)), warnings)
 }
 
 pub fn with_warnings(mut response: Response<Body>, warnings: &[String]) -> Response<Body> {

@@ -12,6 +12,8 @@ use http_body_util::{BodyExt, Full, StreamBody};
 use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::compress::{COMPRESSED_BYTES_MIN, Whole};
+use crate::present::JSON;
 use crate::status::ApiError;
 
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -40,8 +42,18 @@ pub fn response(code: StatusCode, content_type: &'static str, body: Body) -> Res
     response
 }
 
+/// An answer that is there as a whole: it may be compressed.
+pub fn whole(code: StatusCode, content_type: &'static str, bytes: impl Into<Bytes>) -> Response<Body> {
+    let bytes = bytes.into();
+    let mut response = response(code, content_type, full(bytes.clone()));
+    if bytes.len() >= COMPRESSED_BYTES_MIN {
+        response.extensions_mut().insert(Whole(bytes));
+    }
+    response
+}
+
 pub fn json_bytes(code: StatusCode, bytes: impl Into<Bytes>) -> Response<Body> {
-    response(code, "application/json", full(bytes))
+    whole(code, JSON, bytes)
 }
 
 pub fn json(code: StatusCode, value: &impl Serialize) -> Response<Body> {

@@ -5,12 +5,15 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{ACCEPT, HeaderValue};
-use http::{HeaderMap, Response, StatusCode, header};
+use http::{HeaderMap, Request, Response, StatusCode, header};
 use serde_json::{Value, json};
 use skiff_object::custom::openapi::{self, Described};
 use skiff_object::kinds::{Catalogue, Kind, Nature, Scope};
+use skiff_object::openapi::Document;
 
 use crate::body::{self, Body};
+use crate::compress::{self, Gzip};
+use crate::present::JSON;
 use crate::tokens::{ISSUER, Tokens};
 
 /// The Kubernetes level this server follows.
@@ -118,14 +121,20 @@ pub fn custom_openapi(kinds: &[(Arc<Kind>, Value)]) -> Response<Body> {
 fn metadata_types() -> Value {
     let documents = skiff_object::openapi::documents();
     let found = documents.iter().find(|document| document.group_version == "apis/coordination.k8s.io/v1");
-    let mut json = Vec::new();
-    let read = found.and_then(|document| flate2::read::GzDecoder::new(document.gzip).read_to_end(&mut json).ok());
-    let mut document: Value = read.and_then(|_| serde_json::from_slice(&json).ok()).unwrap_or_default();
+    let mut document: Value =
+        found.and_then(|document| serde_json::from_slice(&unpacked(document)).ok()).unwrap_or_default();
     document.pointer_mut("/components/schemas").map(Value::take).unwrap_or_default()
 }
 
+fn unpacked(document: &Document) -> Vec<u8> {
+    let mut json = Vec::new();
+    let read = flate2::read::GzDecoder::new(document.gzip).read_to_end(&mut json);
+    read.expect("what is part of the program is whole");
+    json
+}
+
 /// The OpenAPI v3 root, or one of its documents as the client accepts it.
-pub fn openapi(catalogue: &Catalogue, path: &str, query: Option<&str>) -> Option<Response<Body>> {
+pub fn openapi<B>(catalogue: &Catalogue, path: &str, request: &Request<B>) -> Option<Response<Body>> {
     if path.trim_end_matches('/') == "/openapi/v2" {
         // Replaced by v3; clients that ask for it as a last resort take an empty document for "not described".
         let content_type = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
@@ -145,13 +154,19 @@ pub fn openapi(catalogue: &Catalogue, path: &str, query: Option<&str>) -> Option
         return Some(body::json(StatusCode::OK, &json!({"paths": paths})));
     }
     let document = documents.iter().find(|d| d.group_version == rest)?;
-    let mut response = body::json_bytes(StatusCode::OK, Bytes::from_static(document.gzip));
+    let mut response = match Gzip::of(request.headers()) {
+        Gzip::Taken => {
+            let mut response = body::response(StatusCode::OK, JSON, body::full(Bytes::from_static(document.gzip)));
+            compress::say(response.headers_mut());
+            response
+        }
+        Gzip::Unknown => body::json_bytes(StatusCode::OK, unpacked(document)),
+    };
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     if let Ok(etag) = HeaderValue::from_str(&format!("\"{}\"", document.hash)) {
         headers.insert(header::ETAG, etag);
     }
-    if query.is_some_and(|q| q.contains(document.hash)) {
+    if request.uri().query().is_some_and(|query| query.contains(document.hash)) {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("public, immutable, max-age=31536000"));
     }
     Some(response)

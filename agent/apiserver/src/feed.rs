@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::Api;
 use crate::body::{self, Body};
 use crate::lists::{SyncStream, line};
+use crate::present::Encoding;
 use crate::status::{ApiError, watch_error};
 
 pub const PATH: &str = "/skiff/v1/metadata";
@@ -146,7 +147,7 @@ impl<S: Store> Running<S> {
                     }
                     Err(error) => {
                         self.state = State::Ended;
-                        return Some((watch_error(&ApiError::expired(error.to_string())), self));
+                        return Some((watch_error(&ApiError::expired(error.to_string()), Encoding::Json), self));
                     }
                 }
             },

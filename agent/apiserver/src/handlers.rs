@@ -13,8 +13,9 @@ use skiff_object::protobuf;
 use skiff_store::Store;
 
 use crate::body::{self, Body};
+use crate::compress::{self, Gzip};
 use crate::prepare::{DeleteOptions, Propagation};
-use crate::present::Form;
+use crate::present::{Encoding, Form, PROTOBUF};
 use crate::rbac::Attributes;
 use crate::request::{self, Query, Target, Verb};
 use crate::status::ApiError;
@@ -23,7 +24,6 @@ use crate::users::User;
 use crate::write::{Author, Effect, Operation, Write, check_name};
 use crate::{Api, answer, apply, discovery, feed, report, reviews, subresources, yaml};
 
-const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 const YAML: &str = "application/yaml";
 const OBJECT_TYPES: &str = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
 /// What a definition makes has no keys for merging lists.
@@ -43,8 +43,10 @@ pub(crate) struct Call {
 
 impl<S: Store> Api<S> {
     pub(crate) async fn handle(&self, user: User, request: Request<Body>) -> Response<Body> {
+        let encoding = Encoding::of_errors(request.headers());
+        let gzip = Gzip::of(request.headers());
         let result = self.route(user, request).await;
-        result.unwrap_or_else(ApiError::into_response)
+        compress::answer(result.unwrap_or_else(|error| error.into_response_in(encoding)), gzip)
     }
 
     async fn route(&self, user: User, request: Request<Body>) -> Result<Response<Body>, ApiError> {
@@ -140,7 +142,7 @@ impl<S: Store> Api<S> {
             return Ok(discovery::custom_openapi(&self.described(&group, &version).await?));
         }
         discovery::answer(&catalogue, path, request.headers(), &self.server_address())
-            .or_else(|| discovery::openapi(&catalogue, path, request.uri().query()))
+            .or_else(|| discovery::openapi(&catalogue, path, request))
             .or_else(|| discovery::issuer(path, self.tokens(), &self.server_address()))
             .ok_or_else(ApiError::path_not_found)
     }
@@ -242,7 +244,7 @@ impl<S: Store> Api<S> {
             }
         }
         let metadata = json!({"resourceVersion": self.store().revision().to_string()});
-        Ok(body::json(StatusCode::OK, &form.list(kind, metadata, items)))
+        answer::list(form, kind, metadata, items)
     }
 }
 

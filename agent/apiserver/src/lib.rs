@@ -10,6 +10,7 @@ mod apply;
 mod body;
 mod bootstrap;
 mod codec;
+mod compress;
 mod custom_resources;
 mod discovery;
 mod escalation;

@@ -13,11 +13,12 @@ use serde_json::{Value, json};
 use skiff_object::fields::FieldSelector;
 use skiff_object::kinds::{Catalogue, Kind};
 use skiff_object::labels::Selector;
+use skiff_object::protobuf::encode::{self, Json, List};
 use skiff_object::{convert, meta};
 use skiff_store::{Change, Entry, ListOptions, Page, Revision, Store, Watch};
 
 use crate::body::{self, Body};
-use crate::present::Form;
+use crate::present::{Encoding, Extent, Form, JSON, PROTOBUF, Shape};
 use crate::request::{Query, Target};
 use crate::status::{ApiError, watch_error};
 use crate::{Api, codec, random};
@@ -26,6 +27,8 @@ use crate::{Api, codec, random};
 const WATCH_SECONDS_MIN: u64 = 1800;
 /// The last bookmark comes this long before a watch times out: the client resumes from there.
 const BOOKMARK_BEFORE_END: Duration = Duration::from_secs(2);
+/// What upstream calls a watch in protobuf.
+const PROTOBUF_WATCH: &str = "application/vnd.kubernetes.protobuf;stream=watch";
 /// Bytes gathered into one chunk of a watch.
 const CHUNK_BYTES: usize = 64 * 1024;
 
@@ -97,11 +100,19 @@ impl<S: Store> Api<S> {
                 metadata["remainingItemCount"] = json!(page.remaining);
             }
         }
-        if form == Form::Object && selection.is_verbatim() {
-            return Ok(body::json_bytes(StatusCode::OK, verbatim(&target.kind, &metadata, &page)));
+        match form {
+            Form::Json(Shape::Object) if selection.is_verbatim() => {
+                Ok(body::json_bytes(StatusCode::OK, verbatim(&target.kind, &metadata, &page)))
+            }
+            Form::Json(shape) => {
+                let items = page.entries.iter().filter_map(|e| selection.object(e, e.modified)).collect();
+                Ok(body::json(StatusCode::OK, &shape.list(&target.kind, metadata, items)))
+            }
+            Form::Protobuf(extent) => {
+                let list = in_protobuf(&selection, extent, &metadata, &page)?;
+                Ok(body::whole(StatusCode::OK, PROTOBUF, list))
+            }
         }
-        let items = page.entries.iter().filter_map(|e| selection.object(e, e.modified)).collect();
-        Ok(body::json(StatusCode::OK, &form.list(&target.kind, metadata, items)))
     }
 
     pub(crate) async fn page(&self, selection: &Selection, options: ListOptions) -> Result<Page, ApiError> {
@@ -143,10 +154,10 @@ impl<S: Store> Api<S> {
                 let page = self.page(&selection, ListOptions::default()).await?;
                 // An absent revision means "start anywhere, with what there is" unless the client says otherwise.
                 if send_initial || query.get("sendInitialEvents").is_none() {
-                    initial_events(&selection, form, &page, &mut first);
+                    initial_events(&selection, form, &page, &mut first)?;
                 }
                 if send_initial {
-                    first.extend_from_slice(&bookmark(&target.kind, form, page.revision, Mark::InitialEnd));
+                    first.extend_from_slice(&bookmark(&target.kind, form, page.revision, Mark::InitialEnd)?);
                 }
                 page.revision
             }
@@ -156,17 +167,12 @@ impl<S: Store> Api<S> {
             Ok(watch) => watch,
             // Clients look for it in the stream, as upstream's are told.
             Err(error) if error.code == StatusCode::GONE => {
-                return Ok(body::response(StatusCode::OK, "application/json", body::full(watch_error(&error))));
+                let event = watch_error(&error, form.encoding());
+                return Ok(body::response(StatusCode::OK, watch_type(form), body::full(event)));
             }
             Err(error) => return Err(error),
         };
-        let timeout = match query.number("timeoutSeconds")? {
-            Some(seconds) if seconds > 0 => Duration::from_secs(seconds.min(86_400)),
-            Some(_) | None => {
-                let spread = u64::from(u16::from_ne_bytes(random::bytes())) * WATCH_SECONDS_MIN / u64::from(u16::MAX);
-                Duration::from_secs(WATCH_SECONDS_MIN + spread)
-            }
-        };
+        let timeout = watch_timeout(query)?;
         let running = Running {
             watch,
             selection,
@@ -177,8 +183,47 @@ impl<S: Store> Api<S> {
             shutdown: self.shutdown().clone(),
         };
         let stream = futures::stream::unfold(running, Running::step);
-        Ok(body::response(StatusCode::OK, "application/json", body::stream(SyncStream::new(stream))))
+        Ok(body::response(StatusCode::OK, watch_type(form), body::stream(SyncStream::new(stream))))
     }
+}
+
+fn watch_type(form: Form) -> &'static str {
+    match form.encoding() {
+        Encoding::Json => JSON,
+        Encoding::Protobuf => PROTOBUF_WATCH,
+    }
+}
+
+fn watch_timeout(query: &Query) -> Result<Duration, ApiError> {
+    Ok(match query.number("timeoutSeconds")? {
+        Some(seconds) if seconds > 0 => Duration::from_secs(seconds.min(86_400)),
+        Some(_) | None => {
+            let spread = u64::from(u16::from_ne_bytes(random::bytes())) * WATCH_SECONDS_MIN / u64::from(u16::MAX);
+            Duration::from_secs(WATCH_SECONDS_MIN + spread)
+        }
+    })
+}
+
+/// The list in protobuf, from what is stored where nothing else needs to be known of it.
+fn in_protobuf(selection: &Selection, extent: Extent, metadata: &Value, page: &Page) -> Result<Vec<u8>, ApiError> {
+    let size: usize = page.entries.iter().map(|entry| entry.value.len()).sum();
+    let size = match extent {
+        // Objects are smaller than their JSON by a quarter and more.
+        Extent::Whole => size / 4 * 3,
+        Extent::Metadata => size / 4,
+    };
+    let mut list = List::new(extent.shape(&selection.kind), metadata, size + 256)?;
+    let mut text = Vec::new();
+    for entry in &page.entries {
+        if selection.is_verbatim() {
+            text.clear();
+            codec::splice(&mut text, entry, entry.modified);
+            list.push(Json::Text(&text))?;
+        } else if let Some(object) = selection.object(entry, entry.modified) {
+            list.push(Json::Value(&object))?;
+        }
+    }
+    Ok(list.finish())
 }
 
 fn verbatim(kind: &Kind, metadata: &Value, page: &Page) -> Vec<u8> {
@@ -282,8 +327,9 @@ impl<W: Watch> Running<W> {
                             return None;
                         }
                         if self.bookmarks {
-                            let bytes = bookmark(&self.selection.kind, self.form, self.watch.seen(), Mark::Progress);
-                            return Some((Bytes::from(bytes), self));
+                            let seen = self.watch.seen();
+                            let bytes = bookmark(&self.selection.kind, self.form, seen, Mark::Progress);
+                            return Some((bytes.unwrap_or_else(|error| self.end(&error)), self));
                         }
                     }
                 },
@@ -291,50 +337,57 @@ impl<W: Watch> Running<W> {
         }
     }
 
-    /// The next changes as lines; `None` at `until` or when the server stops.
+    /// The next changes as events; `None` at `until` or when the server stops.
     async fn changes(&mut self, until: tokio::time::Instant) -> Option<Bytes> {
         let result = tokio::select! {
             result = self.watch.next() => result,
             () = tokio::time::sleep_until(until) => return None,
             () = self.shutdown.cancelled() => return None,
         };
-        match result {
-            Ok((changes, _)) => {
-                let mut out = Vec::new();
-                for change in &changes {
-                    event(&self.selection, self.form, change, &mut out);
-                    if out.len() > CHUNK_BYTES {
-                        out.reserve(CHUNK_BYTES);
-                    }
-                }
-                Some(Bytes::from(out))
-            }
-            Err(error) => {
-                self.state = State::Ended;
-                Some(watch_error(&ApiError::from_store(error, &self.selection.kind, "")))
-            }
-        }
+        let written = match result {
+            Ok((changes, _)) => events(&self.selection, self.form, &changes),
+            Err(error) => Err(ApiError::from_store(error, &self.selection.kind, "")),
+        };
+        Some(written.unwrap_or_else(|error| self.end(&error)))
+    }
+
+    /// The last event of a watch that cannot go on.
+    fn end(&mut self, error: &ApiError) -> Bytes {
+        self.state = State::Ended;
+        watch_error(error, self.form.encoding())
     }
 }
 
-fn initial_events(selection: &Selection, form: Form, page: &Page, out: &mut Vec<u8>) {
+fn initial_events(selection: &Selection, form: Form, page: &Page, out: &mut Vec<u8>) -> Result<(), ApiError> {
     for entry in &page.entries {
-        if form == Form::Object && selection.is_verbatim() {
-            line_verbatim(out, "ADDED", entry, entry.modified);
+        if is_as_stored(selection, form) {
+            put_stored(out, selection, form, "ADDED", entry, entry.modified)?;
         } else if let Some(object) = selection.object(entry, entry.modified) {
-            line(out, "ADDED", &form.object(&selection.kind, object));
+            put(out, &selection.kind, form, "ADDED", object)?;
         }
     }
+    Ok(())
 }
 
-fn event(selection: &Selection, form: Form, change: &Change, out: &mut Vec<u8>) {
-    if form == Form::Object && selection.is_verbatim() {
-        match change {
-            Change::Put { entry, previous: None } => line_verbatim(out, "ADDED", entry, entry.modified),
-            Change::Put { entry, previous: Some(_) } => line_verbatim(out, "MODIFIED", entry, entry.modified),
-            Change::Deleted { previous, revision } => line_verbatim(out, "DELETED", previous, *revision),
+fn events(selection: &Selection, form: Form, changes: &[Change]) -> Result<Bytes, ApiError> {
+    let mut out = Vec::new();
+    for change in changes {
+        event(selection, form, change, &mut out)?;
+        if out.len() > CHUNK_BYTES {
+            out.reserve(CHUNK_BYTES);
         }
-        return;
+    }
+    Ok(Bytes::from(out))
+}
+
+fn event(selection: &Selection, form: Form, change: &Change, out: &mut Vec<u8>) -> Result<(), ApiError> {
+    if is_as_stored(selection, form) {
+        let (kind, entry, revision) = match change {
+            Change::Put { entry, previous: None } => ("ADDED", entry, entry.modified),
+            Change::Put { entry, previous: Some(_) } => ("MODIFIED", entry, entry.modified),
+            Change::Deleted { previous, revision } => ("DELETED", previous, *revision),
+        };
+        return put_stored(out, selection, form, kind, entry, revision);
     }
     let selected = match change {
         Change::Deleted { previous, revision } => selection.object(previous, *revision).map(|o| ("DELETED", o)),
@@ -348,9 +401,45 @@ fn event(selection: &Selection, form: Form, change: &Change, out: &mut Vec<u8>) 
             }
         }
     };
-    if let Some((kind, object)) = selected {
-        line(out, kind, &form.object(&selection.kind, object));
+    match selected {
+        Some((kind, object)) => put(out, &selection.kind, form, kind, object),
+        None => Ok(()),
     }
+}
+
+/// Whether events are made from what is stored, without parsing it into a value.
+fn is_as_stored(selection: &Selection, form: Form) -> bool {
+    match form {
+        Form::Json(Shape::Object) | Form::Protobuf(_) => selection.is_verbatim(),
+        Form::Json(Shape::Metadata | Shape::Table(_)) => false,
+    }
+}
+
+fn put_stored(
+    out: &mut Vec<u8>,
+    selection: &Selection,
+    form: Form,
+    event: &str,
+    entry: &Entry,
+    revision: Revision,
+) -> Result<(), ApiError> {
+    match form {
+        Form::Json(_) => line_verbatim(out, event, entry, revision),
+        Form::Protobuf(extent) => {
+            let mut text = Vec::new();
+            codec::splice(&mut text, entry, revision);
+            encode::event(out, event, extent.shape(&selection.kind), Json::Text(&text))?;
+        }
+    }
+    Ok(())
+}
+
+fn put(out: &mut Vec<u8>, kind: &Kind, form: Form, event: &str, object: Value) -> Result<(), ApiError> {
+    match form {
+        Form::Json(shape) => line(out, event, &shape.object(kind, object)),
+        Form::Protobuf(extent) => encode::event(out, event, extent.shape(kind), Json::Value(&object))?,
+    }
+    Ok(())
 }
 
 pub(crate) fn line(out: &mut Vec<u8>, kind: &str, object: &Value) {
@@ -364,21 +453,28 @@ fn line_verbatim(out: &mut Vec<u8>, kind: &str, entry: &Entry, revision: Revisio
 }
 
 /// An empty object that only says up to which revision the client has seen everything.
-fn bookmark(kind: &Kind, form: Form, revision: Revision, mark: Mark) -> Vec<u8> {
+fn bookmark(kind: &Kind, form: Form, revision: Revision, mark: Mark) -> Result<Bytes, ApiError> {
     let mut metadata = json!({"resourceVersion": revision.to_string(), "creationTimestamp": null});
     if let Mark::InitialEnd = mark {
         metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
     }
     let object = match form {
-        Form::Object => json!({"kind": kind.kind, "apiVersion": kind.api_version(), "metadata": metadata}),
-        Form::Metadata => {
+        Form::Json(Shape::Object) | Form::Protobuf(_) => {
+            json!({"kind": kind.kind, "apiVersion": kind.api_version(), "metadata": metadata})
+        }
+        Form::Json(Shape::Metadata) => {
             json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata})
         }
-        Form::Table(_) => json!({"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": metadata, "rows": []}),
+        Form::Json(Shape::Table(_)) => {
+            json!({"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": metadata, "rows": []})
+        }
     };
     let mut out = Vec::new();
-    line(&mut out, "BOOKMARK", &object);
-    out
+    match form {
+        Form::Json(_) => line(&mut out, "BOOKMARK", &object),
+        Form::Protobuf(extent) => encode::event(&mut out, "BOOKMARK", extent.shape(kind), Json::Value(&object))?,
+    }
+    Ok(Bytes::from(out))
 }
 
 /// Gives a stream that is only polled by its owner the `Sync` that boxed bodies ask for.

@@ -1,20 +1,95 @@
-//! The form an answer takes: whole objects, a table for people, or metadata alone. Pure.
+//! The form an answer takes: whole objects, a table for people, or metadata alone, in JSON or protobuf. Pure.
 
 use http::HeaderMap;
 use http::header::ACCEPT;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use skiff_object::kinds::{Kind, Nature};
+use skiff_object::protobuf::encode;
 use skiff_object::table;
 
 use crate::request::Query;
 use crate::status::ApiError;
 
+pub const JSON: &str = "application/json";
+pub const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
+    Json(Shape),
+    /// There is no table in it.
+    Protobuf(Extent),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
     Object,
     Table(Include),
     Metadata,
+}
+
+/// How much of an object protobuf has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    Whole,
+    Metadata,
+}
+
+/// What bytes mean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encoding {
+    Json,
+    Protobuf,
+}
+
+impl Encoding {
+    fn of(media_type: &str) -> Option<Self> {
+        match media_type {
+            JSON | "application/*" | "*/*" => Some(Encoding::Json),
+            PROTOBUF => Some(Encoding::Protobuf),
+            _ => None,
+        }
+    }
+
+    /// What an error is told in: as upstream, ranges that ask for a table or for metadata do not count here, and where
+    /// nothing else is accepted, it is JSON.
+    pub fn of_errors(headers: &HeaderMap) -> Self {
+        let plain = |range: &str| match Range::parse(range) {
+            Range { media_type, as_kind: None, .. } => Encoding::of(media_type),
+            Range { as_kind: Some(_), .. } => None,
+        };
+        ranges(headers).find_map(plain).unwrap_or(Encoding::Json)
+    }
+}
+
+/// One of the types that a client accepts.
+struct Range<'a> {
+    media_type: &'a str,
+    as_kind: Option<&'a str>,
+    group: Option<&'a str>,
+    version: Option<&'a str>,
+}
+
+impl<'a> Range<'a> {
+    fn parse(text: &'a str) -> Self {
+        let mut parts = text.split(';').map(str::trim);
+        let mut range =
+            Range { media_type: parts.next().unwrap_or_default(), as_kind: None, group: None, version: None };
+        for (name, value) in parts.filter_map(|part| part.split_once('=')) {
+            match name {
+                "as" => range.as_kind = Some(value),
+                "g" => range.group = Some(value),
+                "v" => range.version = Some(value),
+                _ => {}
+            }
+        }
+        range
+    }
+}
+
+fn ranges(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    let accept = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    accept.flat_map(|value| value.split(',')).map(str::trim).filter(|range| !range.is_empty())
 }
 
 /// What of its object a table's row carries.
@@ -28,62 +103,90 @@ pub enum Include {
 impl Form {
     /// The first of the accepted types that is served.
     pub fn negotiate(headers: &HeaderMap, query: &Query, kind: &Kind) -> Result<Self, ApiError> {
-        let accept = headers.get_all(ACCEPT).iter().filter_map(|v| v.to_str().ok());
-        let ranges: Vec<&str> = accept.flat_map(|v| v.split(',')).map(str::trim).filter(|r| !r.is_empty()).collect();
-        if ranges.is_empty() {
-            return Ok(Form::Object);
+        let mut ranges = ranges(headers).peekable();
+        if ranges.peek().is_none() {
+            return Ok(Form::Json(Shape::Object));
         }
-        let form = ranges.iter().find_map(|range| Self::of(range, query, kind));
-        form.ok_or_else(ApiError::not_acceptable)
+        let form = ranges.find_map(|range| Self::of(&Range::parse(range), query, kind));
+        form.ok_or_else(|| ApiError::not_acceptable(kind))
     }
 
-    fn of(range: &str, query: &Query, kind: &Kind) -> Option<Self> {
-        let mut parts = range.split(';').map(str::trim);
-        let media = parts.next()?;
-        if !matches!(media, "application/json" | "application/*" | "*/*") {
-            return None;
-        }
-        let parameters: Vec<_> = parts.filter_map(|p| p.split_once('=')).collect();
-        let parameter = |name| parameters.iter().find(|(key, _)| *key == name).map(|(_, value)| *value);
-        match (parameter("as"), parameter("g"), parameter("v")) {
-            (None, ..) => Some(Form::Object),
+    fn of(range: &Range<'_>, query: &Query, kind: &Kind) -> Option<Self> {
+        let encoding = Encoding::of(range.media_type)?;
+        match (range.as_kind, range.group, range.version) {
+            (None, ..) => match encoding {
+                Encoding::Json => Some(Form::Json(Shape::Object)),
+                // Nobody gave numbers to the fields of what has no type of its own.
+                Encoding::Protobuf => (!kind.type_name.is_empty()).then_some(Form::Protobuf(Extent::Whole)),
+            },
             // What is answered and not kept has no columns and no metadata of its own.
             (Some(_), ..) if matches!(kind.nature, Nature::Review | Nature::Body) => None,
-            (Some("Table"), Some("meta.k8s.io"), Some("v1")) => Some(Form::Table(match query.get("includeObject") {
-                Some("None") => Include::Nothing,
-                Some("Object") => Include::Object,
-                Some(_) | None => Include::Metadata,
-            })),
+            (Some("Table"), Some("meta.k8s.io"), Some("v1")) => match encoding {
+                Encoding::Json => Some(Form::Json(Shape::Table(Include::of(query)))),
+                Encoding::Protobuf => None,
+            },
             (Some("PartialObjectMetadata" | "PartialObjectMetadataList"), Some("meta.k8s.io"), Some("v1")) => {
-                Some(Form::Metadata)
+                Some(match encoding {
+                    Encoding::Json => Form::Json(Shape::Metadata),
+                    Encoding::Protobuf => Form::Protobuf(Extent::Metadata),
+                })
             }
             (Some(_), ..) => None,
         }
     }
 
-    /// One object in this form.
+    pub fn encoding(self) -> Encoding {
+        match self {
+            Form::Json(_) => Encoding::Json,
+            Form::Protobuf(_) => Encoding::Protobuf,
+        }
+    }
+}
+
+impl Include {
+    fn of(query: &Query) -> Self {
+        match query.get("includeObject") {
+            Some("None") => Include::Nothing,
+            Some("Object") => Include::Object,
+            Some(_) | None => Include::Metadata,
+        }
+    }
+}
+
+impl Extent {
+    /// The same for the encoder.
+    pub fn shape(self, kind: &Kind) -> encode::Shape<'_> {
+        match self {
+            Extent::Whole => encode::Shape::Whole(kind),
+            Extent::Metadata => encode::Shape::Metadata,
+        }
+    }
+}
+
+impl Shape {
+    /// One object in this shape.
     pub fn object(self, kind: &Kind, object: Value) -> Value {
         match self {
-            Form::Object => object,
-            Form::Metadata => partial(object),
-            Form::Table(include) => {
+            Shape::Object => object,
+            Shape::Metadata => partial(object),
+            Shape::Table(include) => {
                 let metadata = json!({"resourceVersion": skiff_object::meta::resource_version(&object)});
                 table_of(kind, metadata, vec![object], include)
             }
         }
     }
 
-    /// A list in this form; `metadata` is the list's.
+    /// A list in this shape; `metadata` is the list's.
     pub fn list(self, kind: &Kind, metadata: Value, items: Vec<Value>) -> Value {
         match self {
-            Form::Object => json!({
+            Shape::Object => json!({
                 "kind": kind.list_kind(), "apiVersion": kind.api_version(), "metadata": metadata, "items": items,
             }),
-            Form::Metadata => json!({
+            Shape::Metadata => json!({
                 "kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": metadata,
                 "items": items.into_iter().map(partial).collect::<Vec<_>>(),
             }),
-            Form::Table(include) => table_of(kind, metadata, items, include),
+            Shape::Table(include) => table_of(kind, metadata, items, include),
         }
     }
 }

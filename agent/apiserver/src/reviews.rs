@@ -5,18 +5,18 @@ use serde_json::{Value, json};
 use skiff_object::meta;
 use skiff_store::Store;
 
-use crate::Api;
-use crate::body::{self, Body};
+use crate::body::Body;
 use crate::handlers::{Call, read_object};
 use crate::rbac::Attributes;
 use crate::status::ApiError;
 use crate::users::{self, User};
+use crate::{Api, answer};
 
 pub(crate) async fn handle<S: Store>(api: &Api<S>, call: Call) -> Result<Response<Body>, ApiError> {
     if call.target.verb != crate::request::Verb::Create {
         return Err(ApiError::method_not_allowed(call.target.verb.as_str()));
     }
-    let Call { user, target, query, request, .. } = call;
+    let Call { user, target, query, form, request } = call;
     let mut review = read_object(&target.kind, request, &query).await?.value;
     review["apiVersion"] = json!(target.kind.api_version());
     review["kind"] = json!(target.kind.kind);
@@ -33,7 +33,7 @@ pub(crate) async fn handle<S: Store>(api: &Api<S>, call: Call) -> Result<Respons
         "TokenReview" => token(api, &review["spec"]).await,
         _ => return Err(ApiError::path_not_found()),
     };
-    Ok(body::json(StatusCode::CREATED, &review))
+    Ok(answer::document(StatusCode::CREATED, form.encoding(), &target.kind, &review))
 }
 
 fn user_info(user: &User) -> Value {

@@ -18,6 +18,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::body::{self, Body, BoxError};
 use crate::pki::{Pki, PkiError};
+use crate::present::Encoding;
 use crate::rbac::Attributes;
 use crate::status::ApiError;
 use crate::users::{self, User};
@@ -111,12 +112,13 @@ impl<S: Store> Api<S> {
     /// A request from the network: whoever sends it is worked out first.
     async fn remote(&self, request: Request<Incoming>, certificate: Option<&CertificateDer<'_>>) -> Response<Body> {
         let head_only = request.method() == http::Method::HEAD;
+        let encoding = Encoding::of_errors(request.headers());
         let authenticated = self.authenticate(&request, certificate).await;
         let response = match authenticated.and_then(|user| self.acting_as(user, request.headers())) {
             Ok(user) => self.received(user, request).await,
             Err(error) => {
                 let _ = tokio::time::timeout(REFUSED_BODY_TIME_MAX, body::read(request.into_body())).await;
-                error.into_response()
+                error.into_response_in(encoding)
             }
         };
         if head_only { without_body(response) } else { response }

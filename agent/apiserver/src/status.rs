@@ -4,11 +4,15 @@
 use bytes::Bytes;
 use http::{Response, StatusCode, header};
 use serde_json::{Map, Value, json};
-use skiff_object::kinds::Kind;
+use skiff_object::kinds::{self, Kind};
 use skiff_object::managed;
+use skiff_object::protobuf::encode::{self, EncodeError, Json, Shape};
 use skiff_object::validate::FieldError;
 
-use crate::body::{self, Body};
+use crate::answer;
+use crate::body::Body;
+use crate::lists::line;
+use crate::present::{Encoding, JSON, PROTOBUF};
 
 /// A refused request. Display is the message a person reads.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -177,8 +181,12 @@ impl ApiError {
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", message)
     }
 
-    pub fn not_acceptable() -> Self {
-        let message = "only the following media types are accepted: application/json";
+    pub fn not_acceptable(kind: &Kind) -> Self {
+        let served = match kind.custom {
+            Some(_) => JSON.to_owned(),
+            None => format!("{JSON}, {PROTOBUF}"),
+        };
+        let message = format!("only the following media types are accepted: {served}");
         Self::new(StatusCode::NOT_ACCEPTABLE, "NotAcceptable", message)
     }
 
@@ -259,11 +267,26 @@ impl ApiError {
     }
 
     pub fn into_response(self) -> Response<Body> {
-        let mut response = body::json(self.code, &self.to_status());
+        self.into_response_in(Encoding::Json)
+    }
+
+    /// As the client reads it.
+    pub fn into_response_in(self, encoding: Encoding) -> Response<Body> {
+        let mut response = answer::status(self.code, encoding, &self.to_status());
         if let Some(seconds) = self.details.get("retryAfterSeconds").and_then(Value::as_u64) {
             response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
         }
         response
+    }
+}
+
+/// What is kept is of its type: that it is not is nobody's fault who asks for it.
+impl From<EncodeError> for ApiError {
+    fn from(error: EncodeError) -> Self {
+        match error {
+            EncodeError::NoForm(_) => Self::internal(error.to_string()),
+            EncodeError::Json(ref why) => Self::internal(format!("{error}: {why}")),
+        }
     }
 }
 
@@ -281,9 +304,16 @@ pub fn success(code: StatusCode) -> Value {
     json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": code.as_u16()})
 }
 
-/// The line that ends a watch with an error.
-pub fn watch_error(error: &ApiError) -> Bytes {
-    let mut line = json!({"type": "ERROR", "object": error.to_status()}).to_string();
-    line.push('\n');
-    Bytes::from(line)
+/// The event that ends a watch with an error.
+pub fn watch_error(error: &ApiError, encoding: Encoding) -> Bytes {
+    let status = error.to_status();
+    let mut out = Vec::new();
+    match encoding {
+        Encoding::Json => line(&mut out, "ERROR", &status),
+        Encoding::Protobuf => {
+            let shape = Shape::Whole(kinds::body("v1", "Status").expect("a kind of answers"));
+            encode::event(&mut out, "ERROR", shape, Json::Value(&status)).expect("a status is of its type");
+        }
+    }
+    Bytes::from(out)
 }

@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
-use skiff_object::kinds;
+use skiff_object::kinds::{self, Kind};
 use skiff_object::{meta, scale};
 use skiff_store::Store;
 
-use crate::body::{self, Body};
+use crate::body::Body;
 use crate::handlers::{Call, Patch, delete_options, read_body};
+use crate::present::Form;
 use crate::request::Verb;
 use crate::status::ApiError;
 use crate::strategy::Part;
@@ -55,9 +56,9 @@ async fn scale_handler<S: Store>(api: &Api<S>, call: Call) -> Result<Response<Bo
     let (kind, namespace, name) = (&*target.kind, target.namespace(), target.name()?);
     if target.verb == Verb::Get {
         let object = api.require(kind, namespace, name).await?;
-        return Ok(body::json(StatusCode::OK, &scale::read(kind, &object)));
+        return Ok(scale_of(kind, &object, call.form));
     }
-    let author = call.author()?;
+    let (author, form) = (call.author()?, call.form);
     let change: Change = if target.verb == Verb::Patch {
         let (patch, kind) = (Patch::read(kind, call.request, &call.query).await?, Arc::clone(&target.kind));
         Box::new(move |current: &Value| patch.apply_loosely(&kind, current))
@@ -80,13 +81,18 @@ async fn scale_handler<S: Store>(api: &Api<S>, call: Call) -> Result<Response<Bo
     };
     let operation = Operation::Update { name, part: Part::Main, change: &change };
     let written = api.write(Write { author: &author, kind, namespace, operation }).await?;
-    Ok(body::json(StatusCode::OK, &scale::read(kind, &written.object)))
+    Ok(scale_of(kind, &written.object, form))
+}
+
+fn scale_of(kind: &Kind, object: &Value, form: Form) -> Response<Body> {
+    let of_scales = kinds::body("autoscaling/v1", "Scale").expect("a kind of answers");
+    answer::document(StatusCode::OK, form.encoding(), of_scales, &scale::read(kind, object))
 }
 
 /// The scheduler's decision. A pod is bound once.
 async fn bind<S: Store>(api: &Api<S>, call: Call) -> Result<Response<Body>, ApiError> {
     let target = call.target.clone();
-    let author = call.author()?;
+    let (author, encoding) = (call.author()?, call.form.encoding());
     let binding = read_body("v1", "Binding", call.request, &call.query).await?;
     let node = meta::text_at(&binding, &["target", "name"]).to_owned();
     let problems = skiff_object::validate::names::dns_subdomain(&node);
@@ -115,7 +121,7 @@ async fn bind<S: Store>(api: &Api<S>, call: Call) -> Result<Response<Body>, ApiE
     };
     let operation = Operation::Update { name, part: Part::Binding, change: &change };
     let written = api.write(Write { author: &author, kind, namespace: target.namespace(), operation }).await?;
-    Ok(answer::done(StatusCode::CREATED, &written.warnings))
+    Ok(answer::done(StatusCode::CREATED, encoding, &written.warnings))
 }
 
 fn set_condition(object: &mut Value, condition: Value) {
@@ -127,7 +133,7 @@ fn set_condition(object: &mut Value, condition: Value) {
 
 async fn evict<S: Store>(api: &Api<S>, call: Call) -> Result<Response<Body>, ApiError> {
     let target = call.target.clone();
-    let mut author = call.author()?;
+    let (mut author, encoding) = (call.author()?, call.form.encoding());
     let query = call.query.clone();
     let eviction = read_body("policy/v1", "Eviction", call.request, &query).await?;
     let (kind, namespace, name) = (&*target.kind, target.namespace(), target.name()?);
@@ -137,7 +143,7 @@ async fn evict<S: Store>(api: &Api<S>, call: Call) -> Result<Response<Body>, Api
     author.effect = effect;
     let operation = Operation::Delete { name, options: &options };
     let written = api.write(Write { author: &author, kind, namespace, operation }).await?;
-    Ok(answer::done(StatusCode::CREATED, &written.warnings))
+    Ok(answer::done(StatusCode::CREATED, encoding, &written.warnings))
 }
 
 /// A disruption budget that selects the pod must have one left to give.
@@ -161,7 +167,7 @@ async fn check_budgets<S: Store>(api: &Api<S>, namespace: Option<&str>, pod: &Va
 /// TokenRequest: a token for a service account, bound to a pod or a secret where one is named.
 async fn token<S: Store>(api: &Api<S>, call: Call) -> Result<Response<Body>, ApiError> {
     let target = call.target.clone();
-    let user = call.user;
+    let (user, encoding) = (call.user, call.form.encoding());
     let mut request = read_body("authentication.k8s.io/v1", "TokenRequest", call.request, &call.query).await?;
     // The form of it was checked, not that there is one.
     if !request["spec"].is_object() {
@@ -209,7 +215,8 @@ async fn token<S: Store>(api: &Api<S>, call: Call) -> Result<Response<Body>, Api
     request["spec"]["audiences"] = json!(claims.aud);
     request["status"] =
         json!({"token": token, "expirationTimestamp": expires.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()});
-    Ok(body::json(StatusCode::CREATED, &request))
+    let of_tokens = kinds::body("authentication.k8s.io/v1", "TokenRequest").expect("a kind of answers");
+    Ok(answer::document(StatusCode::CREATED, encoding, of_tokens, &request))
 }
 
 /// Answers with the pod it is bound to, if it is to one.

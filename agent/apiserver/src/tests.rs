@@ -20,6 +20,7 @@ mod extensions;
 mod identities;
 mod limit_ranges;
 mod pod_security;
+mod protobuf;
 mod resource_quotas;
 mod usage;
 mod writes;

@@ -21,7 +21,7 @@ use crate::handlers::Call;
 use crate::prepare;
 use crate::request::Verb;
 use crate::status::ApiError;
-use crate::{Api, codec};
+use crate::{Api, answer, codec};
 
 /// Between two measurements that are compared: shorter says nothing, and longer nothing about now.
 const WINDOW_MIN: Duration = Duration::from_secs(1);
@@ -132,9 +132,9 @@ impl<S: Store> Api<S> {
         if let Some(name) = &target.name {
             let found = items.into_iter().find(|item| meta::name(item) == name);
             let found = found.ok_or_else(|| ApiError::not_found(kind, name))?;
-            return Ok(body::json(StatusCode::OK, &call.form.object(kind, found)));
+            return Ok(answer::object(StatusCode::OK, call.form, kind, found, &[]));
         }
-        Ok(body::json(StatusCode::OK, &call.form.list(kind, json!({}), items)))
+        answer::list(call.form, kind, json!({}), items)
     }
 
     async fn nodes_use(&self, kind: &Kind) -> Result<Vec<Value>, ApiError> {

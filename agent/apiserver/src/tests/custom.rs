@@ -16,7 +16,7 @@ pub fn boats() -> Value {
     serde_yaml::from_str(include_str!("custom/boats.yaml")).expect("YAML")
 }
 
-fn boat(name: &str) -> Value {
+pub fn boat(name: &str) -> Value {
     json!({"apiVersion": "fleet.example.org/v1", "kind": "Boat", "metadata": {"name": name}, "spec": {"masts": 2}})
 }
 
