@@ -21,6 +21,23 @@ const HEADER: &str = "//! The protobuf field numbers of the table's fields. Gene
 pub(super) static TAGS: &[&[(u16, u16)]] = &[
 ";
 
+/// Fields that k8s-pb's Kubernetes does not have yet, with the numbers of upstream's `.proto` files of 1.36. Those that are
+/// newer still have no number: protobuf leaves them out.
+const NEWER: &[(&str, &str, u16)] = &[
+    ("io.k8s.api.core.v1.ImageVolumeStatus", "imageRef", 1),
+    ("io.k8s.api.core.v1.NodeAllocatableResourceClaimStatus", "containers", 2),
+    ("io.k8s.api.core.v1.NodeAllocatableResourceClaimStatus", "resourceClaimName", 1),
+    ("io.k8s.api.core.v1.PodSchedulingGroup", "podGroupName", 1),
+    ("io.k8s.api.core.v1.PodSpec", "schedulingGroup", 43),
+    ("io.k8s.api.core.v1.PodStatus", "nodeAllocatableResourceClaimStatuses", 21),
+    ("io.k8s.api.core.v1.ResourceHealth", "message", 6),
+    ("io.k8s.api.core.v1.VolumeMountStatus", "volumeStatus", 5),
+    ("io.k8s.api.core.v1.VolumeStatus", "image", 1),
+    ("io.k8s.api.storage.v1.CSIDriverSpec", "preventPodSchedulingIfMissing", 11),
+    ("io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta", "shardInfo", 5),
+    ("io.k8s.apimachinery.pkg.apis.meta.v1.ShardInfo", "selector", 1),
+];
+
 struct Field {
     /// How the two spellings meet: see [`spelling`].
     name: String,
@@ -45,13 +62,19 @@ pub fn render(definitions: &Map<String, Value>) -> anyhow::Result<String> {
         let fields = messages.get(&name.to_lowercase()).map(Vec::as_slice).unwrap_or_default();
         out.push_str("    &[");
         for field in names {
-            let (holder, own) = tag_of(&spelling(field), name, fields, &messages, &own_names, 0)?.unwrap_or_default();
+            let known = tag_of(&spelling(field), name, fields, &messages, &own_names, 0)?;
+            let (holder, own) = known.unwrap_or_else(|| (0, newer(name, field)));
             write!(out, "({holder}, {own}), ")?;
         }
         out.push_str("],\n");
     }
     out.push_str("];\n");
     Ok(out)
+}
+
+fn newer(owner: &str, field: &str) -> u16 {
+    let found = NEWER.iter().find(|(known, name, _)| *known == owner && *name == field);
+    found.map(|(_, _, tag)| *tag).unwrap_or_default()
 }
 
 /// Messages that hold others, at most: the holders' numbers are kept in two bytes.

@@ -18,8 +18,8 @@ use samples::Samples;
 use serde_json::{Value, json};
 use skiff_object::decode::{FieldValidation, decode_value};
 use skiff_object::kinds::{self, Kind};
-use skiff_object::protobuf::encode::{self, Json, List, Shape};
 use skiff_object::protobuf::decode;
+use skiff_object::protobuf::encode::{self, Json, List, Shape};
 use skiff_object::schema::{Named, Ty};
 
 #[path = "../../../agent/object/src/protobuf/samples.rs"]
@@ -44,12 +44,38 @@ fn canonical(kind: &Kind, object: Value) -> Value {
     decode_value(kind, object, FieldValidation::Strict).expect("an object of its kind").value
 }
 
+/// Fields that skiff-object has numbers for and prost's types do not know yet.
+const NEWER: &[&str] = &[
+    "nodeAllocatableResourceClaimStatuses",
+    "preventPodSchedulingIfMissing",
+    "schedulingGroup",
+    "shardInfo",
+    "volumeStatus",
+];
+
+fn without_newer(object: &mut Value) {
+    match object {
+        Value::Object(map) => {
+            map.retain(|name, _| !NEWER.contains(&name.as_str()));
+            // The health of a resource.
+            if map.contains_key("resourceID") {
+                map.remove("message");
+            }
+            map.values_mut().for_each(without_newer);
+        }
+        Value::Array(items) => items.iter_mut().for_each(without_newer),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
 /// Objects of a kind go through its type in prost and are the same.
 fn check<T: Message + Default>(api_version: &str, kind: &str) -> String {
     let found = kinds::by_kind(api_version, kind).or_else(|| kinds::body(api_version, kind));
     let kind = found.unwrap_or_else(|| panic!("{api_version} {kind} is served"));
     for seed in 0..SEEDS {
-        let object = canonical(kind, Samples::new(seed).object(kind));
+        let mut object = Samples::new(seed).object(kind);
+        without_newer(&mut object);
+        let object = canonical(kind, object);
         let mut unknown = envelope(&encoded(kind, &object));
         let type_meta = unknown.type_meta.clone().expect("what says the kind");
         assert_eq!(type_meta.kind.as_deref(), Some(&*kind.kind));
@@ -126,7 +152,10 @@ fn prost_sees_the_fields_by_their_names() {
     let pod = core::Pod::decode(&*raw("v1", "Pod", pod)).expect("a pod");
     let metadata = pod.metadata.expect("metadata");
     assert_eq!(metadata.creation_timestamp.expect("a time").seconds, Some(1_767_534_720));
-    assert_eq!(metadata.managed_fields[0].fields_v1.clone().expect("fields").raw.as_deref(), Some(&br#"{"f:a":{}}"#[..]));
+    assert_eq!(
+        metadata.managed_fields[0].fields_v1.clone().expect("fields").raw.as_deref(),
+        Some(&br#"{"f:a":{}}"#[..])
+    );
     let spec = pod.spec.expect("a spec");
     let source = spec.volumes[0].volume_source.clone().expect("a source").config_map.expect("a map");
     assert_eq!(source.local_object_reference.expect("a reference").name.as_deref(), Some("c"));
