@@ -216,7 +216,7 @@ fn add(
         | Ty::Any
         | Ty::Ref(_) => {
             let value = value(ty, wire, depth)?;
-            if !is_unset(owner, name, &value) {
+            if !is_unset(owner, field, &value) {
                 object.insert(name.to_owned(), value);
             }
         }
@@ -224,13 +224,29 @@ fn add(
     Ok(())
 }
 
-/// Fields that Go holds by value: their zero is the same as their absence. Those it holds by pointer are sent only
-/// when they are set, and their zero means something.
+/// Numbers and flags that Go holds by value and leaves out of JSON where they are zero: to it, zero is the same as none.
+/// Sorted.
 const BY_VALUE: &[&str] = &[
-    "collisionCount",
+    "active",
+    "authenticated",
+    "availableReplicas",
+    "chapAuthDiscovery",
+    "chapAuthSession",
+    "code",
     "containerPort",
+    "count",
+    "currentReplicas",
+    "denied",
+    "deprecated",
+    "deprecatedCount",
+    "exclusiveMaximum",
+    "exclusiveMinimum",
+    "failed",
     "failureThreshold",
+    "fullyLabeledReplicas",
     "generation",
+    "globalDefault",
+    "healthCheckNodePort",
     "hostIPC",
     "hostNetwork",
     "hostPID",
@@ -238,35 +254,81 @@ const BY_VALUE: &[&str] = &[
     "initialDelaySeconds",
     "minReadySeconds",
     "nodePort",
+    "nullable",
+    "number",
+    "numberAvailable",
+    "numberUnavailable",
     "observedGeneration",
+    "partition",
     "paused",
     "periodSeconds",
+    "preserveUnknownFields",
+    "priority",
     "publishNotReadyAddresses",
     "readOnly",
+    "readyReplicas",
+    "replicas",
+    "retryAfterSeconds",
+    "signal",
+    "sizeBytes",
+    "sslEnabled",
     "stdin",
     "stdinOnce",
+    "succeeded",
     "successThreshold",
     "timeoutSeconds",
     "tty",
+    "unavailableReplicas",
+    "uniqueItems",
     "unschedulable",
-    "healthCheckNodePort",
+    "updatedNumberScheduled",
+    "updatedReplicas",
+    "x-kubernetes-embedded-resource",
+    "x-kubernetes-int-or-string",
+];
+
+/// Those of the same names that Go holds by pointer: it sends them only when they are set, and their zero means
+/// something.
+const BY_POINTER: &[(&str, &str)] = &[
+    ("AzureDiskVolumeSource", "readOnly"),
+    ("CSIVolumeSource", "readOnly"),
+    ("ClientIPConfig", "timeoutSeconds"),
+    ("DeploymentSpec", "replicas"),
+    ("HorizontalPodAutoscalerStatus", "observedGeneration"),
+    ("MutatingWebhook", "timeoutSeconds"),
+    ("PodSpec", "priority"),
+    ("ReplicaSetSpec", "replicas"),
+    ("ReplicationControllerSpec", "replicas"),
+    ("RollingUpdateStatefulSetStrategy", "partition"),
+    ("StatefulSetSpec", "replicas"),
+    ("ValidatingWebhook", "timeoutSeconds"),
+    ("VolumeNodeResources", "count"),
 ];
 
 /// Texts that Go holds by pointer and whose being empty means something: no class of storage, a port without a name, a
-/// lease that was given up.
+/// lease that was given up, the core group.
 const TEXT_BY_POINTER: &[(&str, &str)] = &[
     ("io.k8s.api.coordination.v1.LeaseSpec", "holderIdentity"),
+    ("io.k8s.api.core.v1.GRPCAction", "service"),
     ("io.k8s.api.core.v1.PersistentVolumeClaimSpec", "storageClassName"),
+    ("io.k8s.api.core.v1.PersistentVolumeClaimSpec", "volumeAttributesClassName"),
+    ("io.k8s.api.core.v1.PodDNSConfigOption", "value"),
+    ("io.k8s.api.core.v1.PodSpec", "runtimeClassName"),
+    ("io.k8s.api.core.v1.TypedLocalObjectReference", "apiGroup"),
+    ("io.k8s.api.core.v1.TypedObjectReference", "apiGroup"),
     ("io.k8s.api.discovery.v1.EndpointPort", "name"),
 ];
 
-/// Go writes every field that it holds by value, also the empty ones that JSON leaves out.
-fn is_unset(owner: Named, name: &str, value: &Value) -> bool {
+/// Go writes every field that it holds by value, also the empty ones that JSON leaves out; what is required is in both.
+fn is_unset(owner: Named, field: &Field, value: &Value) -> bool {
+    let name = field.name;
+    let is_by_value =
+        || !field.required && BY_VALUE.binary_search(&name).is_ok() && !BY_POINTER.contains(&(owner.go_name(), name));
     match value {
         Value::Null => true,
-        Value::String(text) => text.is_empty() && !TEXT_BY_POINTER.contains(&(owner.name(), name)),
-        Value::Bool(false) => BY_VALUE.contains(&name),
-        Value::Number(number) => number.as_i64() == Some(0) && BY_VALUE.contains(&name),
+        Value::String(text) => text.is_empty() && !field.required && !TEXT_BY_POINTER.contains(&(owner.name(), name)),
+        Value::Bool(false) => is_by_value(),
+        Value::Number(number) => number.as_i64() == Some(0) && is_by_value(),
         Value::Bool(true) | Value::Array(_) | Value::Object(_) => false,
     }
 }

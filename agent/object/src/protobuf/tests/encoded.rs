@@ -56,6 +56,31 @@ fn what_is_empty_returns_where_it_means_something() {
     );
 }
 
+/// Go sends what it holds by value also where it is zero, and JSON does not have it then.
+#[test]
+fn what_go_holds_by_value_is_none_where_it_is_zero() {
+    let returned = |version: &str, kind: &str, object: Value| {
+        let kind = by_kind(version, kind).expect("a kind");
+        let mut object = decode(kind, &encoded(kind, Json::Value(&object))).expect("it can be read");
+        object["spec"].take()
+    };
+    let pod = json!({"spec": {"hostNetwork": false, "priority": 0, "hostname": "", "volumes": [{"csi": {"readOnly": false}},
+        {"nfs": {"readOnly": false, "server": "", "path": "/"}}]}});
+    let expected =
+        json!({"priority": 0, "volumes": [{"csi": {"readOnly": false}}, {"nfs": {"path": "/", "server": ""}}]});
+    assert_eq!(returned("v1", "Pod", pod), expected);
+    let schema = json!({"nullable": false, "uniqueItems": false, "x-kubernetes-int-or-string": false, "minimum": 0});
+    let definition = json!({"spec": {"versions": [{"deprecated": false, "served": false, "schema":
+        {"openAPIV3Schema": schema}}]}});
+    let expected = json!({"versions": [{"served": false, "schema": {"openAPIV3Schema": {"minimum": 0}}}]});
+    assert_eq!(returned("apiextensions.k8s.io/v1", "CustomResourceDefinition", definition), expected);
+}
+
+#[test]
+fn what_is_by_value_is_found() {
+    assert!(crate::protobuf::BY_VALUE.is_sorted());
+}
+
 /// Bytes as a person reads them: what is not ASCII is escaped.
 fn readable(bytes: &[u8]) -> String {
     bytes.escape_ascii().to_string()
