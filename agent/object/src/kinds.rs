@@ -227,6 +227,11 @@ pub fn built_in() -> &'static Arc<Catalogue> {
     &CATALOGUE
 }
 
+/// The kinds that are part of the program and have a type: all but what is computed.
+pub fn typed() -> impl Iterator<Item = &'static Arc<Kind>> {
+    built_in().kinds().chain(bodies()).filter(|kind| !kind.type_name.is_empty())
+}
+
 /// A kind that is part of the program.
 pub fn by_kind(api_version: &str, kind: &str) -> Option<&'static Arc<Kind>> {
     CATALOGUE.by_kind(api_version, kind)

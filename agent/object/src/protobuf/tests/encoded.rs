@@ -28,7 +28,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
     #[test]
     fn every_kind_returns(seed: u64) {
-        for kind in kinds::built_in().kinds().chain(kinds::bodies()) {
+        for kind in kinds::typed() {
             check_returns(kind, Samples::new(seed).object(kind));
         }
     }
@@ -266,7 +266,7 @@ fn what_is_not_of_its_type_is_refused_and_leaves_nothing() {
 #[test]
 fn every_kind_has_numbers() {
     let mut without = Vec::new();
-    for kind in kinds::built_in().kinds().chain(kinds::bodies()) {
+    for kind in kinds::typed() {
         let fields = kind.ty().named().expect("a type").fields().filter(|field| field.tag.1 == 0);
         let names = fields.map(|field| field.name).filter(|name| !["apiVersion", "kind"].contains(name));
         without.extend(names.map(|name| format!("{}.{name}", kind.kind)));
