@@ -9,6 +9,7 @@ mod cli;
 mod collection;
 mod console;
 mod crash;
+mod extending;
 mod host;
 mod ingress;
 mod ingress_acme;
@@ -111,6 +112,7 @@ const TESTS: &[Test] = &[
     ),
     ("console::the_first_page_hands_out_the_kubeconfig", console::the_first_page_hands_out_the_kubeconfig),
     ("admission::a_namespace_has_bounds", admission::a_namespace_has_bounds),
+    ("extending::kinds_of_others_are_like_the_own", extending::kinds_of_others_are_like_the_own),
     ("api::bad_clients_are_refused", api::bad_clients_are_refused),
     ("api::secrets_are_in_no_file", api::secrets_are_in_no_file),
     ("cli::says_what_it_does", cli::says_what_it_does),
