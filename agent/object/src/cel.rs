@@ -14,7 +14,7 @@ use cel::parser::PrattParser;
 
 pub use values::Val;
 
-use eval::Evaluation;
+use eval::{Evaluation, Patterns};
 
 /// As upstream: steps of one expression.
 pub const BUDGET: u64 = 1_000_000;
@@ -34,6 +34,7 @@ const LOOPS_MAX: usize = 3;
 /// An expression that was read.
 pub struct Program {
     expression: IdedExpr,
+    patterns: Patterns,
 }
 
 impl fmt::Debug for Program {
@@ -92,7 +93,7 @@ impl Program {
         }
         let mut known: Vec<&str> = variables.to_vec();
         check(&expression, &mut known, 0)?;
-        Ok(Self { expression })
+        Ok(Self { expression, patterns: Patterns::default() })
     }
 
     /// Whether it is about a variable.
@@ -110,7 +111,7 @@ impl Program {
 
     /// Its value; what it took is taken from the budget.
     pub fn evaluate<'a>(&'a self, variables: &[(&'a str, Val<'a>)], budget: &mut u64) -> Result<Val<'a>, EvalError> {
-        let mut evaluation = Evaluation::new(variables, (*budget).min(BUDGET));
+        let mut evaluation = Evaluation::new(variables, &self.patterns, (*budget).min(BUDGET));
         let result = evaluation.run(&self.expression);
         *budget = budget.saturating_sub(evaluation.spent());
         result

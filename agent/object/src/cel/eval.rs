@@ -1,15 +1,26 @@
 //! The walk over an expression, with a budget: each step takes one, and what is as long as its data takes as many.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use cel::common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, LiteralValue, SelectExpr, operators};
+
+use regex::Regex;
 
 use super::functions;
 use super::values::Val;
 use super::{EvalError, NAMESPACES, TYPES};
+use crate::custom::compile_pattern;
 
 /// Bytes of a text that cost as much as a step, as upstream counts them.
 const BYTES_A_STEP: usize = 10;
+/// Compiling a pattern takes as long as so many steps.
+const COMPILE_STEPS: u64 = 5_000;
+/// Those that one expression keeps.
+const PATTERNS_MAX: usize = 8;
+
+/// The patterns that an expression has compiled. Mostly they are part of it, and the same each time.
+pub type Patterns = Mutex<HashMap<String, Option<Arc<Regex>>>>;
 
 pub struct Evaluation<'v, 'a> {
     variables: &'v [(&'a str, Val<'a>)],
@@ -17,13 +28,14 @@ pub struct Evaluation<'v, 'a> {
     scope: Vec<(String, Val<'a>)>,
     spent: u64,
     budget: u64,
+    patterns: &'v Patterns,
 }
 
 type Outcome<'a> = Result<Val<'a>, EvalError>;
 
 impl<'v, 'a> Evaluation<'v, 'a> {
-    pub fn new(variables: &'v [(&'a str, Val<'a>)], budget: u64) -> Self {
-        Self { variables, scope: Vec::new(), spent: 0, budget }
+    pub fn new(variables: &'v [(&'a str, Val<'a>)], patterns: &'v Patterns, budget: u64) -> Self {
+        Self { variables, scope: Vec::new(), spent: 0, budget, patterns }
     }
 
     pub fn spent(&self) -> u64 {
@@ -35,13 +47,40 @@ impl<'v, 'a> Evaluation<'v, 'a> {
         if self.spent > self.budget { Err(EvalError::Cost) } else { Ok(()) }
     }
 
+    /// All that is in a value, however often it is shared: whoever compares or prints it walks as far.
     pub fn spend_on(&mut self, value: &Val<'_>) -> Result<(), EvalError> {
         match value {
             Val::Text(text) => self.spend(text.len() / BYTES_A_STEP),
             Val::Bytes(bytes) => self.spend(bytes.len() / BYTES_A_STEP),
             Val::Json(json, _) => self.spend(weight(json)),
-            value => self.spend(value.size().unwrap_or(0)),
+            Val::List(items) => {
+                self.spend(items.len())?;
+                items.iter().try_for_each(|item| self.spend_on(item))
+            }
+            Val::Map(entries) => {
+                self.spend(entries.len().saturating_mul(entries.len()))?;
+                entries.iter().try_for_each(|(key, value)| self.spend_on(key).and_then(|()| self.spend_on(value)))
+            }
+            Val::Optional(Some(inner)) => self.spend_on(inner),
+            Val::Null | Val::Bool(_) | Val::Int(_) | Val::Uint(_) | Val::Double(_) | Val::Optional(None) => Ok(()),
+            Val::Time(_) | Val::Span(_) | Val::Quantity(_) | Val::Address(..) | Val::Type(_) => Ok(()),
         }
+    }
+
+    /// A pattern, compiled once; `None`: it is none.
+    pub fn regex(&mut self, pattern: &str) -> Result<Option<Arc<Regex>>, EvalError> {
+        let mut known = self.patterns.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = known.get(pattern) {
+            return Ok(found.clone());
+        }
+        self.spent += COMPILE_STEPS;
+        let compiled = compile_pattern(pattern).map(Arc::new);
+        if known.len() == PATTERNS_MAX {
+            known.clear();
+        }
+        known.insert(pattern.to_owned(), compiled.clone());
+        drop(known);
+        self.spend(0).map(|()| compiled)
     }
 
     pub fn run(&mut self, expression: &IdedExpr) -> Outcome<'a> {
@@ -249,7 +288,8 @@ fn weight(json: &serde_json::Value) -> usize {
     use serde_json::Value;
     match json {
         Value::Array(items) => 1 + items.iter().map(weight).sum::<usize>(),
-        Value::Object(map) => 1 + map.values().map(weight).sum::<usize>(),
+        // Maps are compared entry by entry.
+        Value::Object(map) => 1 + map.len().saturating_mul(map.len()) / 8 + map.values().map(weight).sum::<usize>(),
         Value::String(text) => 1 + text.len() / BYTES_A_STEP,
         Value::Null | Value::Bool(_) | Value::Number(_) => 1,
     }

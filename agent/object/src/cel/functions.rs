@@ -21,7 +21,7 @@ pub fn call<'a>(evaluation: &mut Evaluation<'_, 'a>, space: &str, name: &str, ar
     }
     let found = operators::call(evaluation, name, arguments)
         .or_else(|| texts::call(evaluation, name, arguments))
-        .or_else(|| lists::call(space, name, arguments))
+        .or_else(|| lists::call(evaluation, space, name, arguments))
         .or_else(|| others::call(space, name, arguments));
     found.unwrap_or_else(|| {
         let types: Vec<&str> = arguments.iter().map(Val::type_name).collect();

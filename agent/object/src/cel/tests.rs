@@ -95,6 +95,30 @@ fn no_expression_takes_longer_than_its_budget() {
     let _ = eval(&format!("self{}", ".a".repeat(3900)), &object);
 }
 
+/// Lists that share their items are as large as what they hold, whoever walks them.
+#[test]
+fn what_is_shared_is_paid_for_as_often_as_it_is_walked() {
+    let mut grown = "[1]".to_owned();
+    for n in 0..14 {
+        let ten = vec![format!("v{n}"); 10].join(",");
+        grown = format!("{grown}.map(v{n}, [{ten}])");
+    }
+    let cost = Err("operation cancelled: actual cost limit exceeded".to_owned());
+    let many = json!({"a": (0..20_000).collect::<Vec<_>>(), "b": (20_000..40_000).collect::<Vec<_>>()});
+    for source in [
+        format!("{grown}.all(v, v == v)"),
+        format!("{grown}.join(',') == ''"),
+        format!("'%s'.format([{grown}]) == ''"),
+        "self.a.distinct().size() > 0".to_owned(),
+        "sets.intersects(self.a, self.b)".to_owned(),
+        "self.a.all(x, [self.b] == [self.b])".to_owned(),
+    ] {
+        assert_eq!(eval(&source, &many), cost, "{source}");
+    }
+    assert_eq!(eval("self.a.all(x, string(x).matches('^[0-9]+$'))", &many), Ok("true".to_owned()));
+    assert_eq!(eval("self.a[19999] == 19999", &many), Ok("true".to_owned()));
+}
+
 proptest! {
     #[test]
     fn nothing_panics(source in "[a-z0-9().,+*/%<>=!&|?:'\\[\\] {}-]{0,60}") {

@@ -132,6 +132,17 @@ impl<'a> Val<'a> {
         }
     }
 
+    /// One of a list.
+    pub fn item(&self, index: usize) -> Option<Val<'a>> {
+        match self {
+            Val::Json(Value::Array(items), schema) => {
+                Some(Val::of(items.get(index)?, schema.and_then(|schema| schema.items.as_deref())))
+            }
+            Val::List(items) => items.get(index).cloned(),
+            _ => None,
+        }
+    }
+
     pub fn entries(&self) -> Option<Vec<(Val<'a>, Val<'a>)>> {
         match self {
             Val::Json(Value::Object(map), schema) => {

@@ -1,5 +1,6 @@
 //! The rules of a schema (`x-kubernetes-validations`): which expressions it has, and what they say of an object.
 
+use std::collections::HashMap;
 use std::sync::OnceLock;
 
 use serde_json::Value;
@@ -11,6 +12,10 @@ use crate::validate::{Errors, FieldError, FieldErrorKind, Node};
 
 /// As upstream: steps of all rules of one object.
 const BUDGET: u64 = 10_000_000;
+/// More errors than these help nobody.
+const ERRORS_MAX: usize = 100;
+/// As upstream, of what an expression says.
+const MESSAGE_CHARS_MAX: usize = 5120;
 const VARIABLES: &[&str] = &["self", "oldSelf"];
 const REASONS: &[&str] = &["FieldValueDuplicate", "FieldValueForbidden", "FieldValueInvalid", "FieldValueRequired"];
 
@@ -101,7 +106,7 @@ struct Judge {
 
 impl Judge {
     fn level(&mut self, schema: &Schema, value: &Value, old: Option<&Value>, path: &str) {
-        if value.is_null() || !schema.has_rules {
+        if value.is_null() || !schema.has_rules || self.errors.len() >= ERRORS_MAX {
             return;
         }
         for rule in &schema.rules {
@@ -122,8 +127,9 @@ impl Judge {
             }
             Value::Array(items) => {
                 let Some(of_items) = &schema.items else { return };
+                let before = Before::of(schema, old);
                 for (index, item) in items.iter().enumerate() {
-                    self.level(of_items, item, before(schema, item, old), &format!("{path}[{index}]"));
+                    self.level(of_items, item, before.item(item), &format!("{path}[{index}]"));
                 }
             }
             Value::Bool(_) | Value::Null | Value::Number(_) | Value::String(_) => {}
@@ -151,7 +157,7 @@ impl Judge {
             Ok(Val::Bool(false)) => {
                 let mut said = rule.message_program().and_then(|program| {
                     let text = program.evaluate(&variables, &mut self.budget).ok()?;
-                    matches!(text, Val::Text(_)).then(|| text.show())
+                    matches!(text, Val::Text(_)).then(|| text.show().chars().take(MESSAGE_CHARS_MAX).collect())
                 });
                 said.get_or_insert_with(|| rule.message.clone());
                 match said.as_deref() {
@@ -182,9 +188,25 @@ impl Judge {
     }
 }
 
-/// The item that was there before, where items have keys.
-fn before<'o>(schema: &Schema, item: &Value, old: Option<&'o Value>) -> Option<&'o Value> {
-    let Topology::Keyed(keys) = &schema.topology else { return None };
-    let is_same = |other: &&Value| keys.iter().all(|key| other.get(key) == item.get(key));
-    old?.as_array()?.iter().find(is_same)
+/// The items that were there before, by their keys, where they have any.
+struct Before<'o, 's> {
+    keys: &'s [String],
+    items: HashMap<String, &'o Value>,
+}
+
+impl<'o, 's> Before<'o, 's> {
+    fn of(schema: &'s Schema, old: Option<&'o Value>) -> Self {
+        let Topology::Keyed(keys) = &schema.topology else { return Self { keys: &[], items: HashMap::new() } };
+        let items = meta::items(old).iter().map(|item| (key(keys, item), item)).collect();
+        Self { keys, items }
+    }
+
+    fn item(&self, item: &Value) -> Option<&'o Value> {
+        if self.items.is_empty() { None } else { self.items.get(&key(self.keys, item)).copied() }
+    }
+}
+
+fn key(keys: &[String], item: &Value) -> String {
+    let values: Vec<&Value> = keys.iter().map(|key| item.get(key).unwrap_or(&Value::Null)).collect();
+    serde_json::to_string(&values).unwrap_or_default()
 }

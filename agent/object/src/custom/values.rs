@@ -10,6 +10,8 @@ use crate::validate::{FieldError, FieldErrorKind};
 
 /// More errors than these help nobody.
 const ERRORS_MAX: usize = 100;
+/// Of a long enumeration only so many values are said.
+const SHOWN_MAX: usize = 100;
 
 /// What is wrong with an object. Its `apiVersion`, `kind` and `metadata` are looked at elsewhere.
 pub fn validate(schema: &Schema, object: &Value) -> Vec<FieldError> {
@@ -116,7 +118,7 @@ fn scalars(schema: &Schema, value: &Value, path: &str, errors: &mut Vec<FieldErr
             Value::String(text) => format!("{text:?}"),
             other => format!("{:?}", other.to_string()),
         };
-        let mut supported: Vec<String> = values.enumeration.iter().map(quoted).collect();
+        let mut supported: Vec<String> = values.enumeration.iter().take(SHOWN_MAX).map(quoted).collect();
         supported.sort();
         let detail = format!("supported values: {}", supported.join(", "));
         errors.push(error(FieldErrorKind::NotSupported, path, Some(value), &detail));

@@ -34,9 +34,8 @@ pub fn service(service: &Node<'_>, errors: &mut Errors) {
         }
         _ => {}
     }
-    for port in spec.get("ports").items() {
-        port_form(&port, spec.get("ports").items().len() > 1, errors);
-    }
+    let ports = spec.get("ports").items();
+    ports.iter().for_each(|port| port_form(port, ports.len() > 1, errors));
     unique_names(&spec, errors);
     metadata::labels(&spec.get("selector"), errors);
     affinity(&spec, errors);

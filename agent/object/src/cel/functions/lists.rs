@@ -4,10 +4,19 @@ use std::cmp::Ordering;
 use std::sync::Arc;
 
 use super::super::EvalError;
+use super::super::eval::Evaluation;
 use super::super::values::Val;
 use super::{Outcome, int, wrong};
 
-pub fn call<'a>(space: &str, name: &str, arguments: &[Val<'a>]) -> Option<Outcome<'a>> {
+pub fn call<'a>(
+    evaluation: &mut Evaluation<'_, 'a>,
+    space: &str,
+    name: &str,
+    arguments: &[Val<'a>],
+) -> Option<Outcome<'a>> {
+    if let Err(error) = compare_each(evaluation, space, name, arguments) {
+        return Some(Err(error));
+    }
     if space == "sets" {
         return sets(name, arguments);
     }
@@ -39,6 +48,21 @@ pub fn call<'a>(space: &str, name: &str, arguments: &[Val<'a>]) -> Option<Outcom
         ("last", []) => Ok(Val::Optional(items.into_iter().next_back().map(Arc::new))),
         _ => return None,
     })
+}
+
+/// Where each item is compared with each, it costs so much.
+fn compare_each(
+    evaluation: &mut Evaluation<'_, '_>,
+    space: &str,
+    name: &str,
+    arguments: &[Val<'_>],
+) -> Result<(), EvalError> {
+    let size = |at: usize| arguments.get(at).and_then(Val::size).unwrap_or(1);
+    match (space, name) {
+        ("sets", _) => evaluation.spend(size(0).saturating_mul(size(1))),
+        (_, "distinct") => evaluation.spend(size(0).saturating_mul(size(0)) / 2),
+        _ => Ok(()),
+    }
 }
 
 fn sets<'a>(name: &str, arguments: &[Val<'a>]) -> Option<Outcome<'a>> {

@@ -106,7 +106,7 @@ fn is_in<'a>(item: &Val<'a>, of: &Val<'a>) -> Option<Outcome<'a>> {
 fn find<'a>(of: &Val<'a>, key: &Val<'a>) -> Option<Val<'a>> {
     match (of, key) {
         (Val::Optional(inner), key) => find(inner.as_deref()?, key),
-        (of, Val::Int(index)) if of.items().is_some() => of.items()?.get(usize::try_from(*index).ok()?).cloned(),
+        (of, Val::Int(index)) if of.type_name() == "list" => of.item(usize::try_from(*index).ok()?),
         (of, key) => of.get(key),
     }
 }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use super::super::eval::Evaluation;
 use super::super::values::Val;
 use super::{Outcome, int, wrong};
-use crate::custom::compile_pattern;
 
 /// What a text may become by replacing in it.
 const TEXT_BYTES_MAX: usize = 1024 * 1024;
@@ -17,24 +16,21 @@ pub fn call<'a>(evaluation: &mut Evaluation<'_, 'a>, name: &str, arguments: &[Va
         ("startsWith", [Val::Text(part)]) => Ok(Val::Bool(text.starts_with(&**part))),
         ("endsWith", [Val::Text(part)]) => Ok(Val::Bool(text.ends_with(&**part))),
         ("contains", [Val::Text(part)]) => Ok(Val::Bool(text.contains(&**part))),
-        ("matches", [Val::Text(pattern)]) => match compile_pattern(pattern) {
-            Some(regex) => {
-                evaluation.spend(text.len() * (1 + pattern.len() / 4) / 10).map(|()| Val::Bool(regex.is_match(text)))
+        ("matches" | "find" | "findAll", [Val::Text(pattern), limit @ ..]) => {
+            let steps = 1 + text.len() * (1 + pattern.len() / 4) / 10;
+            match evaluation.spend(steps).and_then(|()| evaluation.regex(pattern)) {
+                Err(error) => Err(error),
+                Ok(None) => wrong(format!("error parsing regexp: {pattern:?}")),
+                Ok(Some(regex)) => Ok(match name {
+                    "matches" => Val::Bool(regex.is_match(text)),
+                    "find" => Val::text(regex.find(text).map_or("", |found| found.as_str())),
+                    _ => {
+                        let limit = limit.first().and_then(as_count).unwrap_or(usize::MAX);
+                        list(regex.find_iter(text).take(limit).map(|found| found.as_str().to_owned()).collect())
+                    }
+                }),
             }
-            None => wrong(format!("error parsing regexp: {pattern:?}")),
-        },
-        ("find", [Val::Text(pattern)]) => match compile_pattern(pattern) {
-            Some(regex) => Ok(Val::text(regex.find(text).map_or("", |found| found.as_str()))),
-            None => wrong(format!("error parsing regexp: {pattern:?}")),
-        },
-        ("findAll", [Val::Text(pattern), limit @ ..]) => match compile_pattern(pattern) {
-            Some(regex) => {
-                let limit = limit.first().and_then(as_count).unwrap_or(usize::MAX);
-                let found = regex.find_iter(text).take(limit).map(|found| found.as_str().to_owned());
-                Ok(list(found.collect()))
-            }
-            None => wrong(format!("error parsing regexp: {pattern:?}")),
-        },
+        }
         ("lowerAscii", []) => Ok(Val::text(text.to_ascii_lowercase())),
         ("upperAscii", []) => Ok(Val::text(text.to_ascii_uppercase())),
         ("trim", []) => Ok(Val::text(text.trim())),
@@ -114,6 +110,7 @@ fn format<'a>(template: &str, arguments: &Val<'a>) -> Outcome<'a> {
         match chars.next() {
             Some('%') => out.push('%'),
             Some(_) => match next.next() {
+                // What it is long was paid for with the list.
                 Some(argument) => out.push_str(&argument.show()),
                 None => return wrong("index out of range in format"),
             },

@@ -5,7 +5,7 @@
 use super::super::errors::Errors;
 use super::super::node::Node;
 use super::super::{names, selectors, structs};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 const EFFECTS: &[&str] = &["NoSchedule", "PreferNoSchedule", "NoExecute"];
 
@@ -171,7 +171,9 @@ pub fn spread(constraints: &Node<'_>, errors: &mut Errors) {
     let pair = |constraint: &Node<'_>| {
         format!("{{{}, {}}}", constraint.get("topologyKey").text(), constraint.get("whenUnsatisfiable").text())
     };
-    for (index, constraint) in items.iter().enumerate() {
+    let mut left: HashMap<String, usize> = HashMap::new();
+    items.iter().for_each(|constraint| *left.entry(pair(constraint)).or_default() += 1);
+    for constraint in &items {
         let skew = constraint.get("maxSkew");
         if skew.int().unwrap_or(0) <= 0 {
             errors.invalid_value(&skew, &skew.int().unwrap_or(0).into(), "must be greater than zero");
@@ -182,7 +184,12 @@ pub fn spread(constraints: &Node<'_>, errors: &mut Errors) {
         }
         errors.supported(&constraint.get("whenUnsatisfiable"), ACTIONS);
         let own = pair(constraint);
-        if items[index + 1..].iter().any(|other| pair(other) == own) {
+        // Of several the last is the one that stands.
+        let others = left.get_mut(&own).map_or(0, |left| {
+            *left -= 1;
+            *left
+        });
+        if others > 0 {
             errors.duplicate_value(&constraint.get("{topologyKey, whenUnsatisfiable}"), &own.into());
         }
         min_domains(constraint, errors);
