@@ -8,6 +8,7 @@ mod formats;
 mod jsonpath;
 pub mod names;
 pub mod openapi;
+mod pattern;
 mod printed;
 mod rules;
 mod schema;
@@ -25,8 +26,9 @@ use flate2::write::DeflateEncoder;
 use serde_json::Value;
 
 pub use jsonpath::{JsonPath, JsonPathError};
+pub(crate) use pattern::compile as compile_pattern;
 pub use printed::PrinterColumn;
-pub(crate) use schema::{Schema, Topology, Type, compile as compile_pattern};
+pub(crate) use schema::{Schema, Topology, Type};
 
 use crate::decode::{DecodeError, Decoded, FieldValidation};
 use crate::validate::FieldError;

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use jiff::Timestamp;
 
-use super::schema::compile;
+use super::pattern::compile;
 use crate::{base64, validate::names};
 
 pub fn fits(format: &str, text: &str) -> bool {

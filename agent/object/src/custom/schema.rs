@@ -4,14 +4,12 @@
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
-use regex::{Regex, RegexBuilder};
+use regex::Regex;
 use serde_json::Value;
 
+use super::pattern::compile;
 use super::rules::Rule;
 use crate::meta;
-
-/// A pattern whose automaton is larger than this matches nothing worth it.
-const PATTERN_BYTES_MAX: usize = 1 << 20;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Type {
@@ -98,10 +96,6 @@ impl Pattern {
         let compiled = self.compiled.get_or_init(|| compile(&self.text));
         compiled.as_ref().map(|regex| regex.is_match(text))
     }
-}
-
-pub fn compile(pattern: &str) -> Option<Regex> {
-    RegexBuilder::new(pattern).size_limit(PATTERN_BYTES_MAX).dfa_size_limit(PATTERN_BYTES_MAX).build().ok()
 }
 
 impl Type {

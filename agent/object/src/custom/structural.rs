@@ -3,7 +3,8 @@
 
 use serde_json::Value;
 
-use super::schema::{Schema, Type, compile};
+use super::pattern::compile;
+use super::schema::{Schema, Type};
 use super::{rules, shape, values};
 use crate::validate::{Errors, Node};
 

@@ -24,11 +24,20 @@ fn paths_find_fields_items_and_conditions() {
         (".spec.list[9].v", None),
         (".spec.n.k", Some(json!(true))),
         (".metadata.name", None),
+        (".spec.list[-1:].name", Some(json!("y"))),
+        (".spec.list[0:1].name", Some(json!("x"))),
+        (".spec.list[0,1].name", Some(json!("x"))),
+        (".spec.list[?(@.name!=\"x\")].v", Some(json!(2))),
+        (".spec.list[?(@.v>1)].name", Some(json!("y"))),
+        (".spec.list[?(@.none)].name", None),
+        (".spec.list[?(@.name)].name", Some(json!("x"))),
+        ("..k", Some(json!(true))),
+        (".spec..v", Some(json!(1))),
     ] {
         let parsed = JsonPath::parse(path).unwrap_or_else(|error| panic!("{path}: {error}"));
         assert_eq!(parsed.find(&object).cloned(), found, "{path}");
     }
-    for wrong in ["spec", ".spec[", ".spec..a", ".spec[x]", ".spec[?(@.a)]", ".", &".a".repeat(40)] {
+    for wrong in ["spec", ".spec[", ".spec..", ".spec[x]", ".spec[1,x]", ".spec[?(a)]", "..a..b", &".a".repeat(40)] {
         assert!(JsonPath::parse(wrong).is_err(), "{wrong}");
     }
 }
