@@ -12,6 +12,10 @@ use crate::status::{self, ApiError};
 use crate::strategy::{Deletion, Strategy};
 use crate::write::Written;
 
+/// As upstream: clients give up on answers with more.
+const WARNING_BYTES_MAX: usize = 4 * 1024;
+const WARNINGS_MAX: usize = 64;
+
 pub fn object(code: StatusCode, form: Form, kind: &Kind, object: Value, warnings: &[String]) -> Response<Body> {
     let response = match form {
         Form::Json(shape) => body::json(code, &shape.object(kind, object)),
@@ -75,7 +79,10 @@ pub fn done(code: StatusCode, encoding: Encoding, warnings: &[String]) -> Respon
 }
 
 pub fn with_warnings(mut response: Response<Body>, warnings: &[String]) -> Response<Body> {
-    for warning in warnings {
+    let mut left = WARNING_BYTES_MAX;
+    for warning in warnings.iter().take(WARNINGS_MAX) {
+        let Some(rest) = left.checked_sub(warning.len()) else { break };
+        left = rest;
         let text: String = warning.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
         let quoted = text.replace('\\', "\\\\").replace('"', "\\\"");
         if let Ok(value) = header::HeaderValue::from_str(&format!("299 - \"{quoted}\"")) {

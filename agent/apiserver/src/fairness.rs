@@ -1,5 +1,5 @@
-//! Who is served when many ask: requests worked on at once, in all and of one caller, and those whose bodies are large, which
-//! run apart. What streams gives its place back with the first byte.
+//! Who is served when many ask: requests worked on at once, in all and of one caller; those whose bodies are large, which run
+//! apart; and watches. What streams gives its place among the requests back with the first byte.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,19 +11,39 @@ use crate::users::User;
 
 /// Requests worked on at once, watches and streams aside; as upstream, more are asked to come back.
 const REQUESTS_MAX: usize = 400;
-/// Of one caller, so that none keeps all others out. Who administers the box is not counted.
+/// Of one caller, so that none keeps all others out. Who administers the box, and nodes, are not held to that.
 const REQUESTS_OF_ONE_MAX: usize = 100;
 /// A body from this size on costs so much time that other requests would wait for it.
 pub const LARGE_BYTES: usize = 64 * 1024;
 /// Large bodies worked on at once: each may take a processor for a second, and a hundred times its size of memory.
 const LARGE_MAX: usize = 2;
-/// Large bodies of one caller, those that wait included.
+/// Large bodies of one caller, those that wait included. One at a time is worked on.
 const LARGE_OF_ONE_MAX: usize = 4;
+/// Watches of one caller: each is told of each change for itself, and holds what its client does not read.
+const WATCHES_OF_ONE_MAX: usize = 250;
 
-#[derive(Default)]
+const NODES: &str = "system:nodes";
+
+/// What of a caller's is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Counts {
+    Request,
+    Large,
+    Watch,
+}
+
 struct Flow {
     requests: usize,
     large: usize,
+    watches: usize,
+    /// The turn of its large bodies.
+    turn: Arc<Semaphore>,
+}
+
+impl Default for Flow {
+    fn default() -> Self {
+        Self { requests: 0, large: 0, watches: 0, turn: Arc::new(Semaphore::new(1)) }
+    }
 }
 
 pub struct Fairness {
@@ -32,33 +52,37 @@ pub struct Fairness {
     flows: Arc<Mutex<HashMap<String, Flow>>>,
 }
 
-/// A place among the requests, until it is dropped.
+/// A place among the requests, or among the watches, until it is dropped.
 pub struct Place {
+    _permits: Vec<OwnedSemaphorePermit>,
     _counted: Counted,
-    _permit: OwnedSemaphorePermit,
 }
 
 /// That a caller has a request, or waits with one: also who goes away while it waits is counted no longer.
 struct Counted {
     flows: Arc<Mutex<HashMap<String, Flow>>>,
     caller: String,
-    is_large: bool,
+    counts: Counts,
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
         let mut flows = self.flows.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(flow) = flows.get_mut(&self.caller) else { return };
-        *flow.count(self.is_large) -= 1;
-        if flow.requests + flow.large == 0 {
+        *flow.count(self.counts) -= 1;
+        if flow.requests + flow.large + flow.watches == 0 {
             flows.remove(&self.caller);
         }
     }
 }
 
 impl Flow {
-    fn count(&mut self, is_large: bool) -> &mut usize {
-        if is_large { &mut self.large } else { &mut self.requests }
+    fn count(&mut self, counts: Counts) -> &mut usize {
+        match counts {
+            Counts::Request => &mut self.requests,
+            Counts::Large => &mut self.large,
+            Counts::Watch => &mut self.watches,
+        }
     }
 }
 
@@ -72,30 +96,55 @@ impl Default for Fairness {
     }
 }
 
+/// Who administers the box, and nodes: a node follows each object that its pods use.
+fn is_exempt(user: &User) -> bool {
+    user.is_master() || user.groups.iter().any(|group| group == NODES)
+}
+
 impl Fairness {
     /// A place for a request, at once or not at all.
     pub fn place(&self, user: &User) -> Result<Place, ApiError> {
-        let counted = self.enter(user, false)?;
-        let permit = Arc::clone(&self.places).try_acquire_owned();
-        permit.map(|permit| Place { _counted: counted, _permit: permit }).map_err(|_| ApiError::too_many_requests())
+        let counted = self.enter(user, Counts::Request)?;
+        let permit = Arc::clone(&self.places).try_acquire_owned().map_err(|_| ApiError::too_many_requests())?;
+        Ok(Place { _permits: vec![permit], _counted: counted })
     }
 
-    /// A place for a request with a large body: one of a few, for which others of its kind may have to be waited.
+    /// A place for a request with a large body: one of a few, for which others of its kind may have to be waited. Of one
+    /// caller's the next has to wait for the one before, so that others come between.
     pub async fn large_place(&self, user: &User) -> Result<Place, ApiError> {
-        let counted = self.enter(user, true)?;
-        let permit = Arc::clone(&self.large).acquire_owned().await;
-        permit.map(|permit| Place { _counted: counted, _permit: permit }).map_err(|_| ApiError::too_many_requests())
+        let counted = self.enter(user, Counts::Large)?;
+        let turn = self.flow(&user.name, |flow| Arc::clone(&flow.turn));
+        // Neither is ever closed.
+        let closed = |_| ApiError::too_many_requests();
+        let turn = turn.acquire_owned().await.map_err(closed)?;
+        let permit = Arc::clone(&self.large).acquire_owned().await.map_err(closed)?;
+        Ok(Place { _permits: vec![permit, turn], _counted: counted })
     }
 
-    fn enter(&self, user: &User, is_large: bool) -> Result<Counted, ApiError> {
-        let max = if is_large { LARGE_OF_ONE_MAX } else { REQUESTS_OF_ONE_MAX };
+    /// A place for a watch, for as long as it lasts.
+    pub fn watch(&self, user: &User) -> Result<Place, ApiError> {
+        Ok(Place { _permits: Vec::new(), _counted: self.enter(user, Counts::Watch)? })
+    }
+
+    fn flow<T>(&self, caller: &str, of: impl FnOnce(&mut Flow) -> T) -> T {
         let mut flows = self.flows.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = flows.entry(user.name.clone()).or_default().count(is_large);
-        if *count >= max && !user.is_master() {
-            return Err(ApiError::too_many_requests());
-        }
-        *count += 1;
-        Ok(Counted { flows: Arc::clone(&self.flows), caller: user.name.clone(), is_large })
+        of(flows.entry(caller.to_owned()).or_default())
+    }
+
+    fn enter(&self, user: &User, counts: Counts) -> Result<Counted, ApiError> {
+        let max = match counts {
+            Counts::Request => REQUESTS_OF_ONE_MAX,
+            Counts::Large => LARGE_OF_ONE_MAX,
+            Counts::Watch => WATCHES_OF_ONE_MAX,
+        };
+        self.flow(&user.name, |flow| {
+            let count = flow.count(counts);
+            if *count >= max && !is_exempt(user) {
+                return Err(ApiError::too_many_requests());
+            }
+            *count += 1;
+            Ok(Counted { flows: Arc::clone(&self.flows), caller: user.name.clone(), counts })
+        })
     }
 }
 
@@ -127,13 +176,38 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn one_callers_large_bodies_leave_room_for_anothers() {
+        let fairness = Fairness::default();
+        let greedy = user("greedy");
+        let first = fairness.large_place(&greedy).await;
+        let mut second = Box::pin(fairness.large_place(&greedy));
+        assert!(tokio::time::timeout(Duration::from_millis(20), &mut second).await.is_err(), "one at a time");
+        assert!(fairness.large_place(&user("other")).await.is_ok(), "others come between");
+        drop(first);
+        assert!(second.await.is_ok());
+    }
+
+    #[test]
+    fn watches_of_one_caller_are_bounded() {
+        let fairness = Fairness::default();
+        let greedy = user("greedy");
+        let held: Vec<Place> = (0..WATCHES_OF_ONE_MAX).map(|_| fairness.watch(&greedy).expect("a place")).collect();
+        assert!(fairness.watch(&greedy).is_err() && fairness.watch(&user("other")).is_ok());
+        assert!(fairness.place(&greedy).is_ok(), "it may still ask");
+        drop(held);
+        assert!(fairness.watch(&greedy).is_ok());
+    }
+
+    #[tokio::test]
     async fn large_bodies_wait_for_each_other() {
         let fairness = Fairness::default();
         let one = user("one");
-        let first: Vec<Place> = futures::future::try_join_all((0..LARGE_MAX).map(|_| fairness.large_place(&one)))
-            .await
-            .map_err(|_| ())
-            .expect("places");
+        let names = ["one", "another"];
+        let callers: Vec<User> = names[..LARGE_MAX].iter().map(|name| user(name)).collect();
+        let mut first = Vec::new();
+        for caller in &callers {
+            first.push(fairness.large_place(caller).await.map_err(|error| error.to_string()).expect("a place"));
+        }
         // Who gives up while it waits is gone.
         let waits = tokio::time::timeout(Duration::from_millis(20), fairness.large_place(&user("two"))).await;
         assert!(waits.is_err());

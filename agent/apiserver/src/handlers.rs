@@ -77,7 +77,7 @@ impl<S: Store> Api<S> {
         match call.target.verb {
             Verb::Get => self.get(&call).await,
             Verb::List => self.list(&call.target, &call.query, call.form).await,
-            Verb::Watch => self.watch(&call.target, &call.query, call.form).await,
+            Verb::Watch => self.watch(&call).await,
             Verb::Create => self.create(call).await,
             Verb::Update => self.update(call, Part::Main).await,
             Verb::Patch => self.patch(call, Part::Main).await,

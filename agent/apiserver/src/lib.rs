@@ -222,6 +222,10 @@ impl<S: Store> Api<S> {
         &self.inner.tokens
     }
 
+    fn fairness(&self) -> &Fairness {
+        &self.inner.fairness
+    }
+
     fn extensions(&self) -> &Extensions {
         &self.inner.extensions
     }

@@ -18,6 +18,8 @@ use skiff_object::{convert, meta};
 use skiff_store::{Change, Entry, ListOptions, Page, Revision, Store, Watch};
 
 use crate::body::{self, Body};
+use crate::fairness::Place;
+use crate::handlers::Call;
 use crate::present::{Encoding, Extent, Form, JSON, PROTOBUF, Shape};
 use crate::request::{Query, Target};
 use crate::status::{ApiError, watch_error};
@@ -138,7 +140,9 @@ impl<S: Store> Api<S> {
         Ok(selected.map(|o| (meta::namespace(&o).map(str::to_owned), meta::name(&o).to_owned())).collect())
     }
 
-    pub(crate) async fn watch(&self, target: &Target, query: &Query, form: Form) -> Result<Response<Body>, ApiError> {
+    pub(crate) async fn watch(&self, call: &Call) -> Result<Response<Body>, ApiError> {
+        let (target, query, form) = (&call.target, &call.query, call.form);
+        let place = self.fairness().watch(&call.user)?;
         let selection = Selection::of(&self.catalogue(), target, query)?;
         let asked = revision(query)?;
         let send_initial = query.is_true("sendInitialEvents");
@@ -181,6 +185,7 @@ impl<S: Store> Api<S> {
             state: State::Start(Bytes::from(first)),
             deadline: tokio::time::Instant::now() + timeout,
             shutdown: self.shutdown().clone(),
+            _place: place,
         };
         let stream = futures::stream::unfold(running, Running::step);
         Ok(body::response(StatusCode::OK, watch_type(form), body::stream(SyncStream::new(stream))))
@@ -301,6 +306,7 @@ struct Running<W> {
     state: State,
     deadline: tokio::time::Instant,
     shutdown: tokio_util::sync::CancellationToken,
+    _place: Place,
 }
 
 impl<W: Watch> Running<W> {
