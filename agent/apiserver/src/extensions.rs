@@ -14,12 +14,14 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use serde_json::Value;
 use skiff_object::kinds::{self, Kind};
+use skiff_object::scale;
 use skiff_store::{ListOptions, Store, Watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::request::Target;
 use crate::status::ApiError;
 use crate::strategy::Part;
-use crate::write::Write;
+use crate::write::{Author, Write};
 use crate::{Api, codec};
 use matching::Asked;
 use policies::Policy;
@@ -41,6 +43,14 @@ pub struct Compiled {
     pub validating: Vec<Webhook>,
     pub policies: Vec<Policy>,
 }
+
+impl Compiled {
+    fn has_judges(&self) -> bool {
+        !self.policies.is_empty() || !self.validating.is_empty()
+    }
+}
+
+const SCALE: &str = "scale";
 
 /// The kinds that say what is asked. Nobody is asked about these: else one could lock everybody out.
 const KINDS: &[&str] = &[
@@ -114,9 +124,20 @@ impl Extensions {
     }
 }
 
-/// How a write is told of: `None` where nobody is asked about that part.
-fn subresource(part: Part) -> Option<&'static str> {
+/// What a request to a part of an object brings, where it is no write of the object.
+pub enum Body<'a> {
+    /// An object of its own: an eviction, a binding, a request for a token.
+    Create(&'a Value),
+    /// What a stream is opened with.
+    Connect(Value),
+}
+
+/// What is said of a part of an object that is written: `None` where nobody is asked about it.
+fn subresource(write: &Write<'_>, part: Part) -> Option<&'static str> {
     match part {
+        Part::Main if write.author.subresource == SCALE => Some(SCALE),
+        // The eviction was asked about.
+        Part::Main if write.author.subresource == "eviction" => None,
         Part::Main => Some(""),
         Part::Status => Some("status"),
         Part::EphemeralContainers => Some("ephemeralcontainers"),
@@ -142,20 +163,20 @@ impl<'a> Told<'a> {
             (None, _) => "DELETE",
         };
         let kind = self.write.kind;
-        let subresource = subresource(self.part)?;
+        let subresource = subresource(self.write, self.part)?;
         Some(Asked { operation, kind, subresource, name: self.name, object: self.new, old: self.old, namespace })
     }
 }
 
 impl<S: Store> Api<S> {
     /// Whether anybody is asked. The API's own writes are not: it has to start whatever was installed.
-    fn is_asked(&self, write: &Write<'_>, of: impl Fn(&Compiled) -> bool) -> bool {
-        !is_exempt(write.kind) && !write.author.is_api && of(&self.extensions().compiled())
+    fn is_asked(&self, kind: &Kind, author: &Author, of: impl Fn(&Compiled) -> bool) -> bool {
+        !is_exempt(kind) && !author.is_api && of(&self.extensions().compiled())
     }
 
-    async fn namespace_of(&self, write: &Write<'_>) -> Result<Option<Value>, ApiError> {
+    async fn namespace_of(&self, kind: &Kind, namespace: Option<&str>) -> Result<Option<Value>, ApiError> {
         let namespaces = kinds::by_kind("v1", "Namespace").expect("a built-in kind");
-        match write.namespace.filter(|_| write.kind.namespaced()) {
+        match namespace.filter(|_| kind.namespaced()) {
             Some(name) => self.read(namespaces, None, name).await,
             None => Ok(None),
         }
@@ -163,28 +184,59 @@ impl<S: Store> Api<S> {
 
     /// What mutating webhooks make of a new object.
     pub(crate) async fn extend(&self, told: Told<'_>, warnings: &mut Vec<String>) -> Result<Option<Value>, ApiError> {
-        if !self.is_asked(told.write, |compiled| !compiled.mutating.is_empty()) {
+        let write = told.write;
+        if !self.is_asked(write.kind, write.author, |compiled| !compiled.mutating.is_empty()) {
             return Ok(None);
         }
-        let namespace = self.namespace_of(told.write).await?;
+        let namespace = self.namespace_of(write.kind, write.namespace).await?;
         match told.asked(namespace.as_ref()) {
-            Some(asked) => self.mutate(told.write.author, asked, warnings).await,
-            None => Ok(None),
+            // A scale is made of the object, and not the object of it.
+            Some(asked) if asked.subresource != SCALE => self.mutate(write.author, asked, warnings).await,
+            Some(_) | None => Ok(None),
         }
     }
 
     /// Whether policies and validating webhooks take a write; answers with their warnings.
     pub(crate) async fn consent(&self, told: Told<'_>) -> Result<Vec<String>, ApiError> {
+        let write = told.write;
+        if !self.is_asked(write.kind, write.author, Compiled::has_judges) {
+            return Ok(Vec::new());
+        }
+        let namespace = self.namespace_of(write.kind, write.namespace).await?;
+        let Some(asked) = told.asked(namespace.as_ref()) else { return Ok(Vec::new()) };
+        if asked.subresource != SCALE {
+            return self.ask(write.author, &asked).await;
+        }
+        let scaled = |object: Option<&Value>| object.map(|object| scale::read(write.kind, object));
+        let (object, old) = (scaled(asked.object), scaled(asked.old));
+        self.ask(write.author, &Asked { object: object.as_ref(), old: old.as_ref(), ..asked }).await
+    }
+
+    /// The same of a request to a part of an object that is no write of it.
+    pub(crate) async fn consent_to(
+        &self,
+        target: &Target,
+        author: &Author,
+        body: Body<'_>,
+    ) -> Result<Vec<String>, ApiError> {
+        let kind = &*target.kind;
+        if !self.is_asked(kind, author, Compiled::has_judges) {
+            return Ok(Vec::new());
+        }
+        let namespace = self.namespace_of(kind, target.namespace()).await?;
+        let (operation, object) = match &body {
+            Body::Create(object) => ("CREATE", *object),
+            Body::Connect(options) => ("CONNECT", options),
+        };
+        let (subresource, name) = (target.subresource.as_deref().unwrap_or_default(), target.name()?);
+        let (object, namespace) = (Some(object), namespace.as_ref());
+        self.ask(author, &Asked { operation, kind, subresource, name, object, old: None, namespace }).await
+    }
+
+    async fn ask(&self, author: &Author, asked: &Asked<'_>) -> Result<Vec<String>, ApiError> {
         let mut warnings = Vec::new();
-        let has_any = |compiled: &Compiled| !compiled.policies.is_empty() || !compiled.validating.is_empty();
-        if !self.is_asked(told.write, has_any) {
-            return Ok(warnings);
-        }
-        let namespace = self.namespace_of(told.write).await?;
-        if let Some(asked) = told.asked(namespace.as_ref()) {
-            self.ask_policies(told.write.author, &asked, &mut warnings).await?;
-            self.ask_webhooks(told.write.author, &asked, &mut warnings).await?;
-        }
+        self.ask_policies(author, asked, &mut warnings).await?;
+        self.ask_webhooks(author, asked, &mut warnings).await?;
         Ok(warnings)
     }
 }

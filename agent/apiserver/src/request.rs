@@ -81,6 +81,10 @@ impl Query {
         self.0.iter().rev().find(|(k, v)| k == key && !v.is_empty()).map(|(_, v)| v.as_str())
     }
 
+    pub fn all(&self, key: &str) -> Vec<&str> {
+        self.0.iter().filter(|(own, _)| own == key).map(|(_, value)| value.as_str()).collect()
+    }
+
     pub fn is_true(&self, key: &str) -> bool {
         // As upstream reads one: `True` and `yes`, too.
         let first = self.0.iter().find(|(k, _)| k == key);

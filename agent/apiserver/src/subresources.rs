@@ -9,7 +9,8 @@ use skiff_object::kinds::{self, Kind};
 use skiff_object::{meta, scale};
 use skiff_store::Store;
 
-use crate::body::Body;
+use crate::body;
+use crate::extensions::Body;
 use crate::handlers::{Call, Patch, delete_options, read_body};
 use crate::present::Form;
 use crate::request::Verb;
@@ -19,7 +20,7 @@ use crate::tokens::{self, Claims, ISSUER, KubernetesClaim, ObjectClaim};
 use crate::write::{Operation, Write};
 use crate::{Api, answer, forward, node_authorizer, prepare, random};
 
-pub(crate) async fn handle<S: Store>(api: &Api<S>, call: Call) -> Result<Response<Body>, ApiError> {
+pub(crate) async fn handle<S: Store>(api: &Api<S>, call: Call) -> Result<Response<body::Body>, ApiError> {
     let kind = &call.target.kind;
     let name = call.target.subresource.clone().unwrap_or_default();
     let known = (name == "status" && kind.status)
@@ -29,8 +30,15 @@ pub(crate) async fn handle<S: Store>(api: &Api<S>, call: Call) -> Result<Respons
         return Err(ApiError::path_not_found());
     }
     match (name.as_str(), call.target.verb) {
-        ("log" | "exec" | "attach" | "portforward", Verb::Get | Verb::Create) => forward::to_node(api, call).await,
-        ("proxy", _) => forward::proxy(api, call).await,
+        ("log", Verb::Get | Verb::Create) => forward::to_node(api, call).await,
+        ("exec" | "attach" | "portforward", Verb::Get | Verb::Create) => {
+            may_connect(api, &call, &name).await?;
+            forward::to_node(api, call).await
+        }
+        ("proxy", _) => {
+            may_connect(api, &call, &name).await?;
+            forward::proxy(api, call).await
+        }
         ("scale", Verb::Get | Verb::Update | Verb::Patch) => scale_handler(api, call).await,
         ("binding", Verb::Create) => bind(api, call).await,
         ("eviction", Verb::Create) => evict(api, call).await,
@@ -48,10 +56,31 @@ pub(crate) async fn handle<S: Store>(api: &Api<S>, call: Call) -> Result<Respons
     }
 }
 
+/// Asks who is to be asked about a stream, with what upstream calls its options.
+async fn may_connect<S: Store>(api: &Api<S>, call: &Call, subresource: &str) -> Result<(), ApiError> {
+    let query = &call.query;
+    let flag = |name: &str| query.is_true(name);
+    let options = match subresource {
+        "portforward" => json!({"kind": "PodPortForwardOptions", "ports": query.all("ports")}),
+        "proxy" => {
+            let kind = format!("{}ProxyOptions", call.target.kind.kind);
+            json!({"kind": kind, "path": format!("/{}", call.target.rest)})
+        }
+        _ => {
+            let kind = if subresource == "exec" { "PodExecOptions" } else { "PodAttachOptions" };
+            json!({"kind": kind, "stdin": flag("stdin"), "stdout": flag("stdout"), "stderr": flag("stderr"),
+                "tty": flag("tty"), "container": query.get("container").unwrap_or_default(), "command": query.all("command")})
+        }
+    };
+    let mut options = options;
+    options["apiVersion"] = json!("v1");
+    api.consent_to(&call.target, &call.author()?, Body::Connect(options)).await.map(drop)
+}
+
 /// From the current document to the wanted one.
 type Change = Box<dyn Fn(&Value) -> Result<Value, ApiError> + Send + Sync>;
 
-async fn scale_handler<S: Store>(api: &Api<S>, call: Call) -> Result<Response<Body>, ApiError> {
+async fn scale_handler<S: Store>(api: &Api<S>, call: Call) -> Result<Response<body::Body>, ApiError> {
     let target = call.target.clone();
     let (kind, namespace, name) = (&*target.kind, target.namespace(), target.name()?);
     if target.verb == Verb::Get {
@@ -84,16 +113,17 @@ async fn scale_handler<S: Store>(api: &Api<S>, call: Call) -> Result<Response<Bo
     Ok(scale_of(kind, &written.object, form))
 }
 
-fn scale_of(kind: &Kind, object: &Value, form: Form) -> Response<Body> {
+fn scale_of(kind: &Kind, object: &Value, form: Form) -> Response<body::Body> {
     let of_scales = kinds::body("autoscaling/v1", "Scale").expect("a kind of answers");
     answer::document(StatusCode::OK, form.encoding(), of_scales, &scale::read(kind, object))
 }
 
 /// The scheduler's decision. A pod is bound once.
-async fn bind<S: Store>(api: &Api<S>, call: Call) -> Result<Response<Body>, ApiError> {
+async fn bind<S: Store>(api: &Api<S>, call: Call) -> Result<Response<body::Body>, ApiError> {
     let target = call.target.clone();
     let (author, encoding) = (call.author()?, call.form.encoding());
     let binding = read_body("v1", "Binding", call.request, &call.query).await?;
+    api.consent_to(&target, &author, Body::Create(&binding)).await?;
     let node = meta::text_at(&binding, &["target", "name"]).to_owned();
     let problems = skiff_object::validate::names::dns_subdomain(&node);
     if let Some(problem) = problems.first() {
@@ -131,13 +161,14 @@ fn set_condition(object: &mut Value, condition: Value) {
     object["status"]["conditions"] = json!(conditions);
 }
 
-async fn evict<S: Store>(api: &Api<S>, call: Call) -> Result<Response<Body>, ApiError> {
+async fn evict<S: Store>(api: &Api<S>, call: Call) -> Result<Response<body::Body>, ApiError> {
     let target = call.target.clone();
     let (mut author, encoding) = (call.author()?, call.form.encoding());
     let query = call.query.clone();
     let eviction = read_body("policy/v1", "Eviction", call.request, &query).await?;
     let (kind, namespace, name) = (&*target.kind, target.namespace(), target.name()?);
     let pod = api.require(kind, namespace, name).await?;
+    api.consent_to(&target, &author, Body::Create(&eviction)).await?;
     check_budgets(api, namespace, &pod).await?;
     let (options, effect) = delete_options(eviction.get("deleteOptions").unwrap_or(&json!({})), &query)?;
     author.effect = effect;
@@ -165,8 +196,8 @@ async fn check_budgets<S: Store>(api: &Api<S>, namespace: Option<&str>, pod: &Va
 }
 
 /// TokenRequest: a token for a service account, bound to a pod or a secret where one is named.
-async fn token<S: Store>(api: &Api<S>, call: Call) -> Result<Response<Body>, ApiError> {
-    let target = call.target.clone();
+async fn token<S: Store>(api: &Api<S>, call: Call) -> Result<Response<body::Body>, ApiError> {
+    let (target, author) = (call.target.clone(), call.author()?);
     let (user, encoding) = (call.user, call.form.encoding());
     let mut request = read_body("authentication.k8s.io/v1", "TokenRequest", call.request, &call.query).await?;
     // The form of it was checked, not that there is one.
@@ -176,6 +207,7 @@ async fn token<S: Store>(api: &Api<S>, call: Call) -> Result<Response<Body>, Api
     let (kind, name) = (&*target.kind, target.name()?);
     let namespace = target.namespace().unwrap_or_default();
     let account = api.require(kind, Some(namespace), name).await?;
+    api.consent_to(&target, &author, Body::Create(&request)).await?;
     let asked = request["spec"]["expirationSeconds"].as_u64().unwrap_or(3600);
     if asked < tokens::LIFE_MIN.as_secs() || asked > tokens::LIFE_MAX.as_secs() {
         return Err(ApiError::bad_request(format!(

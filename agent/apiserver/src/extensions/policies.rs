@@ -1,6 +1,6 @@
 //! Admission policies in the Common Expression Language: `ValidatingAdmissionPolicy`, bound where its bindings say.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use skiff_object::cel::{Program, Val};
 use skiff_object::kinds::Kind;
 use skiff_object::labels::Selector;
@@ -8,9 +8,10 @@ use skiff_object::meta;
 use skiff_store::Store;
 
 use super::matching::{Asked, Conditions, Constraints};
+use super::webhooks::request;
 use crate::Api;
 use crate::status::ApiError;
-use crate::write::{Author, Effect};
+use crate::write::Author;
 
 pub const VARIABLES: &[&str] = &["object", "oldObject", "request", "params", "namespaceObject", "variables"];
 /// Steps that one binding of a policy may take, as upstream's budget for all of its expressions.
@@ -183,7 +184,7 @@ impl<S: Store> Api<S> {
             if policy.constraints.matches(asked, &catalogue).is_none() {
                 continue;
             }
-            let request = request(author, asked);
+            let request = request(author, asked, asked.kind, [None, None]);
             match policy.conditions.hold(asked, &request) {
                 Ok(true) => {}
                 Ok(false) => continue,
@@ -249,17 +250,6 @@ impl<S: Store> Api<S> {
         let objects = page.entries.iter().map(|entry| self.served(kind, crate::codec::decode(entry)));
         Ok(objects.filter(|object| selector.matches(&meta::labels(object))).collect())
     }
-}
-
-fn request(author: &Author, asked: &Asked<'_>) -> Value {
-    let kind = asked.kind;
-    json!({
-        "kind": {"group": kind.group, "version": kind.version, "kind": kind.kind},
-        "resource": {"group": kind.group, "version": kind.version, "resource": kind.plural},
-        "subResource": asked.subresource, "name": asked.name, "namespace": asked.namespace.map(meta::name).unwrap_or_default(),
-        "operation": asked.operation, "dryRun": author.effect == Effect::DryRun,
-        "userInfo": {"username": author.user.name, "uid": author.user.uid, "groups": author.user.groups, "extra": author.user.extra},
-    })
 }
 
 fn denied(asked: &Asked<'_>, policy: &Policy, binding: Option<&Binding>, reason: &str, why: &str) -> ApiError {

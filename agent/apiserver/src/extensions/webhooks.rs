@@ -7,7 +7,7 @@ use base64::prelude::BASE64_STANDARD;
 use http::StatusCode;
 use serde_json::{Value, json};
 use skiff_object::decode::{self, FieldValidation};
-use skiff_object::kinds::Kind;
+use skiff_object::kinds::{Kind, split_api_version};
 use skiff_object::{convert, meta, patch};
 use skiff_store::Store;
 
@@ -167,12 +167,21 @@ fn apply(object: &Value, operations: &Value) -> Result<Value, String> {
     patch::json(object, operations).map_err(|error| format!("the patch cannot be applied: {error}"))
 }
 
-fn request(author: &Author, asked: &Asked<'_>, kind: &Kind, [object, old]: [Option<Value>; 2]) -> Value {
-    let gvk = |kind: &Kind| json!({"group": kind.group, "version": kind.version, "kind": kind.kind});
+/// The question; `kind` is the one in whose form it is asked.
+pub fn request(author: &Author, asked: &Asked<'_>, kind: &Kind, [object, old]: [Option<Value>; 2]) -> Value {
+    // What comes to a part of an object may be of a kind of its own.
+    let own = asked.object.filter(|_| !asked.subresource.is_empty()).map(|object| {
+        let (group, version) = split_api_version(meta::text_at(object, &["apiVersion"]));
+        json!({"group": group, "version": version, "kind": meta::text_at(object, &["kind"])})
+    });
+    let gvk = |kind: &Kind| {
+        own.clone().unwrap_or_else(|| json!({"group": kind.group, "version": kind.version, "kind": kind.kind}))
+    };
     let gvr = |kind: &Kind| json!({"group": kind.group, "version": kind.version, "resource": kind.plural});
     let options = match asked.operation {
         "CREATE" => "CreateOptions",
         "UPDATE" => "UpdateOptions",
+        "CONNECT" => "ConnectOptions",
         _ => "DeleteOptions",
     };
     let mut request = json!({

@@ -134,7 +134,7 @@ async fn webhooks_change_and_refuse() {
     .await;
     install(&server, "mutating", "m", vec![webhook("m", mutating.url("/m"), json!({}))]).await;
     let objects = json!({"objectSelector": {"matchLabels": {"by": "webhook"}}});
-    install(&server, "validating", "v", vec![webhook("v", validating.url("/v?x=1"), objects)]).await;
+    install(&server, "validating", "v", vec![webhook("v", validating.url("/v"), objects)]).await;
     let mut sent = map("good");
     sent["data"] = json!({"a": "1"});
     let request = Request::post(MAPS).header("content-type", "application/json");
@@ -332,4 +332,64 @@ async fn wrong_configurations_are_refused() {
         webhooks[0].matchConditions[0].expression: Invalid value: "object.": compilation failed: ERROR: <input>:1:8: expected identifier after '.'
         | object.
         | .......^"#]].assert_eq(&causes.join("\n"));
+}
+
+#[tokio::test]
+async fn parts_of_objects_are_asked_about_too() {
+    let server = Server::start().await;
+    let hook = Hook::start(|_| json!({"allowed": false, "status": {"message": "not here"}})).await;
+    let rules = json!({"rules": [{"operations": ["*"], "apiGroups": ["*"], "apiVersions": ["*"],
+        "resources": ["pods/exec", "pods/proxy", "pods/eviction", "pods/binding", "serviceaccounts/token", "deployments/scale"]}]});
+    server.post("/api/v1/namespaces/default/serviceaccounts", json!({"metadata": {"name": "default"}})).await;
+    let container = json!({"name": "c", "image": "localhost/c:1"});
+    let pod = json!({"metadata": {"name": "p"}, "spec": {"containers": [container]}});
+    assert_eq!(server.post("/api/v1/namespaces/default/pods", pod).await.0, StatusCode::CREATED);
+    let labels = json!({"a": "b"});
+    let deployment = json!({"metadata": {"name": "d"}, "spec": {"selector": {"matchLabels": labels},
+        "template": {"metadata": {"labels": labels}, "spec": {"containers": [container]}}}});
+    let deployments = "/apis/apps/v1/namespaces/default/deployments";
+    assert_eq!(server.post(deployments, deployment).await.0, StatusCode::CREATED);
+    install(&server, "validating", "v", vec![webhook("v", hook.url("/"), rules)]).await;
+    let pods = "/api/v1/namespaces/default/pods/p";
+    let refused = [
+        server.post(&format!("{pods}/exec?command=sh&command=-c&stdin=1"), json!({})).await,
+        server.get(&format!("{pods}/proxy/x")).await,
+        server.post(&format!("{pods}/eviction"), json!({"metadata": {"name": "p"}})).await,
+        server
+            .post(
+                &format!("{pods}/binding"),
+                json!({"metadata": {"name": "p"}, "target": {"kind": "Node", "name": "box"}}),
+            )
+            .await,
+        server.post("/api/v1/namespaces/default/serviceaccounts/default/token", json!({"spec": {}})).await,
+        server.merge(&format!("{deployments}/d/scale"), json!({"spec": {"replicas": 3}})).await,
+    ];
+    for (code, status) in &refused {
+        assert_eq!(*code, StatusCode::FORBIDDEN, "{status}");
+    }
+    let asked: Vec<String> = hook
+        .asked()
+        .iter()
+        .map(|asked| {
+            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+            format!(
+                "{} {}/{} {}",
+                text(&asked["operation"]),
+                text(&asked["resource"]["resource"]),
+                text(&asked["subResource"]),
+                text(&asked["kind"]["kind"])
+            )
+        })
+        .collect();
+    expect![[r#"
+        CONNECT pods/exec PodExecOptions
+        CONNECT pods/proxy PodProxyOptions
+        CREATE pods/eviction Eviction
+        CREATE pods/binding Binding
+        CREATE serviceaccounts/token TokenRequest
+        UPDATE deployments/scale Scale"#]]
+    .assert_eq(&asked.join("\n"));
+    assert_eq!(hook.asked()[0]["object"]["command"], json!(["sh", "-c"]));
+    // The object itself is another matter.
+    assert_eq!(server.merge(pods, json!({"metadata": {"labels": {"x": "y"}}})).await.0, StatusCode::OK);
 }

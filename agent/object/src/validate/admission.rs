@@ -71,7 +71,19 @@ fn client(client: &Node<'_>, errors: &mut Errors) {
         (text, false) if !text.starts_with("https://") => {
             errors.invalid(&url, "'https' is the only allowed URL scheme; desired format: https://host[/path]");
         }
-        (_, false) => {}
+        (text, false) => {
+            let host = text["https://".len()..].split('/').next().unwrap_or_default();
+            let refused = [
+                ('@', "user information is not permitted in the URL", host),
+                ('#', "fragments are not permitted in the URL", text),
+                ('?', "query parameters are not permitted in the URL", text),
+            ];
+            for (mark, why, part) in refused {
+                if part.contains(mark) {
+                    errors.invalid(&url, why);
+                }
+            }
+        }
         (_, true) => {
             errors.set(&service.get("name"));
             errors.set(&service.get("namespace"));
