@@ -9,14 +9,12 @@ pub mod policies;
 pub mod webhooks;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use serde_json::Value;
 use skiff_object::kinds::{self, Kind};
 use skiff_object::scale;
-use skiff_store::{ListOptions, Store, Watch};
-use tokio_util::sync::CancellationToken;
+use skiff_store::{ListOptions, Store};
 
 use crate::request::Target;
 use crate::status::ApiError;
@@ -28,7 +26,6 @@ use policies::Policy;
 use webhooks::Webhook;
 
 const GROUP: &str = "admissionregistration.k8s.io/v1";
-const RETRY: Duration = Duration::from_secs(1);
 
 /// What is asked before something is written.
 #[derive(Default)]
@@ -88,40 +85,11 @@ impl Extensions {
         self.compiled.store(Arc::new(compiled));
         Ok(())
     }
+}
 
-    /// Reloads after each change, until `shutdown`.
-    pub async fn follow<S: Store>(self: Arc<Self>, store: S, shutdown: CancellationToken) {
-        while !shutdown.is_cancelled() {
-            match self.follow_once(&store, &shutdown).await {
-                // Fell behind what the store keeps: the reload sees everything.
-                Ok(()) | Err(skiff_store::Error::Expired { .. }) => {}
-                Err(error) => {
-                    tracing::error!(%error, "admission could not be read: what is asked may be old; trying again");
-                    tokio::select! {
-                        () = tokio::time::sleep(RETRY) => {}
-                        () = shutdown.cancelled() => return,
-                    }
-                }
-            }
-        }
-    }
-
-    /// Watches before it reads, so that no change falls between the two.
-    async fn follow_once<S: Store>(&self, store: &S, shutdown: &CancellationToken) -> Result<(), skiff_store::Error> {
-        let from = store.revision();
-        let mut watches = Vec::new();
-        for name in KINDS {
-            watches.push(store.watch(&kind(name).key_prefix(None), from).await?);
-        }
-        loop {
-            self.reload(store).await?;
-            let changed = futures::future::select_all(watches.iter_mut().map(|watch| Box::pin(watch.next())));
-            tokio::select! {
-                (result, ..) = changed => drop(result?),
-                () = shutdown.cancelled() => return Ok(()),
-            }
-        }
-    }
+/// Where it is said what is asked.
+pub fn prefixes() -> Vec<String> {
+    KINDS.iter().map(|name| kind(name).key_prefix(None)).collect()
 }
 
 /// What a request to a part of an object brings, where it is no write of the object.

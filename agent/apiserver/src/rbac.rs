@@ -4,18 +4,14 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
 
 use serde::Deserialize;
 use skiff_object::kinds;
-use skiff_store::{ListOptions, Store, Watch};
-use tokio_util::sync::CancellationToken;
+use skiff_store::{ListOptions, Store};
 
 use crate::users::User;
 
 const GROUP: &str = "rbac.authorization.k8s.io";
-const RETRY_MIN: Duration = Duration::from_millis(50);
-const RETRY_MAX: Duration = Duration::from_secs(5);
 
 /// What somebody wants to do.
 #[derive(Clone, Debug)]
@@ -184,44 +180,11 @@ impl Authorizer {
     pub fn cluster_role_rules(&self, name: &str) -> Option<Vec<Rule>> {
         self.compiled().cluster_roles.get(name).map(|rules| rules.to_vec())
     }
+}
 
-    /// Reloads after each change, until `shutdown`. Whatever fails is tried again: what is enforced must not stay behind
-    /// what is written.
-    pub async fn follow<S: Store>(self: Arc<Self>, store: S, shutdown: CancellationToken) {
-        let mut delay = RETRY_MIN;
-        while !shutdown.is_cancelled() {
-            match self.follow_once(&store, &shutdown).await {
-                Ok(()) => delay = RETRY_MIN,
-                // Fell behind what the store keeps: watch anew, and the reload before sees everything.
-                Err(skiff_store::Error::Expired { .. }) => {}
-                Err(error) => {
-                    tracing::error!(%error, "roles could not be read: what is enforced may be old; trying again");
-                    delay = (delay * 2).min(RETRY_MAX);
-                    tokio::select! {
-                        () = tokio::time::sleep(delay) => {}
-                        () = shutdown.cancelled() => return,
-                    }
-                }
-            }
-        }
-    }
-
-    /// Watches before it reads, so that no change falls between the two.
-    async fn follow_once<S: Store>(&self, store: &S, shutdown: &CancellationToken) -> Result<(), skiff_store::Error> {
-        let from = store.revision();
-        let mut watches = Vec::new();
-        for plural in ["clusterroles", "roles", "clusterrolebindings", "rolebindings"] {
-            watches.push(store.watch(&prefix(plural), from).await?);
-        }
-        loop {
-            self.reload(store).await?;
-            let changed = futures::future::select_all(watches.iter_mut().map(|w| Box::pin(w.next())));
-            tokio::select! {
-                (result, ..) = changed => drop(result?),
-                () = shutdown.cancelled() => return Ok(()),
-            }
-        }
-    }
+/// Where the roles and their bindings are.
+pub fn prefixes() -> Vec<String> {
+    ["clusterroles", "roles", "clusterrolebindings", "rolebindings"].map(prefix).to_vec()
 }
 
 fn prefix(plural: &str) -> String {

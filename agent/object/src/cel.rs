@@ -16,6 +16,10 @@ pub use values::Val;
 
 use eval::{Evaluation, Patterns};
 
+/// What match conditions are about, and what admission policies are.
+pub const CONDITION_VARIABLES: &[&str] = &["object", "oldObject", "request"];
+pub const POLICY_VARIABLES: &[&str] = &["object", "oldObject", "request", "params", "namespaceObject", "variables"];
+
 /// As upstream: steps of one expression.
 pub const BUDGET: u64 = 1_000_000;
 /// As upstream.

@@ -3,14 +3,13 @@
 use std::sync::Arc;
 
 use serde_json::Value;
-use skiff_object::cel::{Program, Val};
+use skiff_object::cel::{CONDITION_VARIABLES, Program, Val};
 use skiff_object::kinds::{Catalogue, Kind};
 use skiff_object::labels::Selector;
 use skiff_object::meta;
 
 /// Steps that the conditions of one webhook may take together.
 const CONDITIONS_BUDGET: u64 = 1_000_000;
-pub const CONDITION_VARIABLES: &[&str] = &["object", "oldObject", "request"];
 
 /// A write as it is told.
 #[derive(Clone, Copy)]

@@ -1,7 +1,7 @@
 //! Admission policies in the Common Expression Language: `ValidatingAdmissionPolicy`, bound where its bindings say.
 
 use serde_json::Value;
-use skiff_object::cel::{Program, Val};
+use skiff_object::cel::{POLICY_VARIABLES, Program, Val};
 use skiff_object::kinds::Kind;
 use skiff_object::labels::Selector;
 use skiff_object::meta;
@@ -13,7 +13,6 @@ use crate::Api;
 use crate::status::ApiError;
 use crate::write::Author;
 
-pub const VARIABLES: &[&str] = &["object", "oldObject", "request", "params", "namespaceObject", "variables"];
 /// Steps that one binding of a policy may take, as upstream's budget for all of its expressions.
 const BUDGET: u64 = 10_000_000;
 
@@ -62,7 +61,7 @@ pub fn read(policies: &[Value], bindings: &[Value]) -> Vec<Policy> {
 }
 
 fn compile(text: &str) -> Option<Program> {
-    Program::compile(text, VARIABLES).ok()
+    Program::compile(text, POLICY_VARIABLES).ok()
 }
 
 impl Policy {

@@ -3,11 +3,9 @@
 use super::errors::Errors;
 use super::names;
 use super::node::Node;
-use crate::cel::Program;
+use crate::cel::{CONDITION_VARIABLES, POLICY_VARIABLES, Program};
 
 const OPERATIONS: &[&str] = &["*", "CONNECT", "CREATE", "DELETE", "UPDATE"];
-const CONDITION_VARIABLES: &[&str] = &["object", "oldObject", "request"];
-const POLICY_VARIABLES: &[&str] = &["object", "oldObject", "request", "params", "namespaceObject", "variables"];
 const ACTIONS: &[&str] = &["Audit", "Deny", "Warn"];
 const REASONS: &[&str] = &["Forbidden", "Invalid", "RequestEntityTooLarge", "Unauthorized"];
 const CONDITIONS_MAX: usize = 64;
