@@ -141,8 +141,8 @@ impl Judge {
             Ok(program) => program,
             Err(error) => return self.refuse(rule, schema, path, &format!("rule compile error: {error}")),
         };
-        let is_transition = program.uses("oldSelf");
-        if is_transition && old.is_none() && !rule.optional_old {
+        // A rule about a transition says nothing where nothing was before.
+        if old.is_none() && !rule.optional_old && program.uses("oldSelf") {
             return;
         }
         let of = |value| Val::of(value, Some(schema));
