@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use serde_json::Value;
 use skiff_object::validate::{FieldError, FieldErrorKind};
 use skiff_object::{addresses, kinds, meta};
-use skiff_store::{ListOptions, Store};
+use skiff_store::Store;
 
 use crate::rbac::Attributes;
 use crate::status::ApiError;
@@ -37,9 +37,7 @@ pub async fn check_node<S: Store>(
     if added.is_empty() {
         return Ok(());
     }
-    let page = api.store().list(&write.kind.key_prefix(None), ListOptions::default()).await;
-    let page = page.map_err(|error| ApiError::from_store(error, write.kind, ""))?;
-    for other in page.entries.iter().map(codec::decode) {
+    for other in api.entries_of(write.kind, None).await?.iter().map(codec::decode) {
         let name = meta::name(&other);
         // Another that is away may have lost it, or is this machine by an older name.
         if name != node

@@ -67,8 +67,8 @@ impl<S: Store> Api<S> {
     }
 
     /// The objects of a kind in a namespace, in order of their names.
-    pub(crate) async fn entries_of(&self, kind: &Kind, namespace: &str) -> Result<Vec<Entry>, ApiError> {
-        let page = self.store().list(&kind.key_prefix(Some(namespace)), ListOptions::default()).await;
+    pub(crate) async fn entries_of(&self, kind: &Kind, namespace: Option<&str>) -> Result<Vec<Entry>, ApiError> {
+        let page = self.store().list(&kind.key_prefix(namespace), ListOptions::default()).await;
         page.map(|page| page.entries).map_err(|error| ApiError::from_store(error, kind, ""))
     }
 

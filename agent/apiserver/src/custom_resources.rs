@@ -84,12 +84,11 @@ impl<S: Store + Clone> Api<S> {
 impl<S: Store> Api<S> {
     /// Reads what changed, and serves what is accepted.
     pub(crate) async fn serve_definitions(&self, known: &mut Definitions) -> Result<Vec<names::Decision>, ApiError> {
-        let page = self.store().list(&definitions().key_prefix(None), ListOptions::default()).await;
-        let page = page.map_err(|error| ApiError::from_store(error, definitions(), ""))?;
-        known.read(&page.entries);
+        let entries = self.entries_of(definitions(), None).await?;
+        known.read(&entries);
         let heads: Vec<Value> = known.known.values().map(|known| known.head.clone()).collect();
         let decided = names::decide(&heads, kinds::built_in(), &prepare::now());
-        if known.make(&page.entries, &decided) {
+        if known.make(&entries, &decided) {
             let mut served: Vec<&Arc<Kind>> = known.known.values().flat_map(Known::kinds).collect();
             // Versions of a group stand in the order of their first kind: those of one definition are in theirs already.
             served.sort_by(|a, b| (&a.group, &a.plural).cmp(&(&b.group, &b.plural)));
@@ -155,8 +154,7 @@ impl<S: Store> Api<S> {
     async fn delete_all(&self, kind: &Kind) -> Result<usize, ApiError> {
         let (author, options) = (Author::own(), DeleteOptions::default());
         let failed = |error| ApiError::from_store(error, kind, "");
-        let page = self.store().list(&kind.key_prefix(None), ListOptions::default()).await.map_err(failed)?;
-        for entry in &page.entries {
+        for entry in &self.entries_of(kind, None).await? {
             let object = codec::decode(entry);
             if meta::deletion_timestamp(&object).is_some() {
                 continue;

@@ -13,7 +13,7 @@ use crate::{Api, codec};
 /// A namespace's ranges, in order of their names. Most have none, which costs one look into memory.
 async fn of<S: Store>(api: &Api<S>, namespace: Option<&str>) -> Result<Vec<Value>, ApiError> {
     let ranges = kinds::by_kind("v1", "LimitRange").expect("a built-in kind");
-    let entries = api.entries_of(ranges, namespace.unwrap_or("default")).await?;
+    let entries = api.entries_of(ranges, Some(namespace.unwrap_or("default"))).await?;
     Ok(entries.iter().map(codec::decode).collect())
 }
 

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 use skiff_object::kinds::{self, Kind};
 use skiff_object::meta;
-use skiff_store::{ListOptions, Store};
+use skiff_store::Store;
 
 use crate::rbac::Attributes;
 use crate::status::ApiError;
@@ -83,9 +83,8 @@ impl<S: Store> Api<S> {
                 Ok(pod.is_some_and(|pod| node_of(&pod) == node))
             }
             Need::Reference { namespace, name, by } => {
-                let page = self.store().list(&pods.key_prefix(Some(namespace)), ListOptions::default()).await;
-                let page = page.map_err(|error| ApiError::from_store(error, pods, ""))?;
-                let mut here = page.entries.iter().map(codec::decode).filter(|pod| node_of(pod) == node);
+                let entries = self.entries_of(pods, Some(namespace)).await?;
+                let mut here = entries.iter().map(codec::decode).filter(|pod| node_of(pod) == node);
                 Ok(here.any(|pod| names(&pod["spec"], by, name)))
             }
         }

@@ -88,7 +88,7 @@ async fn plan<S: Store>(
     let resource = write.kind.group_resource();
     let judgement = judgement(&write.operation);
     let mut writes = Vec::new();
-    for entry in api.entries_of(quotas_kind(), namespace).await? {
+    for entry in api.entries_of(quotas_kind(), Some(namespace)).await? {
         // What is written itself is not written twice.
         if own.as_deref() == Some(&*entry.key) {
             continue;
@@ -142,7 +142,7 @@ async fn count<S: Store>(api: &Api<S>, namespace: &str, quota: &Value, is_new: b
     for kind in stored {
         let resource = kind.group_resource();
         if resource_quotas::limits(quota, &resource) {
-            let entries = api.entries_of(kind, namespace).await?;
+            let entries = api.entries_of(kind, Some(namespace)).await?;
             entries.iter().for_each(|entry| count.add(&resource, &codec::decode(entry)));
         }
     }

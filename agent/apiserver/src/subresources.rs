@@ -180,9 +180,7 @@ async fn evict<S: Store>(api: &Api<S>, call: Call) -> Result<Response<body::Body
 /// A disruption budget that selects the pod must have one left to give.
 async fn check_budgets<S: Store>(api: &Api<S>, namespace: Option<&str>, pod: &Value) -> Result<(), ApiError> {
     let budgets = kinds::by_kind("policy/v1", "PodDisruptionBudget").expect("a built-in kind");
-    let page = api.store().list(&budgets.key_prefix(namespace), skiff_store::ListOptions::default()).await;
-    let page = page.map_err(|e| ApiError::from_store(e, budgets, ""))?;
-    for entry in &page.entries {
+    for entry in &api.entries_of(budgets, namespace).await? {
         let budget = crate::codec::decode(entry);
         let selector = skiff_object::labels::Selector::from_label_selector(&budget["spec"]["selector"]);
         let selects = selector.is_ok_and(|s| s.matches(&meta::labels(pod)));

@@ -168,6 +168,15 @@ fn check_error(answer: &(StatusCode, Value), expected: Expect) {
     expected.assert_eq(&format!("{} {}: {}", code.as_u16(), status["reason"], status["message"]));
 }
 
+/// What a refusal blames, one line each.
+fn causes(refused: &Value) -> String {
+    let causes = refused["details"]["causes"].as_array().expect("causes").iter();
+    let lines: Vec<String> = causes
+        .map(|c| format!("{}: {}", c["field"].as_str().unwrap_or_default(), c["message"].as_str().unwrap_or_default()))
+        .collect();
+    lines.join("\n")
+}
+
 #[tokio::test]
 async fn objects_are_made_read_changed_and_deleted() {
     let server = Server::start().await;

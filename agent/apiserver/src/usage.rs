@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use skiff_object::kinds::{self, Kind};
 use skiff_object::labels::Selector;
 use skiff_object::meta;
-use skiff_store::{ListOptions, Store};
+use skiff_store::Store;
 use tokio::time::Instant;
 
 use crate::body::{self, Body};
@@ -157,10 +157,9 @@ impl<S: Store> Api<S> {
                 of_nodes.insert(name, used);
             }
         }
-        let page = self.store().list(&pods.key_prefix(namespace), ListOptions::default()).await;
-        let page = page.map_err(|error| ApiError::from_store(error, kind, ""))?;
+        let entries = self.entries_of(pods, namespace).await?;
         let mut items = Vec::new();
-        for pod in page.entries.iter().map(codec::decode) {
+        for pod in entries.iter().map(codec::decode) {
             let Some(used) = of_nodes.get(meta::text_at(&pod, &["spec", "nodeName"])) else { continue };
             let specs = ["initContainers", "containers", "ephemeralContainers"];
             let names = specs.iter().flat_map(|list| meta::items(meta::at(&pod, &["spec", list])));

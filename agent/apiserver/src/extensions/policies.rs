@@ -244,9 +244,8 @@ impl<S: Store> Api<S> {
         let Some(selector) = &reference.selector else {
             return Ok(self.read(kind, namespace, &reference.name).await?.into_iter().collect());
         };
-        let page = self.store().list(&kind.key_prefix(namespace), skiff_store::ListOptions::default()).await;
-        let page = page.map_err(|error| ApiError::from_store(error, kind, ""))?;
-        let objects = page.entries.iter().map(|entry| self.served(kind, crate::codec::decode(entry)));
+        let entries = self.entries_of(kind, namespace).await?;
+        let objects = entries.iter().map(|entry| self.served(kind, crate::codec::decode(entry)));
         Ok(objects.filter(|object| selector.matches(&meta::labels(object))).collect())
     }
 }

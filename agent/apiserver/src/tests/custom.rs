@@ -6,7 +6,7 @@ use expect_test::expect;
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use super::{Server, check_error};
+use super::{Server, causes, check_error};
 
 pub const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
 const BOATS: &str = "/apis/fleet.example.org/v1/namespaces/default/boats";
@@ -105,10 +105,6 @@ async fn values_are_judged_by_the_schema() {
         "crew": [{"name": "a"}, {"name": "a"}], "ports": ["x", "x"]}));
     let (code, refused) = server.post(BOATS, wrong).await;
     assert_eq!(code, StatusCode::UNPROCESSABLE_ENTITY, "{refused}");
-    let causes = refused["details"]["causes"].as_array().expect("causes").iter();
-    let causes: Vec<String> = causes
-        .map(|c| format!("{}: {}", c["field"].as_str().unwrap_or_default(), c["message"].as_str().unwrap_or_default()))
-        .collect();
     expect![[r#"
         spec.flag: Unsupported value: "green": supported values: "blue", "red"
         spec.masts: Invalid value: 0: spec.masts in body should be greater than or equal to 1
@@ -116,7 +112,7 @@ async fn values_are_judged_by_the_schema() {
         spec.port: Invalid value: "boolean": spec.port in body must be of type integer,string: "boolean"
         spec.crew[1]: Duplicate value: {"name":"a"}
         spec.ports[1]: Duplicate value: "x""#]]
-    .assert_eq(&causes.join("\n"));
+    .assert_eq(&causes(&refused));
     check_error(
         &server.post(BOATS, with(json!({"masts": "two"}))).await,
         expect![[
@@ -187,10 +183,6 @@ async fn wrong_definitions_are_refused() {
         "metadata": {"type": "object", "properties": {"labels": {"type": "object"}}}}}});
     let (code, refused) = server.post(DEFINITIONS, wrong).await;
     assert_eq!(code, StatusCode::UNPROCESSABLE_ENTITY, "{refused}");
-    let causes = refused["details"]["causes"].as_array().expect("causes").iter();
-    let causes: Vec<String> = causes
-        .map(|c| format!("{}: {}", c["field"].as_str().unwrap_or_default(), c["message"].as_str().unwrap_or_default()))
-        .collect();
     expect![[r#"
         metadata.name: Invalid value: "ships.fleet.example.org": must be spec.names.plural+"."+spec.group
         spec.names.singular: Invalid value: "9boat": a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is '[a-z]([-a-z0-9]*[a-z0-9])?')
@@ -206,7 +198,7 @@ async fn wrong_definitions_are_refused() {
         | self >
         | ......^
         spec.versions[0].schema.openAPIV3Schema.properties[spec].properties[h].x-kubernetes-validations[1].rule: Invalid value: "you > 1": compilation failed: undeclared reference to 'you' (in container '')
-        spec.versions[0].schema.openAPIV3Schema.properties[metadata]: Forbidden: must not specify anything other than name and generateName, but metadata is implicitly specified"#]].assert_eq(&causes.join("\n"));
+        spec.versions[0].schema.openAPIV3Schema.properties[metadata]: Forbidden: must not specify anything other than name and generateName, but metadata is implicitly specified"#]].assert_eq(&causes(&refused));
 }
 
 #[tokio::test]

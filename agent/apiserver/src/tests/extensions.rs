@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
-use super::{Server, check_error, custom, map};
+use super::{Server, causes, check_error, custom, map};
 use crate::extensions::Compiled;
 
 const WEBHOOKS: &str = "/apis/admissionregistration.k8s.io/v1";
@@ -315,10 +315,6 @@ async fn wrong_configurations_are_refused() {
         )
         .await;
     assert_eq!(code, StatusCode::UNPROCESSABLE_ENTITY, "{refused}");
-    let causes = refused["details"]["causes"].as_array().expect("causes").iter();
-    let causes: Vec<String> = causes
-        .map(|c| format!("{}: {}", c["field"].as_str().unwrap_or_default(), c["message"].as_str().unwrap_or_default()))
-        .collect();
     expect![[r#"
         webhooks[0].name: Invalid value: "short": should be a domain with at least three segments separated by dots
         webhooks[0].sideEffects: Unsupported value: "Some": supported values: "None", "NoneOnDryRun"
@@ -331,7 +327,7 @@ async fn wrong_configurations_are_refused() {
         webhooks[0].clientConfig.url: Invalid value: "http://x": 'https' is the only allowed URL scheme; desired format: https://host[/path]
         webhooks[0].matchConditions[0].expression: Invalid value: "object.": compilation failed: ERROR: <input>:1:8: expected identifier after '.'
         | object.
-        | .......^"#]].assert_eq(&causes.join("\n"));
+        | .......^"#]].assert_eq(&causes(&refused));
 }
 
 #[tokio::test]
