@@ -21,6 +21,7 @@ use crate::status::ApiError;
 use crate::strategy::Part;
 use crate::write::{Author, Write};
 use crate::{Api, codec};
+pub use call::Client;
 use matching::Asked;
 use policies::Policy;
 use webhooks::Webhook;
@@ -142,6 +143,11 @@ impl<S: Store> Api<S> {
         !is_exempt(kind) && !author.is_api && of(&self.extensions().compiled())
     }
 
+    /// Whether a write may be refused by what came at run time.
+    pub(crate) fn has_judges(&self, kind: &Kind, author: &Author) -> bool {
+        self.is_asked(kind, author, Compiled::has_judges)
+    }
+
     async fn namespace_of(&self, kind: &Kind, namespace: Option<&str>) -> Result<Option<Value>, ApiError> {
         let namespaces = kinds::by_kind("v1", "Namespace").expect("a built-in kind");
         match namespace.filter(|_| kind.namespaced()) {
@@ -167,7 +173,7 @@ impl<S: Store> Api<S> {
     /// Whether policies and validating webhooks take a write; answers with their warnings.
     pub(crate) async fn consent(&self, told: Told<'_>) -> Result<Vec<String>, ApiError> {
         let write = told.write;
-        if !self.is_asked(write.kind, write.author, Compiled::has_judges) {
+        if !self.has_judges(write.kind, write.author) {
             return Ok(Vec::new());
         }
         let namespace = self.namespace_of(write.kind, write.namespace).await?;
@@ -188,7 +194,7 @@ impl<S: Store> Api<S> {
         body: Body<'_>,
     ) -> Result<Vec<String>, ApiError> {
         let kind = &*target.kind;
-        if !self.is_asked(kind, author, Compiled::has_judges) {
+        if !self.has_judges(kind, author) {
             return Ok(Vec::new());
         }
         let namespace = self.namespace_of(kind, target.namespace()).await?;

@@ -11,6 +11,7 @@ mod body;
 mod bootstrap;
 mod codec;
 mod compress;
+mod conversion;
 mod custom_resources;
 mod discovery;
 mod escalation;

@@ -71,6 +71,12 @@ impl Selection {
             && self.fields.is_empty()
     }
 
+    /// Whether more than the metadata of an object is looked at, which is the same in every version.
+    fn needs_form(&self, form: Form) -> bool {
+        let of_metadata = matches!(form, Form::Json(Shape::Metadata) | Form::Protobuf(Extent::Metadata));
+        !(of_metadata && self.fields.is_of_metadata())
+    }
+
     fn object(&self, entry: &Entry, revision: Revision) -> Option<Value> {
         let stored = codec::decode_at(entry, revision);
         let (storage, kind) = (&*self.storage, &*self.kind);
@@ -92,7 +98,7 @@ impl<S: Store> Api<S> {
         let selection = Selection::of(&self.catalogue(), target, query)?;
         let options = list_options(query, self.store().revision())?;
         let limit = options.limit;
-        let page = self.page(&selection, options).await?;
+        let page = self.page_in(&selection, form, options).await?;
         let mut metadata = json!({"resourceVersion": page.revision.to_string()});
         if let (true, Some(last)) = (page.remaining > 0 && limit.is_some(), page.entries.last()) {
             let token = Continue { rv: page.revision, start: last.key.to_string() };
@@ -128,6 +134,12 @@ impl<S: Store> Api<S> {
         })
     }
 
+    /// A page as it is to be sent.
+    async fn page_in(&self, selection: &Selection, form: Form, options: ListOptions) -> Result<Page, ApiError> {
+        let page = self.page(selection, options).await?;
+        if selection.needs_form(form) { self.converted_page(&selection.kind, page).await } else { Ok(page) }
+    }
+
     /// Namespace and name of the objects that a collection request selects: not the objects, which may be many.
     pub(crate) async fn select(
         &self,
@@ -136,6 +148,8 @@ impl<S: Store> Api<S> {
     ) -> Result<Vec<(Option<String>, String)>, ApiError> {
         let selection = Selection::of(&self.catalogue(), target, query)?;
         let page = self.page(&selection, ListOptions::default()).await?;
+        let page =
+            if selection.fields.is_of_metadata() { page } else { self.converted_page(&selection.kind, page).await? };
         let selected = page.entries.iter().filter_map(|e| selection.object(e, e.modified));
         Ok(selected.map(|o| (meta::namespace(&o).map(str::to_owned), meta::name(&o).to_owned())).collect())
     }
@@ -155,7 +169,7 @@ impl<S: Store> Api<S> {
         let from = match asked {
             Some(revision) if revision > 0 && !send_initial => revision,
             Some(_) | None => {
-                let page = self.page(&selection, ListOptions::default()).await?;
+                let page = self.page_in(&selection, form, ListOptions::default()).await?;
                 // An absent revision means "start anywhere, with what there is" unless the client says otherwise.
                 if send_initial || query.get("sendInitialEvents").is_none() {
                     initial_events(&selection, form, &page, &mut first)?;
@@ -178,6 +192,7 @@ impl<S: Store> Api<S> {
         };
         let timeout = watch_timeout(query)?;
         let running = Running {
+            api: self.clone(),
             watch,
             selection,
             form,
@@ -298,8 +313,9 @@ enum Mark {
     InitialEnd,
 }
 
-struct Running<W> {
-    watch: W,
+struct Running<S: Store> {
+    api: Api<S>,
+    watch: S::Watch,
     selection: Selection,
     form: Form,
     bookmarks: bool,
@@ -309,7 +325,7 @@ struct Running<W> {
     _place: Place,
 }
 
-impl<W: Watch> Running<W> {
+impl<S: Store> Running<S> {
     async fn step(mut self) -> Option<(Bytes, Self)> {
         loop {
             match std::mem::replace(&mut self.state, State::Following) {
@@ -351,10 +367,17 @@ impl<W: Watch> Running<W> {
             () = self.shutdown.cancelled() => return None,
         };
         let written = match result {
-            Ok((changes, _)) => events(&self.selection, self.form, &changes),
+            Ok((changes, _)) => self.events(changes).await,
             Err(error) => Err(ApiError::from_store(error, &self.selection.kind, "")),
         };
         Some(written.unwrap_or_else(|error| self.end(&error)))
+    }
+
+    async fn events(&mut self, changes: Vec<Change>) -> Result<Bytes, ApiError> {
+        let Self { api, selection, form, .. } = self;
+        let is_whole = selection.needs_form(*form);
+        let changes = if is_whole { api.converted_changes(&selection.kind, changes).await? } else { changes };
+        events(selection, *form, &changes)
     }
 
     /// The last event of a watch that cannot go on.

@@ -2,7 +2,6 @@
 //! nothing.
 
 use serde_json::Value;
-use skiff_object::convert;
 use skiff_object::kinds::Kind;
 use skiff_store::{Entry, Store};
 
@@ -10,20 +9,6 @@ use crate::status::ApiError;
 use crate::{Api, codec};
 
 impl<S: Store> Api<S> {
-    /// A stored object in the form of a kind.
-    pub(crate) fn served(&self, kind: &Kind, stored: Value) -> Value {
-        let catalogue = self.catalogue();
-        let storage = catalogue.stored(kind);
-        convert::convert(storage, kind, stored)
-    }
-
-    /// An object in the form in which its kind is stored.
-    pub(crate) fn stored_form(&self, kind: &Kind, object: Value) -> Value {
-        let catalogue = self.catalogue();
-        let storage = catalogue.stored(kind);
-        if storage == kind { object } else { convert::convert(kind, storage, object) }
-    }
-
     pub(crate) async fn entry(
         &self,
         kind: &Kind,
@@ -40,7 +25,10 @@ impl<S: Store> Api<S> {
         namespace: Option<&str>,
         name: &str,
     ) -> Result<Option<Value>, ApiError> {
-        Ok(self.entry(kind, namespace, name).await?.map(|e| self.served(kind, codec::decode(&e))))
+        match self.entry(kind, namespace, name).await? {
+            Some(entry) => self.served(kind, codec::decode(&entry)).await.map(Some),
+            None => Ok(None),
+        }
     }
 
     pub(crate) async fn require(&self, kind: &Kind, namespace: Option<&str>, name: &str) -> Result<Value, ApiError> {

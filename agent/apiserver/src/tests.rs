@@ -13,10 +13,12 @@ use crate::{Api, Config, Identity, Names, Pki, ServiceNetwork, User, body};
 
 mod apply;
 mod clients;
+mod conversion;
 mod coverage;
 mod custom;
 mod doors;
 mod extensions;
+mod hook;
 mod identities;
 mod limit_ranges;
 mod pod_security;

@@ -46,6 +46,8 @@ pub struct Custom {
     pub selectable: Vec<(String, JsonPath)>,
     /// Whether an object may be stored in another form than the one that is asked for.
     pub has_versions: bool,
+    /// Who makes an object of one version of it into one of another, if that needs more than another `apiVersion`.
+    pub webhook: Option<Value>,
     pub has_defaults: bool,
     /// It is on its way out: nothing new is made.
     pub is_going: bool,
@@ -154,10 +156,11 @@ impl Custom {
         if errors.is_empty() { rules::validate(&schema, object, old) } else { errors }
     }
 
-    /// An object that is stored in the form of another version.
+    /// An object that is stored in the form of another version; its webhook was asked.
     pub fn convert(&self, kind: &Kind, mut object: Value) -> Value {
         if self.has_versions && meta::text_at(&object, &["apiVersion"]) != kind.api_version() {
             meta::map_mut(&mut object).insert("apiVersion".to_owned(), kind.api_version().into());
+            shape::prune(&self.schema(), &mut object);
         }
         self.set_defaults(&mut object);
         object

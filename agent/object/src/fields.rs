@@ -137,6 +137,11 @@ impl FieldSelector {
         Ok(FieldSelector { terms: terms.collect::<Result<_, _>>()? })
     }
 
+    /// Whether it asks for nothing but the metadata.
+    pub fn is_of_metadata(&self) -> bool {
+        self.terms.iter().all(|term| term.field.starts_with("metadata."))
+    }
+
     /// Whether it selects everything.
     pub fn is_empty(&self) -> bool {
         self.terms.is_empty()

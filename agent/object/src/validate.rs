@@ -3,7 +3,7 @@
 //! Owns which object is right in itself. Rules that need other objects (quotas, existing claims, free addresses) are
 //! admission's. It works on decoded and defaulted objects; on anything else it reports errors but never panics.
 
-mod admission;
+pub(crate) mod admission;
 mod autoscalers;
 mod configuration;
 mod containers;

@@ -245,8 +245,14 @@ impl<S: Store> Api<S> {
             return Ok(self.read(kind, namespace, &reference.name).await?.into_iter().collect());
         };
         let entries = self.entries_of(kind, namespace).await?;
-        let objects = entries.iter().map(|entry| self.served(kind, crate::codec::decode(entry)));
-        Ok(objects.filter(|object| selector.matches(&meta::labels(object))).collect())
+        let mut selected = Vec::new();
+        for entry in &entries {
+            let object = self.served(kind, crate::codec::decode(entry)).await?;
+            if selector.matches(&meta::labels(&object)) {
+                selected.push(object);
+            }
+        }
+        Ok(selected)
     }
 }
 

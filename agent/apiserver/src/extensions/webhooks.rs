@@ -8,7 +8,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 use skiff_object::decode::{self, FieldValidation};
 use skiff_object::kinds::{Kind, split_api_version};
-use skiff_object::{convert, meta, patch};
+use skiff_object::{meta, patch};
 use skiff_store::Store;
 
 use super::call::Client;
@@ -71,11 +71,13 @@ impl Webhook {
     ) -> Result<Option<Verdict>, ApiError> {
         let catalogue = api.catalogue();
         let Some(kind) = self.constraints.matches(asked, &catalogue) else { return Ok(None) };
-        let own = kind.api_version() == asked.kind.api_version();
-        let form = |object: Option<&Value>| {
-            object.map(|object| if own { object.clone() } else { convert::convert(asked.kind, &kind, object.clone()) })
-        };
-        let request = request(author, asked, &kind, [form(asked.object), form(asked.old)]);
+        let mut forms = [None, None];
+        for (form, object) in forms.iter_mut().zip([asked.object, asked.old]) {
+            if let Some(object) = object {
+                *form = Some(asked_of(api, asked.kind, &kind, object.clone()).await?);
+            }
+        }
+        let request = request(author, asked, &kind, forms);
         match self.conditions.hold(asked, &request) {
             Ok(true) => {}
             Ok(false) => return Ok(None),
@@ -104,7 +106,9 @@ impl Webhook {
         };
         match read {
             Ok(mut verdict) => {
-                verdict.patched = verdict.patched.map(|object| convert::convert(&kind, asked.kind, object));
+                if let Some(object) = verdict.patched.take() {
+                    verdict.patched = Some(asked_of(api, &kind, asked.kind, object).await?);
+                }
                 Ok(Some(verdict))
             }
             Err(why) if self.fails_closed => Err(self.failed(&why)),
@@ -161,6 +165,11 @@ impl Webhook {
         let code = code.and_then(|code| StatusCode::from_u16(code).ok()).filter(|code| code.as_u16() >= 400);
         ApiError::denied(code.unwrap_or(StatusCode::FORBIDDEN), meta::text_at(status, &["reason"]), said)
     }
+}
+
+/// An object in the form that is asked about: what is no object of the kind (a scale, an eviction) is in none.
+async fn asked_of<S: Store>(api: &Api<S>, from: &Kind, to: &Kind, object: Value) -> Result<Value, ApiError> {
+    if from.api_version() == to.api_version() { Ok(object) } else { api.in_form(from, to, object).await }
 }
 
 fn apply(object: &Value, operations: &Value) -> Result<Value, String> {

@@ -30,14 +30,15 @@ pub fn webhooks(configuration: &Node<'_>, errors: &mut Errors) {
         if timeout.int().is_some_and(|seconds| !(1..=30).contains(&seconds)) {
             errors.invalid(&timeout, "the timeout value must be between 1 and 30 seconds");
         }
-        versions(&webhook.get("admissionReviewVersions"), errors);
+        review_versions(&webhook.get("admissionReviewVersions"), errors);
         webhook.get("rules").items().iter().for_each(|of| rule(of, errors));
         client(&webhook.get("clientConfig"), errors);
         conditions(&webhook.get("matchConditions"), errors);
     }
 }
 
-fn versions(versions: &Node<'_>, errors: &mut Errors) {
+/// In which a webhook is asked.
+pub fn review_versions(versions: &Node<'_>, errors: &mut Errors) {
     let all = versions.items();
     if all.is_empty() {
         errors.required(versions, "must specify one of v1, v1beta1");
@@ -60,7 +61,8 @@ fn rule(rule: &Node<'_>, errors: &mut Errors) {
     errors.optional_one_of(&rule.get("scope"), &["*", "Cluster", "Namespaced"]);
 }
 
-fn client(client: &Node<'_>, errors: &mut Errors) {
+/// Where a webhook is.
+pub fn client(client: &Node<'_>, errors: &mut Errors) {
     let (url, service) = (client.get("url"), client.get("service"));
     match (url.text(), service.value.is_object()) {
         ("", false) | (_, true) if url.text().is_empty() != service.value.is_object() => {
