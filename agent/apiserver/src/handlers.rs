@@ -22,7 +22,7 @@ use crate::status::ApiError;
 use crate::strategy::{Part, Strategy};
 use crate::users::User;
 use crate::write::{Author, Effect, Operation, Write, check_name};
-use crate::{Api, answer, apply, discovery, feed, report, reviews, subresources, yaml};
+use crate::{Api, answer, apply, audit, discovery, feed, report, reviews, subresources, yaml};
 
 const YAML: &str = "application/yaml";
 const OBJECT_TYPES: &str = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
@@ -43,10 +43,17 @@ pub(crate) struct Call {
 
 impl<S: Store> Api<S> {
     pub(crate) async fn handle(&self, user: User, request: Request<Body>) -> Response<Body> {
-        let encoding = Encoding::of_errors(request.headers());
         let gzip = Gzip::of(request.headers());
-        let result = self.route(user, request).await;
-        compress::answer(result.unwrap_or_else(|error| error.into_response_in(encoding)), gzip)
+        let response = match self.audit() {
+            Some(audit) => self.answered_and_recorded(audit, user, request).await,
+            None => self.answered(user, request).await,
+        };
+        compress::answer(response, gzip)
+    }
+
+    pub(crate) async fn answered(&self, user: User, request: Request<Body>) -> Response<Body> {
+        let encoding = Encoding::of_errors(request.headers());
+        self.route(user, request).await.unwrap_or_else(|error| error.into_response_in(encoding))
     }
 
     async fn route(&self, user: User, request: Request<Body>) -> Result<Response<Body>, ApiError> {
@@ -99,7 +106,9 @@ impl<S: Store> Api<S> {
             name: target.name.as_deref().or_else(|| fields.exact("metadata.name")),
             of_node: fields.exact("spec.nodeName"),
         };
-        if self.allows(user, &attributes).await? {
+        let is_allowed = self.allows(user, &attributes).await?;
+        audit::annotate_decision(is_allowed);
+        if is_allowed {
             return Ok(());
         }
         let verb = target.verb.as_str();
@@ -114,7 +123,9 @@ impl<S: Store> Api<S> {
 
     async fn path(&self, user: &User, path: &str, request: &Request<Body>) -> Result<Response<Body>, ApiError> {
         let verb = request.method().as_str().to_ascii_lowercase();
-        if !self.authorizer().allows(user, &Attributes::Path { verb: &verb, path }) {
+        let is_allowed = self.authorizer().allows(user, &Attributes::Path { verb: &verb, path });
+        audit::annotate_decision(is_allowed);
+        if !is_allowed {
             let why = format!("User \"{}\" cannot {verb} path \"{path}\"", user.name);
             return Err(ApiError::forbidden(format!("forbidden: {why}")));
         }
@@ -310,7 +321,7 @@ pub(crate) fn field_validation(query: &Query) -> Result<FieldValidation, ApiErro
     }
 }
 
-pub(crate) fn media_type(request: &Request<Body>) -> String {
+pub(crate) fn media_type<B>(request: &Request<B>) -> String {
     let value = request.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
     value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }

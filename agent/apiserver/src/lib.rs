@@ -7,6 +7,7 @@ mod addresses;
 mod admission;
 mod answer;
 mod apply;
+mod audit;
 mod body;
 mod bootstrap;
 mod codec;
@@ -66,6 +67,7 @@ use skiff_store::Store;
 use tokio::sync::{Mutex, Semaphore};
 use tokio_util::sync::CancellationToken;
 
+pub use audit::{AuditConfig, LogConfig, Policy, PolicyError};
 pub use body::{Body, BoxError};
 pub use discovery::git_version;
 pub use forward::NodeService;
@@ -76,6 +78,7 @@ pub use reserve::ServiceNetwork;
 pub use status::ApiError;
 pub use users::{Identity, User};
 
+use audit::Audit;
 use extensions::Extensions;
 use fairness::Fairness;
 use rbac::Authorizer;
@@ -92,6 +95,8 @@ pub struct Config {
     pub pod_network: (Ipv4Addr, u8),
     /// What the box itself listens on, and nobody else may take.
     pub own_ports: Vec<OwnPort>,
+    /// What is recorded of requests, if anything is.
+    pub audit: Option<AuditConfig>,
 }
 
 /// Prefixes of the keys that need not survive a restart, for the store's configuration.
@@ -128,6 +133,7 @@ struct Inner<S> {
     nodes: RwLock<HashMap<String, Arc<dyn NodeService>>>,
     agent: RwLock<Option<Arc<dyn AgentReport>>>,
     fairness: Fairness,
+    audit: Option<Arc<Audit>>,
     quota_turns: resource_quotas::Turns,
     /// What nodes used when they were asked last.
     usage: Mutex<usage::Samples>,
@@ -146,6 +152,8 @@ pub enum StartError {
     Bootstrap(#[source] ApiError),
     #[error("the custom resource definitions cannot be read")]
     Definitions(#[source] ApiError),
+    #[error("the audit log cannot be written")]
+    Audit(#[from] std::io::Error),
     #[error("roles and admission cannot be read")]
     Roles(#[from] skiff_store::Error),
 }
@@ -163,6 +171,7 @@ impl<S: Store + Clone> Api<S> {
             agent: RwLock::default(),
             usage: Mutex::default(),
             fairness: Fairness::default(),
+            audit: config.audit.clone().map(Audit::start).transpose()?.map(Arc::new),
             quota_turns: resource_quotas::Turns::default(),
             bodies: Arc::new(Semaphore::new(serve::BODIES_BYTES_MAX / 1024)),
             ready: AtomicBool::new(false),
@@ -228,6 +237,10 @@ impl<S: Store> Api<S> {
 
     fn fairness(&self) -> &Fairness {
         &self.inner.fairness
+    }
+
+    fn audit(&self) -> Option<&Arc<Audit>> {
+        self.inner.audit.as_ref()
     }
 
     fn extensions(&self) -> &Extensions {

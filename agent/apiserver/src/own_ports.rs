@@ -130,6 +130,7 @@ mod tests {
             service_network: ServiceNetwork { base: [10, 43, 0, 0].into(), prefix_len: 24, node_ports: 30000..=30010 },
             pod_network: ([10, 42, 0, 0].into(), 24),
             own_ports: vec![("TCP", 6443, "the API").into(), ("TCP", 22, "SSH").into()],
+            audit: None,
         }
     }
 

@@ -15,7 +15,7 @@ use skiff_store::{ListOptions, Store};
 use crate::status::ApiError;
 use crate::strategy::{Part, PodSecurity, Strategy};
 use crate::write::{Effect, Write};
-use crate::{Api, codec};
+use crate::{Api, audit, codec};
 
 /// Existing pods that are looked at when a namespace becomes stricter; upstream's number.
 const PODS_MAX: usize = 3000;
@@ -80,6 +80,12 @@ fn violations(standard: Standard, pod: &Value) -> Vec<Violation> {
 /// Logs what is to be audited, and answers with what is to be warned of.
 fn tell(policy: &Policy, write: &Write<'_>, object: &Value, pod: &Value) -> Vec<String> {
     let audited = violations(policy.audit, pod);
+    let text = |standard, found: &[Violation]| {
+        format!("would violate PodSecurity \"{standard}\": {}", pod_security::details(found))
+    };
+    if !audited.is_empty() {
+        audit::annotate("pod-security.kubernetes.io/audit-violations", text(policy.audit, &audited));
+    }
     if !audited.is_empty() && write.author.effect == Effect::Store {
         tracing::info!(
             kind = &*write.kind.kind,
@@ -92,8 +98,7 @@ fn tell(policy: &Policy, write: &Write<'_>, object: &Value, pod: &Value) -> Vec<
         );
     }
     let warned = violations(policy.warn, pod);
-    let text = || format!("would violate PodSecurity \"{}\": {}", policy.warn, pod_security::details(&warned));
-    if warned.is_empty() { Vec::new() } else { vec![text()] }
+    if warned.is_empty() { Vec::new() } else { vec![text(policy.warn, &warned)] }
 }
 
 async fn check_namespace<S: Store>(

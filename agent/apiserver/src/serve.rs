@@ -2,6 +2,7 @@
 
 mod bounds;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::audit::{ActingFor, Peer};
 use crate::body::{self, Body, BoxError};
 use crate::pki::{Pki, PkiError};
 use crate::present::Encoding;
@@ -71,7 +73,7 @@ impl<S: Store> Api<S> {
             let (api, acceptor, shutdown) = (self.clone(), acceptor.clone(), shutdown.clone());
             tasks.spawn(async move {
                 let _permit = permit;
-                if let Err(error) = api.connection(stream, acceptor, shutdown).await {
+                if let Err(error) = api.connection(stream, peer.ip(), acceptor, shutdown).await {
                     tracing::debug!(%error, "connection ended");
                 }
             });
@@ -84,6 +86,7 @@ impl<S: Store> Api<S> {
     async fn connection(
         self,
         stream: TcpStream,
+        peer: IpAddr,
         acceptor: TlsAcceptor,
         shutdown: CancellationToken,
     ) -> Result<(), BoxError> {
@@ -91,7 +94,10 @@ impl<S: Store> Api<S> {
         let stream = tokio::time::timeout(HANDSHAKE_TIME_MAX, acceptor.accept(stream)).await??;
         let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first()).cloned();
         let certificate = certificate.map(CertificateDer::into_owned);
-        let service = hyper::service::service_fn(move |request: Request<Incoming>| {
+        let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
+            if self.audit().is_some() {
+                request.extensions_mut().insert(Peer(peer));
+            }
             let (api, certificate) = (self.clone(), certificate.clone());
             async move { Ok::<_, std::convert::Infallible>(api.remote(request, certificate.as_ref()).await) }
         });
@@ -110,13 +116,25 @@ impl<S: Store> Api<S> {
     }
 
     /// A request from the network: whoever sends it is worked out first.
-    async fn remote(&self, request: Request<Incoming>, certificate: Option<&CertificateDer<'_>>) -> Response<Body> {
+    async fn remote(&self, mut request: Request<Incoming>, certificate: Option<&CertificateDer<'_>>) -> Response<Body> {
         let head_only = request.method() == http::Method::HEAD;
         let encoding = Encoding::of_errors(request.headers());
         let authenticated = self.authenticate(&request, certificate).await;
-        let response = match authenticated.and_then(|user| self.acting_as(user, request.headers())) {
-            Ok(user) => self.received(user, request).await,
-            Err(error) => {
+        let known = match authenticated {
+            Ok(user) => match self.acting_as(&user, request.headers()) {
+                Ok(acting) => Ok((user, acting)),
+                Err(error) => Err((Some(user), error)),
+            },
+            Err(error) => Err((None, error)),
+        };
+        let response = match known {
+            Ok((user, None)) => self.received(user, request).await,
+            Ok((user, Some(acting))) => {
+                request.extensions_mut().insert(ActingFor(user));
+                self.received(acting, request).await
+            }
+            Err((user, error)) => {
+                self.record_refusal(user.as_ref(), &request, &error);
                 let _ = tokio::time::timeout(REFUSED_BODY_TIME_MAX, body::read(request.into_body())).await;
                 error.into_response_in(encoding)
             }
@@ -142,8 +160,8 @@ impl<S: Store> Api<S> {
     }
 
     /// The user whom the request asks to act as, where the caller may.
-    fn acting_as(&self, user: User, headers: &http::HeaderMap) -> Result<User, ApiError> {
-        let Some(asked) = users::impersonated(headers)? else { return Ok(user) };
+    fn acting_as(&self, user: &User, headers: &http::HeaderMap) -> Result<Option<User>, ApiError> {
+        let Some(asked) = users::impersonated(headers)? else { return Ok(None) };
         for right in &asked.rights {
             let (group, resource) = (right.group, right.resource.as_str());
             let attributes = Attributes::Resource {
@@ -154,14 +172,14 @@ impl<S: Store> Api<S> {
                 name: Some(&right.name),
                 of_node: None,
             };
-            if !self.authorizer().allows(&user, &attributes) {
+            if !self.authorizer().allows(user, &attributes) {
                 return Err(ApiError::forbidden(format!(
                     "{resource} \"{}\" is forbidden: User \"{}\" cannot impersonate resource \"{resource}\" in API group \"{group}\"",
                     right.name, user.name
                 )));
             }
         }
-        Ok(asked.user)
+        Ok(Some(asked.user))
     }
 
     async fn authenticate<B>(

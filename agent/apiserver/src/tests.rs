@@ -1,6 +1,7 @@
 //! The API as a client sees it, in process, over a real store.
 
 use std::net::SocketAddr;
+use std::path::Path;
 
 use expect_test::{Expect, expect};
 use http::{Method, Request, StatusCode};
@@ -9,9 +10,10 @@ use serde_json::{Value, json};
 use skiff_store::Embedded;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Api, Config, Identity, Names, Pki, ServiceNetwork, User, body};
+use crate::{Api, AuditConfig, Config, Identity, Names, Pki, ServiceNetwork, User, body};
 
 mod apply;
+mod audit;
 mod clients;
 mod conversion;
 mod coverage;
@@ -37,6 +39,11 @@ struct Server {
 
 impl Server {
     async fn start() -> Self {
+        Self::recording(|_| None).await
+    }
+
+    /// With an audit log, whose place is below the folder that is given.
+    async fn recording(audit: impl FnOnce(&Path) -> Option<AuditConfig>) -> Self {
         let dir = tempfile::tempdir().expect("tempdir");
         let names = Names {
             dns: vec!["localhost".to_owned()],
@@ -50,15 +57,18 @@ impl Server {
         config.history_max = 100;
         let store = Embedded::open(config).expect("store");
         let network = ServiceNetwork { base: [10, 43, 0, 0].into(), prefix_len: 24, node_ports: 30_000..=30_010 };
-        let config = Config {
+        let mut config = Config {
             node_name: "box".to_owned(),
             address: SocketAddr::from(([192, 168, 0, 1], 6443)),
             service_network: network,
             pod_network: ([10, 42, 0, 0].into(), 24),
             own_ports: vec![("TCP", 6443, "the API").into()],
+            audit: audit(dir.path()),
         };
         let start = |store| Api::start(config.clone(), store, &pki, CancellationToken::new());
         let api = start(store.clone()).await.expect("api");
+        config.audit = None;
+        let start = |store| Api::start(config.clone(), store, &pki, CancellationToken::new());
         let second = start(store).await.expect("another on the same store");
         Self { api, second, user: User::of(&Identity::Administrator), _dir: dir }
     }

@@ -64,6 +64,10 @@ impl Paths {
         self.below("pki")
     }
 
+    pub fn audit_log(&self) -> PathBuf {
+        self.below("audit.log")
+    }
+
     pub fn store(&self) -> PathBuf {
         self.below("store")
     }

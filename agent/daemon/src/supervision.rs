@@ -23,6 +23,24 @@ pub struct Plan {
     pub address: Address,
     /// Of the addresses of all pods, those on this node: the first part until its object is known.
     pub node_range: skiff_network::Range,
+    audit: Option<skiff_apiserver::AuditConfig>,
+}
+
+/// What the file of the settings says is recorded of requests to the API.
+pub fn audit_policy(settings: &Settings) -> anyhow::Result<Option<skiff_apiserver::Policy>> {
+    let Some(path) = &settings.audit.policy else { return Ok(None) };
+    let of = || format!("audit.policy = \"{}\"", path.display());
+    let text = std::fs::read_to_string(path).with_context(of)?;
+    skiff_apiserver::Policy::parse(&text).with_context(of).map(Some)
+}
+
+fn audit(settings: &Settings, paths: &Paths) -> anyhow::Result<Option<skiff_apiserver::AuditConfig>> {
+    let log = skiff_apiserver::LogConfig {
+        path: settings.audit.log.clone().unwrap_or_else(|| paths.audit_log()),
+        file_bytes_max: u64::from(settings.audit.file_mebibytes_max) << 20,
+        files_max: settings.audit.files_max,
+    };
+    Ok(audit_policy(settings)?.map(|policy| skiff_apiserver::AuditConfig { policy, log }))
 }
 
 impl Plan {
@@ -38,7 +56,8 @@ impl Plan {
             (None, None) => Address::Provisional(network.pod_cidr.nth(1).into()),
         };
         let node_range = skiff_network::Range::first_of((network.pod_cidr.base, network.pod_cidr.prefix_len));
-        Ok(Self { settings, paths, node_name, address, node_range })
+        let audit = audit(&settings, &paths)?;
+        Ok(Self { settings, paths, node_name, address, node_range, audit })
     }
 
     pub fn node_address(&self) -> IpAddr {
@@ -89,6 +108,7 @@ impl Plan {
             service_network: self.service_network(),
             pod_network: (pods.base, pods.prefix_len),
             own_ports: own_ports.map(|own| (own.protocol, own.number, own.of)).map(Into::into).collect(),
+            audit: self.audit.clone(),
         }
     }
 

@@ -62,6 +62,7 @@ pub struct Settings {
     pub host: Host,
     pub node: Node,
     pub api: Api,
+    pub audit: Audit,
     pub network: Network,
     pub ingress: Ingress,
     pub acme: Acme,
@@ -87,6 +88,17 @@ pub struct Api {
     pub listen: SocketAddr,
     /// More names and addresses for the serving certificate.
     pub names: Vec<DnsName>,
+}
+
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Audit {
+    /// The file that says what is recorded; nothing is if absent.
+    pub policy: Option<PathBuf>,
+    /// `audit.log` in the data directory if absent.
+    pub log: Option<PathBuf>,
+    pub file_mebibytes_max: u32,
+    pub files_max: u32,
 }
 
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
@@ -134,6 +146,7 @@ impl Default for Settings {
             host: Host::default(),
             node: Node::default(),
             api: Api::default(),
+            audit: Audit::default(),
             network: Network::default(),
             ingress: Ingress::default(),
             acme: Acme::default(),
@@ -153,6 +166,12 @@ impl Default for Node {
 impl Default for Api {
     fn default() -> Self {
         Self { listen: SocketAddr::from(([0, 0, 0, 0], 6443)), names: Vec::new() }
+    }
+}
+
+impl Default for Audit {
+    fn default() -> Self {
+        Self { policy: None, log: None, file_mebibytes_max: 10, files_max: 5 }
     }
 }
 
@@ -240,8 +259,10 @@ impl Settings {
         self.network.check(&mut found);
         self.ingress.check(&mut found);
         self.acme.check(&mut found);
-        let bounds: [(&'static str, u64, u64, u64); 8] = [
+        let bounds: [(&'static str, u64, u64, u64); 10] = [
             ("node.max_pods", self.node.max_pods.into(), 1, 1000),
+            ("audit.file_mebibytes_max", self.audit.file_mebibytes_max.into(), 1, 1024),
+            ("audit.files_max", self.audit.files_max.into(), 1, 100),
             ("network.mtu", self.network.mtu.into(), 576, 9216),
             ("ingress.body_mebibytes_max", self.ingress.body_mebibytes_max.into(), 1, 1 << 24),
             ("ingress.connections_max", self.ingress.connections_max.into(), 16, 1 << 20),

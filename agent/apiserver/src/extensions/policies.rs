@@ -1,6 +1,6 @@
 //! Admission policies in the Common Expression Language: `ValidatingAdmissionPolicy`, bound where its bindings say.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use skiff_object::cel::{POLICY_VARIABLES, Program, Val};
 use skiff_object::kinds::Kind;
 use skiff_object::labels::Selector;
@@ -9,9 +9,9 @@ use skiff_store::Store;
 
 use super::matching::{Asked, Conditions, Constraints};
 use super::webhooks::request;
-use crate::Api;
 use crate::status::ApiError;
 use crate::write::Author;
+use crate::{Api, audit};
 
 /// Steps that one binding of a policy may take, as upstream's budget for all of its expressions.
 const BUDGET: u64 = 10_000_000;
@@ -179,6 +179,7 @@ impl<S: Store> Api<S> {
         warnings: &mut Vec<String>,
     ) -> Result<(), ApiError> {
         let (compiled, catalogue) = (self.extensions().compiled(), self.catalogue());
+        let mut audited = Vec::new();
         for policy in &compiled.policies {
             if policy.constraints.matches(asked, &catalogue).is_none() {
                 continue;
@@ -196,6 +197,10 @@ impl<S: Store> Api<S> {
                         if binding.actions.iter().any(|action| action == "Deny") {
                             return Err(denied(asked, policy, Some(binding), &reason, &message));
                         }
+                        if binding.actions.iter().any(|action| action == "Audit") {
+                            audited.push(json!({"message": message, "policy": policy.name, "binding": binding.name,
+                                "validationActions": binding.actions}));
+                        }
                         if binding.actions.iter().any(|action| action == "Warn") {
                             warnings.push(format!(
                                 "Validation failed for ValidatingAdmissionPolicy '{}' with binding '{}': {message}",
@@ -205,6 +210,9 @@ impl<S: Store> Api<S> {
                     }
                 }
             }
+        }
+        if !audited.is_empty() {
+            audit::annotate("validation.policy.admission.k8s.io/validation_failure", Value::from(audited).to_string());
         }
         Ok(())
     }

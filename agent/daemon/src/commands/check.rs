@@ -4,8 +4,10 @@ use std::path::Path;
 
 use skiff_settings::Settings;
 
+use crate::supervision;
+
 pub fn run(file: &Path) -> anyhow::Result<()> {
-    Settings::read(file)?;
+    supervision::audit_policy(&Settings::read(file)?)?;
     println!("{}: ok", file.display());
     Ok(())
 }

@@ -192,6 +192,7 @@ pub(crate) async fn start_api(dir: &std::path::Path, shutdown: CancellationToken
         service_network,
         pod_network: ([10, 42, 0, 0].into(), 24),
         own_ports: Vec::new(),
+        audit: None,
     };
     skiff_apiserver::Api::start(config, store, &pki, shutdown).await.unwrap()
 }
