@@ -10,7 +10,7 @@ use skiff_store::{Entry, ListOptions, Store};
 use crate::status::ApiError;
 use crate::strategy::{Check, Mutation};
 use crate::write::Write;
-use crate::{Api, addresses, escalation, limit_ranges, own_ports, random};
+use crate::{Api, addresses, certificates, escalation, limit_ranges, own_ports, random};
 
 const TOKEN_MOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 /// Upstream's life of a pod's token: an hour and a little.
@@ -21,10 +21,10 @@ impl<S: Store> Api<S> {
     pub(crate) async fn fill_in(
         &self,
         mutation: Mutation,
-        kind: &Kind,
-        namespace: Option<&str>,
+        write: &Write<'_>,
         object: &mut Value,
     ) -> Result<(), ApiError> {
+        let (kind, namespace) = (write.kind, write.namespace);
         match mutation {
             Mutation::ServiceAccount => self.service_account(kind, namespace.unwrap_or("default"), object).await,
             Mutation::DefaultTolerations => {
@@ -35,6 +35,10 @@ impl<S: Store> Api<S> {
             Mutation::LimitRanges => limit_ranges::fill_in(self, namespace, object).await,
             Mutation::QosClass => {
                 object["status"]["qosClass"] = json!(qos::class(&object["spec"]));
+                Ok(())
+            }
+            Mutation::Requestor => {
+                certificates::set_requestor(write, object);
                 Ok(())
             }
             Mutation::JobSelector => {
@@ -61,6 +65,7 @@ impl<S: Store> Api<S> {
             Check::ExternalAddresses => addresses::check_external(self, write, new, old).map(|()| Vec::new()),
             Check::PodLimits => limit_ranges::check_pod(self, write, new, old).await.map(|()| Vec::new()),
             Check::ClaimLimits => limit_ranges::check_claim(self, write, new, old).await.map(|()| Vec::new()),
+            Check::Certificates => certificates::check(self, write, new, old),
             Check::HostPorts => Ok(own_ports::check_host_ports(self.config(), new, old)),
             Check::ServiceAddresses => Ok(own_ports::check_service(self.config(), new, old)),
         }

@@ -83,6 +83,27 @@ impl<S: Store> Api<S> {
         self.make(kind, namespace, object).await
     }
 
+    /// A ConfigMap with at least this data.
+    pub(crate) async fn ensure_data(&self, namespace: &str, map: Value) -> Result<(), ApiError> {
+        let maps = kinds::by_kind("v1", "ConfigMap").expect("a built-in kind");
+        let name = skiff_object::meta::name(&map).to_owned();
+        let change = |old: &Value| {
+            let mut new = old.clone();
+            for (key, value) in map["data"].as_object().into_iter().flatten() {
+                new["data"][key] = value.clone();
+            }
+            Ok(new)
+        };
+        match self.read(maps, Some(namespace), &name).await? {
+            None => return self.make(maps, Some(namespace), map).await,
+            Some(old) if change(&old)? == old => return Ok(()),
+            Some(_) => {}
+        }
+        let operation = Operation::Update { name: &name, part: Part::Main, change: &change };
+        let write = Write { author: &Author::own(), kind: maps, namespace: Some(namespace), operation };
+        self.write(write).await.map(drop)
+    }
+
     async fn make(&self, kind: &Kind, namespace: Option<&str>, object: Value) -> Result<(), ApiError> {
         let operation = Operation::Create(object);
         match self.write(Write { author: &Author::own(), kind, namespace, operation }).await {

@@ -11,6 +11,7 @@ use skiff_object::custom::openapi::{self, Described};
 use skiff_object::kinds::{Catalogue, Kind, Nature, Scope};
 use skiff_object::openapi::Document;
 
+use crate::aggregation::{self, Aggregation};
 use crate::body::{self, Body};
 use crate::compress::{self, Gzip};
 use crate::present::JSON;
@@ -23,17 +24,30 @@ const VERBS: &[&str] = &["create", "delete", "deletecollection", "get", "list", 
 const UPDATE_VERBS: &[&str] = &["get", "patch", "update"];
 
 /// The answer to a discovery path, `None` for any other.
-pub fn answer(catalogue: &Catalogue, path: &str, headers: &HeaderMap, server_address: &str) -> Option<Response<Body>> {
+pub fn answer(
+    catalogue: &Catalogue,
+    others: &Aggregation,
+    path: &str,
+    headers: &HeaderMap,
+    server_address: &str,
+) -> Option<Response<Body>> {
     let aggregated = wants_aggregated(headers);
     let segments: Vec<&str> = path.trim_matches('/').split('/').collect();
     let document = match segments.as_slice() {
         ["version"] => version(),
-        ["api"] if aggregated => return Some(aggregated_response(catalogue, &[""])),
-        ["apis"] if aggregated => return Some(aggregated_response(catalogue, &groups(catalogue))),
+        ["api"] if aggregated => return Some(aggregated_response(vec![aggregated_group(catalogue, "")])),
+        ["apis"] if aggregated => {
+            let mut all = groups(catalogue).into_iter().map(|group| aggregated_group(catalogue, group)).collect();
+            aggregation::add_groups(others, catalogue, true, &mut all);
+            return Some(aggregated_response(all));
+        }
         ["api"] => json!({"kind": "APIVersions", "versions": ["v1"],
             "serverAddressByClientCIDRs": [{"clientCIDR": "0.0.0.0/0", "serverAddress": server_address}]}),
-        ["apis"] => json!({"kind": "APIGroupList", "apiVersion": "v1",
-            "groups": groups(catalogue).into_iter().map(|name| group(catalogue, name)).collect::<Vec<_>>()}),
+        ["apis"] => {
+            let mut all = groups(catalogue).into_iter().map(|name| group(catalogue, name)).collect();
+            aggregation::add_groups(others, catalogue, false, &mut all);
+            json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": all})
+        }
         ["api", "v1"] => resource_list(catalogue, "", "v1"),
         ["apis", name] if groups(catalogue).contains(name) => {
             let mut group = group(catalogue, name);
@@ -44,7 +58,7 @@ pub fn answer(catalogue: &Catalogue, path: &str, headers: &HeaderMap, server_add
         ["apis", name, version] if versions(catalogue, name).contains(version) => {
             resource_list(catalogue, name, version)
         }
-        _ => return None,
+        _ => aggregation::group_document(others, catalogue, path)?,
     };
     Some(body::json(StatusCode::OK, &document))
 }
@@ -134,7 +148,12 @@ fn unpacked(document: &Document) -> Vec<u8> {
 }
 
 /// The OpenAPI v3 root, or one of its documents as the client accepts it.
-pub fn openapi<B>(catalogue: &Catalogue, path: &str, request: &Request<B>) -> Option<Response<Body>> {
+pub fn openapi<B>(
+    catalogue: &Catalogue,
+    others: &Aggregation,
+    path: &str,
+    request: &Request<B>,
+) -> Option<Response<Body>> {
     if path.trim_end_matches('/') == "/openapi/v2" {
         // Replaced by v3; clients that ask for it as a last resort take an empty document for "not described".
         let content_type = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
@@ -144,13 +163,14 @@ pub fn openapi<B>(catalogue: &Catalogue, path: &str, request: &Request<B>) -> Op
     let documents = skiff_object::openapi::documents();
     if rest.is_empty() {
         let built_in = documents.iter().map(|d| (d.group_version.to_owned(), d.hash.to_owned()));
-        let paths: serde_json::Map<String, Value> = built_in
+        let mut paths: serde_json::Map<String, Value> = built_in
             .chain(custom_documents(catalogue))
             .map(|(path, hash)| {
                 let url = format!("/openapi/v3/{path}?hash={hash}");
                 (path, json!({"serverRelativeURL": url}))
             })
             .collect();
+        aggregation::add_documents(others, catalogue, &mut paths);
         return Some(body::json(StatusCode::OK, &json!({"paths": paths})));
     }
     let document = documents.iter().find(|d| d.group_version == rest)?;
@@ -286,8 +306,7 @@ fn subresources(kind: &Kind) -> Vec<Subresource<'_>> {
     all
 }
 
-fn aggregated_response(catalogue: &Catalogue, groups: &[&str]) -> Response<Body> {
-    let items: Vec<Value> = groups.iter().map(|group| aggregated_group(catalogue, group)).collect();
+fn aggregated_response(items: Vec<Value>) -> Response<Body> {
     let document = json!({"kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "metadata": {},
         "items": items});
     let mut response = body::json(StatusCode::OK, &document);

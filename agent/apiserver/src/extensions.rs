@@ -21,7 +21,7 @@ use crate::status::ApiError;
 use crate::strategy::Part;
 use crate::write::{Author, Write};
 use crate::{Api, codec};
-pub use call::Client;
+pub use call::{CallError, Client};
 use matching::Asked;
 use policies::Policy;
 use webhooks::Webhook;
@@ -110,6 +110,7 @@ fn subresource(write: &Write<'_>, part: Part) -> Option<&'static str> {
         Part::Main => Some(""),
         Part::Status => Some("status"),
         Part::EphemeralContainers => Some("ephemeralcontainers"),
+        Part::Approval => Some("approval"),
         Part::Finalize | Part::Binding => None,
     }
 }

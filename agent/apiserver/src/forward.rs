@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use http::{Request, Response, Uri, header};
+use http::{Request, Response, StatusCode, Uri, Version, header};
 use http_body_util::BodyExt;
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
@@ -170,13 +170,31 @@ async fn forward(mut request: Request<Body>, authority: SocketAddr) -> Result<Re
     };
     let connect = tokio::time::timeout(CONNECT_TIME_MAX, TcpStream::connect(authority)).await;
     let stream = connect.map_err(|_| failed(&"no answer in time"))?.map_err(|e| failed(&e))?;
-    let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
-    let (mut sender, connection) = handshake.map_err(|e| failed(&e))?;
-    tokio::spawn(connection);
     // The caller's credentials are for this server alone.
     request.headers_mut().remove(header::AUTHORIZATION);
     let host = authority.to_string().parse().map_err(|_| failed(&"not a valid address"))?;
     request.headers_mut().insert(header::HOST, host);
-    let response = sender.send_request(request).await.map_err(|e| failed(&e))?;
+    over(request, TokioIo::new(stream)).await.map_err(|e| failed(&e))
+}
+
+/// A request over a connection that is its own. One that becomes another protocol's is passed through until either ends it.
+pub(crate) async fn over<IO>(mut request: Request<Body>, io: IO) -> Result<Response<Body>, hyper::Error>
+where
+    IO: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
+{
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await?;
+    tokio::spawn(connection.with_upgrades());
+    let version = std::mem::replace(request.version_mut(), Version::HTTP_11);
+    let asked = hyper::upgrade::on(&mut request);
+    let mut response = sender.send_request(request).await?;
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS && version == Version::HTTP_11 {
+        let given = hyper::upgrade::on(&mut response);
+        tokio::spawn(async move {
+            if let (Ok(asked), Ok(given)) = tokio::join!(asked, given) {
+                let (mut asked, mut given) = (TokioIo::new(asked), TokioIo::new(given));
+                let _ = tokio::io::copy_bidirectional(&mut asked, &mut given).await;
+            }
+        });
+    }
     Ok(response.map(|body| body.map_err(Into::into).boxed()))
 }

@@ -59,6 +59,9 @@ impl<S: Store> Api<S> {
     async fn route(&self, user: User, request: Request<Body>) -> Result<Response<Body>, ApiError> {
         let query = Query::parse(request.uri().query());
         let path = request.uri().path().to_owned();
+        if let Some(service) = self.behind(&path) {
+            return self.ask_behind(&service, &user, request).await;
+        }
         let Some(target) = request::target(&self.catalogue(), request.method(), &path, &query)? else {
             return self.path(&user, &path, &request).await;
         };
@@ -106,9 +109,7 @@ impl<S: Store> Api<S> {
             name: target.name.as_deref().or_else(|| fields.exact("metadata.name")),
             of_node: fields.exact("spec.nodeName"),
         };
-        let is_allowed = self.allows(user, &attributes).await?;
-        audit::annotate_decision(is_allowed);
-        if is_allowed {
+        if self.allows_and_notes(user, &attributes).await? {
             return Ok(());
         }
         let verb = target.verb.as_str();
@@ -121,14 +122,26 @@ impl<S: Store> Api<S> {
         })
     }
 
-    async fn path(&self, user: &User, path: &str, request: &Request<Body>) -> Result<Response<Body>, ApiError> {
-        let verb = request.method().as_str().to_ascii_lowercase();
+    /// The decision is in the event of the request, if one is recorded.
+    pub(crate) async fn allows_and_notes(&self, user: &User, wanted: &Attributes<'_>) -> Result<bool, ApiError> {
+        let is_allowed = self.allows(user, wanted).await?;
+        audit::annotate_decision(is_allowed);
+        Ok(is_allowed)
+    }
+
+    pub(crate) fn authorize_path(&self, user: &User, method: &Method, path: &str) -> Result<(), ApiError> {
+        let verb = method.as_str().to_ascii_lowercase();
         let is_allowed = self.authorizer().allows(user, &Attributes::Path { verb: &verb, path });
         audit::annotate_decision(is_allowed);
-        if !is_allowed {
-            let why = format!("User \"{}\" cannot {verb} path \"{path}\"", user.name);
-            return Err(ApiError::forbidden(format!("forbidden: {why}")));
+        if is_allowed {
+            return Ok(());
         }
+        let why = format!("User \"{}\" cannot {verb} path \"{path}\"", user.name);
+        Err(ApiError::forbidden(format!("forbidden: {why}")))
+    }
+
+    async fn path(&self, user: &User, path: &str, request: &Request<Body>) -> Result<Response<Body>, ApiError> {
+        self.authorize_path(user, request.method(), path)?;
         if *request.method() != Method::GET && *request.method() != Method::HEAD {
             return Err(ApiError::method_not_allowed(request.method().as_str()));
         }
@@ -152,8 +165,8 @@ impl<S: Store> Api<S> {
         if let Some((group, version)) = discovery::custom_document(&catalogue, path) {
             return Ok(discovery::custom_openapi(&self.described(&group, &version).await?));
         }
-        discovery::answer(&catalogue, path, request.headers(), &self.server_address())
-            .or_else(|| discovery::openapi(&catalogue, path, request))
+        discovery::answer(&catalogue, self.aggregation(), path, request.headers(), &self.server_address())
+            .or_else(|| discovery::openapi(&catalogue, self.aggregation(), path, request))
             .or_else(|| discovery::issuer(path, self.tokens(), &self.server_address()))
             .ok_or_else(ApiError::path_not_found)
     }

@@ -5,11 +5,13 @@
 
 mod addresses;
 mod admission;
+mod aggregation;
 mod answer;
 mod apply;
 mod audit;
 mod body;
 mod bootstrap;
+mod certificates;
 mod codec;
 mod compress;
 mod conversion;
@@ -72,15 +74,17 @@ pub use body::{Body, BoxError};
 pub use discovery::git_version;
 pub use forward::NodeService;
 pub use own_ports::OwnPort;
-pub use pki::{Names, Pki, PkiError, write_private};
+pub use pki::{CertificateRequest, Names, Pki, PkiError, write_private};
 pub use report::AgentReport;
 pub use reserve::ServiceNetwork;
 pub use status::ApiError;
 pub use users::{Identity, User};
 
+use aggregation::Aggregation;
 use audit::Audit;
 use extensions::Extensions;
 use fairness::Fairness;
+use pki::FrontProxy;
 use rbac::Authorizer;
 use tokens::Tokens;
 
@@ -128,6 +132,8 @@ struct Inner<S> {
     tokens: Tokens,
     authorizer: Arc<Authorizer>,
     extensions: Arc<Extensions>,
+    aggregation: Arc<Aggregation>,
+    front_proxy: Arc<FrontProxy>,
     /// The kinds that are served now.
     catalogue: ArcSwap<Catalogue>,
     nodes: RwLock<HashMap<String, Arc<dyn NodeService>>>,
@@ -162,10 +168,13 @@ impl<S: Store + Clone> Api<S> {
     /// Makes the default objects and starts to follow roles. Serves nothing yet.
     pub async fn start(config: Config, store: S, pki: &Pki, shutdown: CancellationToken) -> Result<Self, StartError> {
         let (authorizer, extensions) = (Arc::new(Authorizer::default()), Arc::new(Extensions::default()));
+        let aggregation = Arc::new(Aggregation::default());
         let inner = Inner {
             tokens: Tokens::new(pki.service_account_key())?,
             authorizer: Arc::clone(&authorizer),
             extensions: Arc::clone(&extensions),
+            aggregation: Arc::clone(&aggregation),
+            front_proxy: pki.front_proxy(),
             catalogue: ArcSwap::from(Arc::clone(kinds::built_in())),
             nodes: RwLock::default(),
             agent: RwLock::default(),
@@ -183,14 +192,21 @@ impl<S: Store + Clone> Api<S> {
         let api = Self { inner: Arc::new(inner) };
         let address = api.inner.config.address;
         api.bootstrap(address.ip(), address.port()).await.map_err(StartError::Bootstrap)?;
+        let authentication = aggregation::authentication(pki);
+        api.ensure_data("kube-system", authentication).await.map_err(StartError::Bootstrap)?;
         authorizer.reload(&store).await?;
         extensions.reload(&store).await?;
+        aggregation.reload(&store).await?;
         let mut definitions = custom_resources::Definitions::default();
         api.serve_definitions(&mut definitions).await.map_err(StartError::Definitions)?;
         let reload = async move |store: &S| authorizer.reload(store).await;
         tokio::spawn(follow::follow(store.clone(), rbac::prefixes(), "roles", reload, shutdown.clone()));
         let reload = async move |store: &S| extensions.reload(store).await;
-        tokio::spawn(follow::follow(store, extensions::prefixes(), "admission", reload, shutdown));
+        let followed = (store.clone(), shutdown.clone());
+        tokio::spawn(follow::follow(followed.0, extensions::prefixes(), "admission", reload, followed.1));
+        let reload = async move |store: &S| aggregation.reload(store).await;
+        tokio::spawn(follow::follow(store, aggregation::prefixes(), "API services", reload, shutdown));
+        tokio::spawn(api.clone().follow_services_behind());
         tokio::spawn(api.clone().keep_endpoints());
         tokio::spawn(api.clone().follow_definitions(definitions));
         api.inner.ready.store(true, Ordering::Release);
@@ -245,6 +261,14 @@ impl<S: Store> Api<S> {
 
     fn extensions(&self) -> &Extensions {
         &self.inner.extensions
+    }
+
+    fn aggregation(&self) -> &Aggregation {
+        &self.inner.aggregation
+    }
+
+    fn front_proxy(&self) -> Arc<FrontProxy> {
+        Arc::clone(&self.inner.front_proxy)
     }
 
     fn authorizer(&self) -> &Authorizer {

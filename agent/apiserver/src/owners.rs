@@ -20,7 +20,7 @@ fn writing<'a>(write: &'a Write<'_>, part: Part, now: &'a str) -> Writing<'a> {
     let untouched = match part {
         Part::Main if write.kind.status => STATUS,
         Part::Status => ALL_BUT_STATUS,
-        Part::Main | Part::Finalize | Part::EphemeralContainers | Part::Binding => &[],
+        Part::Main | Part::Finalize | Part::EphemeralContainers | Part::Binding | Part::Approval => &[],
     };
     Writing { kind: write.kind, manager: &author.manager, subresource: &author.subresource, untouched, now }
 }

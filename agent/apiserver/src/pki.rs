@@ -2,7 +2,10 @@
 //! running process.
 //!
 //! One cluster CA signs the serving certificate and the administrator's client certificate; the service-account key
-//! signs tokens. Nothing here is ever overwritten but by a renewal.
+//! signs tokens; a CA of its own signs what this API shows to the API servers behind it, which believe its bearer whom it
+//! asks for. Nothing here is ever overwritten but by a renewal.
+
+mod request;
 
 use std::net::IpAddr;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -16,11 +19,12 @@ use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, SanType,
 };
+use rustls::client::ResolvesClientCert;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
-use rustls::{RootCertStore, ServerConfig};
+use rustls::{RootCertStore, ServerConfig, SignatureScheme};
 
 const CA_LIFETIME: Duration = Duration::from_secs(10 * 365 * 86_400);
 const LEAF_LIFETIME: Duration = Duration::from_secs(365 * 86_400);
@@ -28,6 +32,13 @@ const LEAF_LIFETIME: Duration = Duration::from_secs(365 * 86_400);
 const RENEW_BEFORE: Duration = Duration::from_secs(120 * 86_400);
 /// Clocks of small boxes run behind until time is synchronized.
 const BACKDATE: Duration = Duration::from_secs(86_400);
+
+/// The same of certificates by request, as upstream.
+const BACKDATE_SHORT: Duration = Duration::from_secs(300);
+/// What the API is called by the API servers behind it.
+pub const FRONT_PROXY: &str = "front-proxy-client";
+
+pub use request::CertificateRequest;
 
 #[derive(Debug, thiserror::Error)]
 pub enum PkiError {
@@ -65,6 +76,9 @@ pub struct Pki {
     names: Names,
     ca_pem: String,
     ca_key: KeyPair,
+    front_ca_pem: String,
+    front_ca_key: KeyPair,
+    front: Arc<FrontProxy>,
     service_account_key: Vec<u8>,
     serving: RwLock<Arc<CertifiedKey>>,
 }
@@ -75,9 +89,11 @@ impl std::fmt::Debug for Pki {
     }
 }
 
+#[derive(Clone, Copy)]
 enum Leaf {
     Serving,
     Admin,
+    FrontProxy,
 }
 
 impl Leaf {
@@ -85,6 +101,7 @@ impl Leaf {
         match self {
             Leaf::Serving => "server",
             Leaf::Admin => "admin",
+            Leaf::FrontProxy => "front-proxy",
         }
     }
 }
@@ -94,24 +111,40 @@ impl Pki {
     pub fn open(dir: &Path, names: Names) -> Result<Self, PkiError> {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(file_error(dir))?;
         let ca_key = load_or_make_key(&dir.join("ca.key"))?;
-        let ca_pem = load_or_make_ca(&dir.join("ca.crt"), &ca_key)?;
+        let ca_pem = load_or_make_ca(&dir.join("ca.crt"), &ca_key, "skiff-ca")?;
+        let front_ca_key = load_or_make_key(&dir.join("front-proxy-ca.key"))?;
+        let front_ca_pem = load_or_make_ca(&dir.join("front-proxy-ca.crt"), &front_ca_key, "skiff-front-proxy-ca")?;
         let service_account_key = load_or_make_key(&dir.join("service-account.key"))?.serialize_der();
         let mut pki = Self {
             dir: dir.to_owned(),
             names,
             ca_pem,
             ca_key,
+            front_ca_pem,
+            front_ca_key,
+            front: Arc::new(FrontProxy(RwLock::new(Arc::new(placeholder()?)))),
             service_account_key,
             serving: RwLock::new(Arc::new(placeholder()?)),
         };
         pki.renew()?;
-        let serving = pki.load_serving()?;
+        let serving = pki.load(Leaf::Serving)?;
         pki.serving = RwLock::new(Arc::new(serving));
+        pki.front.put(pki.load(Leaf::FrontProxy)?);
         Ok(pki)
     }
 
     pub fn ca_pem(&self) -> &str {
         &self.ca_pem
+    }
+
+    /// Who signs what this API shows to the API servers behind it.
+    pub fn front_proxy_ca_pem(&self) -> &str {
+        &self.front_ca_pem
+    }
+
+    /// What it shows to them.
+    pub fn front_proxy(&self) -> Arc<FrontProxy> {
+        Arc::clone(&self.front)
     }
 
     /// PKCS#8 of the key that signs service-account tokens.
@@ -122,7 +155,7 @@ impl Pki {
     /// Makes each leaf that is missing, due, or no longer for the right names. Returns whether any was made.
     pub fn renew(&self) -> Result<bool, PkiError> {
         let mut renewed = false;
-        for leaf in [Leaf::Serving, Leaf::Admin] {
+        for leaf in [Leaf::Serving, Leaf::Admin, Leaf::FrontProxy] {
             if !self.is_good(&leaf) {
                 self.make(&leaf)?;
                 renewed = true;
@@ -138,8 +171,9 @@ impl Pki {
     /// Renews what is due and serves it from the next handshake on.
     pub fn renew_and_reload(&self) -> Result<(), PkiError> {
         if self.renew()? {
-            let serving = Arc::new(self.load_serving()?);
+            let serving = Arc::new(self.load(Leaf::Serving)?);
             *self.serving.write().unwrap_or_else(PoisonError::into_inner) = serving;
+            self.front.put(self.load(Leaf::FrontProxy)?);
         }
         Ok(())
     }
@@ -174,12 +208,21 @@ impl Pki {
         let left = Duration::try_from(left).unwrap_or_default();
         let names = match leaf {
             Leaf::Serving => self.covers_names(&certificate),
-            Leaf::Admin => true,
+            Leaf::Admin | Leaf::FrontProxy => true,
         };
         let key = self.path(leaf, "key").exists();
-        let issued_by_us = x509_parser::parse_x509_certificate(&self.ca_der().unwrap_or_else(|_| der.clone()))
-            .is_ok_and(|(_, ca)| certificate.verify_signature_with(&ca, &self.ca_key));
+        let (ca_pem, ca_key) = self.signer(leaf);
+        let ca = CertificateDer::from_pem_slice(ca_pem.as_bytes()).unwrap_or_else(|_| der.clone());
+        let issued_by_us = x509_parser::parse_x509_certificate(&ca)
+            .is_ok_and(|(_, ca)| certificate.verify_signature_with(&ca, ca_key));
         key && names && issued_by_us && left > RENEW_BEFORE
+    }
+
+    fn signer(&self, leaf: &Leaf) -> (&str, &KeyPair) {
+        match leaf {
+            Leaf::Serving | Leaf::Admin => (&self.ca_pem, &self.ca_key),
+            Leaf::FrontProxy => (&self.front_ca_pem, &self.front_ca_key),
+        }
     }
 
     fn covers_names(&self, certificate: &x509_parser::certificate::X509Certificate<'_>) -> bool {
@@ -216,12 +259,27 @@ impl Pki {
                 params.distinguished_name.push(DnType::CommonName, "system:admin");
                 params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
             }
+            Leaf::FrontProxy => {
+                params.distinguished_name.push(DnType::CommonName, FRONT_PROXY);
+                params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+            }
         }
         let key = KeyPair::generate()?;
-        let issuer = Issuer::from_ca_cert_pem(&self.ca_pem, &self.ca_key)?;
+        let (ca_pem, ca_key) = self.signer(leaf);
+        let issuer = Issuer::from_ca_cert_pem(ca_pem, ca_key)?;
         let certificate = params.signed_by(&key, &issuer)?;
         write_private(&self.path(leaf, "key"), key.serialize_pem().as_bytes())?;
         write_private(&self.path(leaf, "crt"), certificate.pem().as_bytes())
+    }
+
+    /// The certificate of a request that was approved. The usages are those of [`CertificateRequest`].
+    pub fn sign_request(
+        &self,
+        request: &CertificateRequest,
+        usages: &[String],
+        lifetime: Duration,
+    ) -> Result<String, String> {
+        request.signed(usages, lifetime.min(LEAF_LIFETIME), &self.ca_pem, &self.ca_key)
     }
 
     /// Access for a node of this name: a kubeconfig with a certificate of its own, valid as long as the others. In JSON, which
@@ -250,8 +308,8 @@ impl Pki {
         }))
     }
 
-    fn load_serving(&self) -> Result<CertifiedKey, PkiError> {
-        let (crt, key) = (self.path(&Leaf::Serving, "crt"), self.path(&Leaf::Serving, "key"));
+    fn load(&self, leaf: Leaf) -> Result<CertifiedKey, PkiError> {
+        let (crt, key) = (self.path(&leaf, "crt"), self.path(&leaf, "key"));
         let chain = vec![CertificateDer::from_pem_file(&crt).map_err(invalid(&crt))?];
         let key = PrivateKeyDer::from_pem_file(&key).map_err(invalid(&key))?;
         Ok(CertifiedKey::new(chain, rustls::crypto::aws_lc_rs::sign::any_supported_type(&key)?))
@@ -286,6 +344,31 @@ struct Serving(Arc<Pki>);
 impl ResolvesServerCert for Serving {
     fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         Some(Arc::clone(&self.0.serving.read().unwrap_or_else(PoisonError::into_inner)))
+    }
+}
+
+/// The identity that API servers behind this one believe: looked up anew in each handshake, as it is renewed.
+pub struct FrontProxy(RwLock<Arc<CertifiedKey>>);
+
+impl std::fmt::Debug for FrontProxy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("FrontProxy(…)")
+    }
+}
+
+impl FrontProxy {
+    fn put(&self, key: CertifiedKey) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(key);
+    }
+}
+
+impl ResolvesClientCert for FrontProxy {
+    fn resolve(&self, _issuers: &[&[u8]], _schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner)))
+    }
+
+    fn has_certs(&self) -> bool {
+        true
     }
 }
 
@@ -327,7 +410,7 @@ fn load_or_make_key(path: &Path) -> Result<KeyPair, PkiError> {
     }
 }
 
-fn load_or_make_ca(path: &Path, key: &KeyPair) -> Result<String, PkiError> {
+fn load_or_make_ca(path: &Path, key: &KeyPair, name: &str) -> Result<String, PkiError> {
     match std::fs::read_to_string(path) {
         Ok(pem) => match CertificateDer::from_pem_slice(pem.as_bytes()) {
             Ok(_) => Ok(pem),
@@ -340,7 +423,7 @@ fn load_or_make_ca(path: &Path, key: &KeyPair) -> Result<String, PkiError> {
             params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
             params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
             params.distinguished_name = DistinguishedName::new();
-            params.distinguished_name.push(DnType::CommonName, "skiff-ca");
+            params.distinguished_name.push(DnType::CommonName, name);
             let pem = params.self_signed(key)?.pem();
             write_private(path, pem.as_bytes())?;
             Ok(pem)
@@ -362,6 +445,12 @@ pub fn write_private(path: &Path, bytes: &[u8]) -> Result<(), PkiError> {
         path.parent().map_or(Ok(()), |dir| std::fs::File::open(dir)?.sync_all())
     };
     write().map_err(file_error(path))
+}
+
+fn pem(label: &str, der: &[u8]) -> String {
+    let text = BASE64_STANDARD.encode(der);
+    let lines: String = text.as_bytes().chunks(64).map(|line| format!("{}\n", String::from_utf8_lossy(line))).collect();
+    format!("-----BEGIN {label}-----\n{lines}-----END {label}-----\n")
 }
 
 fn file_error(path: &Path) -> impl FnOnce(std::io::Error) -> PkiError {

@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use skiff_object::custom::names;
 use skiff_object::kinds::{Kind, Scope};
+use skiff_object::validate::certificates;
 use skiff_object::{default, meta};
 
 use crate::random;
@@ -54,6 +55,8 @@ pub fn update(kind: &Kind, part: Part, new: Value, old: &Value) -> Value {
     let strategy = Strategy::of(kind);
     let mut result = match part {
         Part::Main => main(kind, strategy, new, old),
+        Part::Approval => certificates::with_status(&dated(new), old, true),
+        Part::Status if strategy.has_decisions => certificates::with_status(&dated(new), old, false),
         Part::Status => status(kind, new, old),
         Part::Finalize => with_spec_field(new, old, "finalizers"),
         Part::EphemeralContainers => {
@@ -71,6 +74,19 @@ pub fn update(kind: &Kind, part: Part, new: Value, old: &Value) -> Value {
     result
 }
 
+/// Conditions without a time are of now.
+fn dated(mut object: Value) -> Value {
+    let conditions = object.pointer_mut("/status/conditions").and_then(Value::as_array_mut);
+    for condition in conditions.into_iter().flatten().filter_map(Value::as_object_mut) {
+        for field in ["lastUpdateTime", "lastTransitionTime"] {
+            if condition.get(field).is_none_or(Value::is_null) {
+                condition.insert(field.to_owned(), now().into());
+            }
+        }
+    }
+    object
+}
+
 fn main(kind: &Kind, strategy: &Strategy, mut new: Value, old: &Value) -> Value {
     for field in
         ["namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation"]
@@ -84,6 +100,9 @@ fn main(kind: &Kind, strategy: &Strategy, mut new: Value, old: &Value) -> Value 
             Some(status) => new["status"] = status.clone(),
             None => drop(meta::map_mut(&mut new).remove("status")),
         }
+    }
+    if let (true, Some(spec)) = (strategy.is_spec_fixed, old.get("spec")) {
+        new["spec"] = spec.clone();
     }
     for field in strategy.kept {
         let missing = meta::at(&new, &["spec", field]).is_none_or(|v| v == "");

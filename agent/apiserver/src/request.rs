@@ -58,10 +58,7 @@ impl Target {
 
     /// `pods/log`, as RBAC names it.
     pub fn resource(&self) -> String {
-        match &self.subresource {
-            Some(subresource) => format!("{}/{subresource}", self.kind.plural),
-            None => self.kind.plural.to_string(),
-        }
+        named_resource(&self.kind.plural, self.subresource.as_deref())
     }
 }
 
@@ -122,49 +119,95 @@ pub(crate) fn decode(text: &str) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
+/// What a path says of a resource, whoever answers it.
+pub struct Parts {
+    pub group: String,
+    pub version: String,
+    pub namespace: Option<String>,
+    pub resource: String,
+    pub name: Option<String>,
+    pub subresource: Option<String>,
+    rest: String,
+    is_watched: bool,
+}
+
+impl Parts {
+    /// `None` where the path is not one of a resource.
+    pub fn read(path: &str, query: &Query) -> Option<Self> {
+        let mut segments = path.split('/').skip(1);
+        let (group, version) = match segments.next() {
+            Some("api") => ("", segments.next()),
+            Some("apis") => (segments.next().unwrap_or_default(), segments.next()),
+            _ => return None,
+        };
+        let version = version.filter(|v| !v.is_empty())?;
+        let mut rest: Vec<String> = segments.map(path_decode).collect();
+        while rest.last().is_some_and(String::is_empty) {
+            rest.pop();
+        }
+        if rest.is_empty() {
+            return None;
+        }
+        // The deprecated `/watch/` prefix is still what some old clients use.
+        let is_watched = rest[0] == "watch" && rest.len() > 1;
+        if is_watched {
+            rest.remove(0);
+        }
+        let is_subresource_of_namespace = rest.len() == 3 && matches!(rest[2].as_str(), "status" | "finalize");
+        let namespace = (rest[0] == "namespaces"
+            && rest.len() > 2
+            && !(group.is_empty() && is_subresource_of_namespace))
+            .then(|| {
+                rest.remove(0);
+                rest.remove(0)
+            });
+        let mut parts = rest.into_iter();
+        Some(Self {
+            group: group.to_owned(),
+            version: version.to_owned(),
+            namespace,
+            resource: parts.next().unwrap_or_default(),
+            name: parts.next(),
+            subresource: parts.next(),
+            rest: parts.collect::<Vec<_>>().join("/"),
+            is_watched: is_watched || query.is_true("watch"),
+        })
+    }
+
+    pub fn verb(&self, method: &Method) -> Result<Verb, ApiError> {
+        for segment in self.namespace.iter().chain(&self.name).chain(&self.subresource) {
+            check_segment(segment)?;
+        }
+        verb(method, self.name.is_some(), self.subresource.is_some(), self.is_watched)
+    }
+
+    /// `pods/log`, as RBAC names it.
+    pub fn named_resource(&self) -> String {
+        named_resource(&self.resource, self.subresource.as_deref())
+    }
+}
+
+fn named_resource(resource: &str, subresource: Option<&str>) -> String {
+    match subresource {
+        Some(subresource) => format!("{resource}/{subresource}"),
+        None => resource.to_owned(),
+    }
+}
+
 /// `None` where the path is not one of a resource.
 pub fn target(catalogue: &Catalogue, method: &Method, path: &str, query: &Query) -> Result<Option<Target>, ApiError> {
-    let mut segments = path.split('/').skip(1);
-    let (group, version) = match segments.next() {
-        Some("api") => ("", segments.next()),
-        Some("apis") => (segments.next().unwrap_or_default(), segments.next()),
-        _ => return Ok(None),
-    };
-    let Some(version) = version.filter(|v| !v.is_empty()) else { return Ok(None) };
-    let mut rest: Vec<String> = segments.map(path_decode).collect();
-    while rest.last().is_some_and(String::is_empty) {
-        rest.pop();
-    }
-    if rest.is_empty() {
-        return Ok(None);
-    }
-    // The deprecated `/watch/` prefix is still what some old clients use.
-    let watched = rest[0] == "watch" && rest.len() > 1;
-    if watched {
-        rest.remove(0);
-    }
-    let is_subresource_of_namespace = rest.len() == 3 && matches!(rest[2].as_str(), "status" | "finalize");
-    let namespace = (rest[0] == "namespaces" && rest.len() > 2 && !(group.is_empty() && is_subresource_of_namespace))
-        .then(|| {
-            rest.remove(0);
-            rest.remove(0)
-        });
-    let kind = catalogue.by_resource(group, version, &rest[0]).ok_or_else(ApiError::path_not_found)?;
+    let Some(parts) = Parts::read(path, query) else { return Ok(None) };
+    let kind = catalogue.by_resource(&parts.group, &parts.version, &parts.resource);
+    let kind = kind.ok_or_else(ApiError::path_not_found)?;
     let fits = match kind.scope {
-        Scope::Cluster => namespace.is_none(),
+        Scope::Cluster => parts.namespace.is_none(),
         Scope::Namespaced => true,
     };
     if !fits {
         return Err(ApiError::path_not_found());
     }
-    let mut parts = rest.into_iter().skip(1);
-    let (name, subresource) = (parts.next(), parts.next());
-    for segment in namespace.iter().chain(&name).chain(&subresource) {
-        check_segment(segment)?;
-    }
-    let rest = parts.collect::<Vec<_>>().join("/");
-    let watched = watched || query.is_true("watch");
-    let verb = verb(method, name.is_some(), subresource.is_some(), watched)?;
+    let verb = parts.verb(method)?;
+    let Parts { namespace, name, subresource, rest, .. } = parts;
     Ok(Some(Target { kind: Arc::clone(kind), namespace, name, subresource, rest, verb }))
 }
 

@@ -111,7 +111,7 @@ fn judgement(operation: &Operation<'_>) -> Judgement {
         Operation::Create(_) => Judgement::Refuse,
         Operation::Update { part, .. } | Operation::Apply { part, .. } => match part {
             Part::Main | Part::EphemeralContainers => Judgement::Refuse,
-            Part::Status | Part::Finalize | Part::Binding => Judgement::Count,
+            Part::Status | Part::Finalize | Part::Binding | Part::Approval => Judgement::Count,
         },
         Operation::Delete { .. } => Judgement::Count,
     }

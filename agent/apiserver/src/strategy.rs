@@ -18,6 +18,8 @@ pub enum Part {
     EphemeralContainers,
     /// The node of a pod, decided by the binding's own handler.
     Binding,
+    /// What is decided of a certificate signing request.
+    Approval,
 }
 
 /// What is filled in when an object is made, in this order. The upstream plug-ins have the same names.
@@ -29,6 +31,8 @@ pub enum Mutation {
     LimitRanges,
     QosClass,
     JobSelector,
+    /// Who asks for a certificate.
+    Requestor,
 }
 
 /// What is looked at beyond the object itself.
@@ -50,6 +54,8 @@ pub enum Check {
     /// What a namespace's limit ranges say.
     PodLimits,
     ClaimLimits,
+    /// Not everybody decides of certificates, or signs them.
+    Certificates,
 }
 
 /// What of an object Pod Security is about.
@@ -91,6 +97,10 @@ pub struct Strategy {
     pub on_create: &'static [Mutation],
     /// Fields of the spec that stay as they are where an update leaves them out.
     pub kept: &'static [&'static str],
+    /// Whether the spec stays as it was made, whatever is sent.
+    pub is_spec_fixed: bool,
+    /// Whether some conditions are decisions, and written apart from the status.
+    pub has_decisions: bool,
     pub checks: &'static [Check],
     pub pod_security: PodSecurity,
     pub reserves: Reserves,
@@ -118,6 +128,8 @@ const PLAIN: Strategy = Strategy {
     initial_status: || json!({}),
     on_create: &[],
     kept: &[],
+    is_spec_fixed: false,
+    has_decisions: false,
     checks: &[],
     pod_security: PodSecurity::Nothing,
     reserves: Reserves::Nothing,
@@ -251,6 +263,16 @@ static ROWS: &[Strategy] = &[
         initial_status: || json!({"acceptedNames": {"kind": "", "plural": ""}, "conditions": [], "storedVersions": []}),
         deletion: Deletion::Definition,
         told_when_deleted: true,
+        ..PLAIN
+    },
+    Strategy {
+        group: "certificates.k8s.io",
+        kind: "CertificateSigningRequest",
+        generation: Generation::Never,
+        on_create: &[Mutation::Requestor],
+        is_spec_fixed: true,
+        has_decisions: true,
+        checks: &[Check::Certificates],
         ..PLAIN
     },
     Strategy { kind: "Role", checks: &[Check::RoleEscalation], ..RBAC },

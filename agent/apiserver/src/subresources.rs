@@ -46,9 +46,11 @@ pub(crate) async fn handle<S: Store>(api: &Api<S>, call: Call) -> Result<Respons
         ("finalize", Verb::Update) => api.update(call, Part::Finalize).await,
         ("status", Verb::Update) => api.update(call, Part::Status).await,
         ("status", Verb::Patch) => api.patch(call, Part::Status).await,
+        ("approval", Verb::Update) => api.update(call, Part::Approval).await,
+        ("approval", Verb::Patch) => api.patch(call, Part::Approval).await,
         ("ephemeralcontainers", Verb::Update) => api.update(call, Part::EphemeralContainers).await,
         ("ephemeralcontainers", Verb::Patch) => api.patch(call, Part::EphemeralContainers).await,
-        ("status" | "ephemeralcontainers", Verb::Get) => {
+        ("status" | "approval" | "ephemeralcontainers", Verb::Get) => {
             let object = api.require(kind, call.target.namespace(), call.target.name()?).await?;
             Ok(answer::object(StatusCode::OK, call.form, kind, object, &[]))
         }

@@ -12,8 +12,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{Api, AuditConfig, Config, Identity, Names, Pki, ServiceNetwork, User, body};
 
+mod aggregation;
 mod apply;
 mod audit;
+mod certificates;
 mod clients;
 mod conversion;
 mod coverage;

@@ -220,7 +220,7 @@ impl<S: Store> Api<S> {
 
     async fn fill_in_all(&self, write: &Write<'_>, new: &mut Value) -> Result<(), ApiError> {
         for mutation in Strategy::of(write.kind).on_create {
-            self.fill_in(*mutation, write.kind, write.namespace, new).await?;
+            self.fill_in(*mutation, write, new).await?;
         }
         Ok(())
     }
@@ -249,7 +249,8 @@ impl<S: Store> Api<S> {
         // Also of what changes nothing: the answer has the object.
         node_authorizer::check_write(self.config(), write, Some(&old), Some(&new))?;
         let errors = match part {
-            Part::Main => validate::update(kind, &new, &old),
+            Part::Main | Part::Approval => validate::update(kind, &new, &old),
+            Part::Status if strategy.has_decisions => validate::update(kind, &new, &old),
             Part::Status => validate::status(kind, &new, &old),
             Part::EphemeralContainers => validate::ephemeral_containers(kind, &new, &old),
             Part::Finalize | Part::Binding => Vec::new(),

@@ -5,6 +5,7 @@
 
 mod account_tokens;
 mod anything;
+mod certificates;
 mod deployments;
 mod endpoints;
 mod expectations;
@@ -24,6 +25,9 @@ mod templates;
 #[cfg(test)]
 mod testing;
 
+use std::sync::Arc;
+
+pub use certificates::{Requested, Signer};
 pub use node_ipam::{NodeRanges, NodeRangesError};
 use skiff_reconcile::{Caches, Changes, Feed, Parts, Reconciler, Recorder, Scope, Wake, drive, together};
 use tokio::task::JoinSet;
@@ -35,6 +39,8 @@ pub struct Config {
     pub ca_pem: String,
     /// Where the nodes' ranges of pod addresses come from.
     pub node_ranges: NodeRanges,
+    /// Who signs certificates.
+    pub signer: Arc<dyn Signer>,
 }
 
 /// The controllers of one start.
@@ -77,6 +83,10 @@ pub async fn run(client_for: impl Fn(&str) -> kube::Client, caches: Caches, conf
     let client = client_for("serviceaccount-token-controller");
     let controller = account_tokens::Controller::spawn(client, &caches, config.ca_pem, &ending);
     running.start(controller, account_tokens::Controller::wakes);
+
+    let client = client_for("certificate-controller");
+    let controller = certificates::Controller::new(client, config.signer, caches.of());
+    running.start(controller, certificates::Controller::wakes);
 
     let controller = namespaces::Controller::new(client_for("namespace-controller"), caches.of());
     running.start(controller, namespaces::Controller::wakes);

@@ -17,6 +17,7 @@ pub const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 
 pub struct World {
     pub client: Client,
+    pub pki: Pki,
     pub shutdown: CancellationToken,
     _guard: DropGuard,
     _dir: tempfile::TempDir,
@@ -52,7 +53,7 @@ impl World {
         let shutdown = CancellationToken::new();
         let api = Api::start(config, store, &pki, shutdown.clone()).await.expect("api");
         let client = api.client(&skiff_apiserver::Identity::Administrator);
-        Self { client, _guard: shutdown.clone().drop_guard(), shutdown, _dir: dir }
+        Self { client, pki, _guard: shutdown.clone().drop_guard(), shutdown, _dir: dir }
     }
 
     /// Drives until the world ends.

@@ -3,9 +3,13 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
+use skiff_apiserver::{CertificateRequest, Pki};
+use skiff_controllers::{Requested, Signer};
 use skiff_ingress::config as ingress;
 use skiff_settings::{
     AccessLog, AcmeDns, Challenge, HmacKey, LabelKey, LabelValue, Settings, TsigAlgorithm, TsigSecret,
@@ -113,11 +117,12 @@ impl Plan {
     }
 
     /// A node's part of the pod network is a /24; a network that is no larger is one node's whole.
-    pub fn controllers(&self, ca_pem: &str) -> Result<skiff_controllers::Config, skiff_controllers::NodeRangesError> {
+    pub fn controllers(&self, pki: &Arc<Pki>) -> Result<skiff_controllers::Config, skiff_controllers::NodeRangesError> {
         let pods = &self.settings.network.pod_cidr;
         let node_prefix_len = skiff_network::Range::first_of((pods.base, pods.prefix_len)).prefix_len;
         let node_ranges = skiff_controllers::NodeRanges::new(pods.base, pods.prefix_len, node_prefix_len)?;
-        Ok(skiff_controllers::Config { ca_pem: ca_pem.to_owned(), node_ranges })
+        let signer = Arc::new(BoxSigner(Arc::clone(pki)));
+        Ok(skiff_controllers::Config { ca_pem: pki.ca_pem().to_owned(), node_ranges, signer })
     }
 
     pub fn names(&self) -> skiff_apiserver::Names {
@@ -446,5 +451,21 @@ mod tests {
             assert!(error.contains(expected) && error.contains("line 2"), "{error}");
         }
         assert_eq!(parse("[node]\nlabels = { \"example.org/room\" = \"1\" }\n"), Ok(()));
+    }
+}
+
+/// The box's CA as it signs for others.
+#[derive(Debug)]
+struct BoxSigner(Arc<Pki>);
+
+impl Signer for BoxSigner {
+    fn read(&self, request: &str) -> Result<Requested, String> {
+        let CertificateRequest { common_name, organizations, dns_names, addresses, others, .. } =
+            CertificateRequest::read(request)?;
+        Ok(Requested { common_name, organizations, dns_names, addresses, others })
+    }
+
+    fn sign(&self, request: &str, usages: &[String], lifetime: Duration) -> Result<String, String> {
+        self.0.sign_request(&CertificateRequest::read(request)?, usages, lifetime)
     }
 }

@@ -4,7 +4,9 @@
 //! admission's. It works on decoded and defaulted objects; on anything else it reports errors but never panics.
 
 pub(crate) mod admission;
+mod aggregation;
 mod autoscalers;
+pub mod certificates;
 mod configuration;
 mod containers;
 mod endpoints;
@@ -61,6 +63,7 @@ const CHECKS: &[(&str, &str, Check)] = &[
     ("admissionregistration.k8s.io", "ValidatingAdmissionPolicyBinding", admission::binding),
     ("admissionregistration.k8s.io", "ValidatingWebhookConfiguration", admission::webhooks),
     (definition::GROUP, definition::KIND, definition::validate),
+    ("apiregistration.k8s.io", "APIService", aggregation::api_service),
     ("apps", "ControllerRevision", workloads::revision),
     ("apps", "DaemonSet", workloads::daemon_set),
     ("apps", "Deployment", workloads::deployment),
@@ -69,6 +72,7 @@ const CHECKS: &[(&str, &str, Check)] = &[
     ("autoscaling", "HorizontalPodAutoscaler", autoscalers::autoscaler),
     ("batch", "CronJob", jobs::cron_job),
     ("batch", "Job", jobs::job),
+    ("certificates.k8s.io", "CertificateSigningRequest", certificates::request),
     ("coordination.k8s.io", "Lease", policies::lease),
     ("discovery.k8s.io", "EndpointSlice", endpoints::endpoint_slice),
     ("events.k8s.io", "Event", events::new),

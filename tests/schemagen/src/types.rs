@@ -5,11 +5,12 @@
 use k8s_openapi::api::{
     admissionregistration::v1 as admissionregistration, apps::v1 as apps, authentication::v1 as authentication, authorization::v1 as authorization,
     autoscaling::v1 as autoscaling_v1, autoscaling::v2 as autoscaling_v2, batch::v1 as batch,
-    coordination::v1 as coordination, core::v1 as core, discovery::v1 as discovery, events::v1 as events,
+    certificates::v1 as certificates, coordination::v1 as coordination, core::v1 as core, discovery::v1 as discovery, events::v1 as events, flowcontrol::v1 as flowcontrol,
     networking::v1 as networking, node::v1 as node, policy::v1 as policy, rbac::v1 as rbac,
     scheduling::v1 as scheduling, storage::v1 as storage,
 };
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1 as apiextensions;
+use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1 as apiregistration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1 as meta;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value};
@@ -39,7 +40,9 @@ pub fn definitions() -> anyhow::Result<Map<String, Value>> {
         coordination::Lease, node::RuntimeClass, discovery::EndpointSlice,
         apiextensions::CustomResourceDefinition, admissionregistration::MutatingWebhookConfiguration,
         admissionregistration::ValidatingWebhookConfiguration, admissionregistration::ValidatingAdmissionPolicy,
-        admissionregistration::ValidatingAdmissionPolicyBinding,
+        admissionregistration::ValidatingAdmissionPolicyBinding, admissionregistration::MutatingAdmissionPolicy,
+        admissionregistration::MutatingAdmissionPolicyBinding, apiregistration::APIService,
+        certificates::CertificateSigningRequest, flowcontrol::FlowSchema, flowcontrol::PriorityLevelConfiguration,
         meta::Status, meta::DeleteOptions, meta::ListMeta, meta::APIResourceList, meta::Patch,
     );
     let definitions: Map<String, Value> = generator.take_definitions(true).into_iter().collect();

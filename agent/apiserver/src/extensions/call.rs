@@ -18,6 +18,7 @@ use skiff_object::{kinds, meta};
 use skiff_store::Store;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use crate::Api;
 use crate::codec;
@@ -88,7 +89,7 @@ impl Client {
     }
 
     /// The name of the server, as its certificate has it and as errors say it.
-    fn host(&self) -> String {
+    pub fn host(&self) -> String {
         match &self.place {
             Place::Url { host, .. } => host.trim_matches(['[', ']']).to_owned(),
             Place::Service { namespace, name, .. } => format!("{name}.{namespace}.svc"),
@@ -112,12 +113,7 @@ impl Client {
     }
 
     async fn ask_once<S: Store>(&self, api: &Api<S>, question: &Value) -> Result<Value, CallError> {
-        let address = self.address(api).await?;
-        let stream = TcpStream::connect(&*address).await.map_err(|error| CallError::Connect(address, error))?;
-        let name = ServerName::try_from(self.host()).map_err(|error| CallError::Name(error.to_string()))?;
-        let connector = TlsConnector::from(Arc::new(self.tls()?));
-        let stream = connector.connect(name, stream).await;
-        let stream = stream.map_err(|error| CallError::Connect("TLS".to_owned(), error))?;
+        let stream = self.connect(api, |_| {}).await?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         let request = Request::builder()
             .method(Method::POST)
@@ -158,6 +154,22 @@ impl Client {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
         Ok(builder.with_root_certificates(roots).with_no_client_auth())
+    }
+
+    /// A connection to it that nobody else reads, for whoever asks otherwise than [`Client::ask`] does.
+    pub async fn connect<S: Store>(
+        &self,
+        api: &Api<S>,
+        adapt: impl FnOnce(&mut ClientConfig),
+    ) -> Result<TlsStream<TcpStream>, CallError> {
+        let mut config = self.tls()?;
+        adapt(&mut config);
+        let address = self.address(api).await?;
+        let stream = TcpStream::connect(&*address).await.map_err(|error| CallError::Connect(address, error))?;
+        let name = ServerName::try_from(self.host()).map_err(|error| CallError::Name(error.to_string()))?;
+        let connector = TlsConnector::from(Arc::new(config));
+        let stream = connector.connect(name, stream).await;
+        stream.map_err(|error| CallError::Connect("TLS".to_owned(), error))
     }
 
     async fn address<S: Store>(&self, api: &Api<S>) -> Result<String, CallError> {

@@ -17,7 +17,7 @@ use crate::supervision::Plan;
 pub async fn start(plan: &Plan, api: &Api<Embedded>, pki: &Arc<Pki>, parts: &Parts) -> anyhow::Result<()> {
     let client = api.client(&Identity::ControllerManager);
     let caches = Caches::new(client, parts.shutdown().clone());
-    controllers(api, caches.clone(), plan.controllers(pki.ca_pem())?, parts);
+    controllers(api, caches.clone(), plan.controllers(pki)?, parts);
     let node = first_node(plan, api, parts).await;
     let plan = &plan.with_range(&node.range(|range| plan.fits(range)).await)?;
     skiff_network::prepare(&plan.network()).await?;

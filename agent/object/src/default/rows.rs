@@ -37,6 +37,7 @@ use self::Default::{Bool, EmptyText, Int, NonZero, Text};
 /// Types without their `io.k8s.api.`.
 #[rustfmt::skip] // one row a line reads as a table
 pub const ROWS: &[(&str, &str, Default)] = &[
+    ("io.k8s.kube-aggregator.pkg.apis.apiregistration.v1.ServiceReference", "port", Int(443)),
     ("admissionregistration.v1.MutatingWebhook", "failurePolicy", Text("Fail")),
     ("admissionregistration.v1.MutatingWebhook", "matchPolicy", Text("Equivalent")),
     ("admissionregistration.v1.MutatingWebhook", "namespaceSelector", Default::Map),

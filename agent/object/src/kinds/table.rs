@@ -87,18 +87,23 @@ const COORDINATION_V1: Row = base("coordination.k8s.io", "v1");
 const NODE_V1: Row = base("node.k8s.io", "v1");
 const DISCOVERY_V1: Row = base("discovery.k8s.io", "v1");
 const APIEXTENSIONS_V1: Row = base("apiextensions.k8s.io", "v1");
+const APIREGISTRATION_V1: Row = Row { scope: Scope::Cluster, status: true, ..base("apiregistration.k8s.io", "v1") };
+const CERTIFICATES_V1: Row = Row { scope: Scope::Cluster, status: true, ..base("certificates.k8s.io", "v1") };
+const FLOWCONTROL_V1: Row = Row { scope: Scope::Cluster, status: true, ..base("flowcontrol.apiserver.k8s.io", "v1") };
 const METRICS_V1BETA1: Row = Row { nature: Nature::Computed, ..base("metrics.k8s.io", "v1beta1") };
 const ADMISSION_V1: Row = Row { scope: Scope::Cluster, ..base("admissionregistration.k8s.io", "v1") };
 
 /// The groups in the order in which upstream's discovery lists them, with their versions.
 const GROUPS: &[(&str, &[&str])] = &[
     ("", &["v1"]),
+    ("apiregistration.k8s.io", &["v1"]),
     ("apps", &["v1"]),
     ("events.k8s.io", &["v1"]),
     ("authentication.k8s.io", &["v1"]),
     ("authorization.k8s.io", &["v1"]),
     ("autoscaling", &["v2", "v1"]),
     ("batch", &["v1"]),
+    ("certificates.k8s.io", &["v1"]),
     ("networking.k8s.io", &["v1"]),
     ("policy", &["v1"]),
     ("rbac.authorization.k8s.io", &["v1"]),
@@ -107,6 +112,7 @@ const GROUPS: &[(&str, &[&str])] = &[
     ("coordination.k8s.io", &["v1"]),
     ("node.k8s.io", &["v1"]),
     ("discovery.k8s.io", &["v1"]),
+    ("flowcontrol.apiserver.k8s.io", &["v1"]),
     ("apiextensions.k8s.io", &["v1"]),
     ("admissionregistration.k8s.io", &["v1"]),
     ("metrics.k8s.io", &["v1beta1"]),
@@ -135,6 +141,7 @@ pub const KINDS: &[Row] = &[
     Row { kind: "Secret", plural: "secrets", singular: "secret", prefix: "/registry/secrets", schema: "io.k8s.api.core.v1.Secret", ..CORE_V1 },
     Row { kind: "ServiceAccount", plural: "serviceaccounts", singular: "serviceaccount", prefix: "/registry/serviceaccounts", short_names: &["sa"], subresources: &["token"], schema: "io.k8s.api.core.v1.ServiceAccount", ..CORE_V1 },
     Row { kind: "Service", plural: "services", singular: "service", prefix: "/registry/services/specs", short_names: &["svc"], categories: &["all"], status: true, subresources: &["proxy"], schema: "io.k8s.api.core.v1.Service", ..CORE_V1 },
+    Row { kind: "APIService", plural: "apiservices", singular: "apiservice", prefix: "/registry/apiregistration.k8s.io/apiservices", categories: &["api-extensions"], schema: "io.k8s.kube-aggregator.pkg.apis.apiregistration.v1.APIService", ..APIREGISTRATION_V1 },
     Row { kind: "ControllerRevision", plural: "controllerrevisions", singular: "controllerrevision", prefix: "/registry/controllerrevisions", schema: "io.k8s.api.apps.v1.ControllerRevision", ..APPS_V1 },
     Row { kind: "DaemonSet", plural: "daemonsets", singular: "daemonset", prefix: "/registry/daemonsets", short_names: &["ds"], categories: &["all"], status: true, schema: "io.k8s.api.apps.v1.DaemonSet", ..APPS_V1 },
     Row { kind: "Deployment", plural: "deployments", singular: "deployment", prefix: "/registry/deployments", short_names: &["deploy"], categories: &["all"], status: true, scale: true, schema: "io.k8s.api.apps.v1.Deployment", ..APPS_V1 },
@@ -151,6 +158,7 @@ pub const KINDS: &[Row] = &[
     Row { kind: "HorizontalPodAutoscaler", plural: "horizontalpodautoscalers", singular: "horizontalpodautoscaler", prefix: "/registry/horizontalpodautoscalers", short_names: &["hpa"], categories: &["all"], status: true, storage_version: Some("autoscaling/v2"), schema: "io.k8s.api.autoscaling.v1.HorizontalPodAutoscaler", ..AUTOSCALING_V1 },
     Row { kind: "CronJob", plural: "cronjobs", singular: "cronjob", prefix: "/registry/cronjobs", short_names: &["cj"], categories: &["all"], status: true, schema: "io.k8s.api.batch.v1.CronJob", ..BATCH_V1 },
     Row { kind: "Job", plural: "jobs", singular: "job", prefix: "/registry/jobs", categories: &["all"], status: true, schema: "io.k8s.api.batch.v1.Job", ..BATCH_V1 },
+    Row { kind: "CertificateSigningRequest", plural: "certificatesigningrequests", singular: "certificatesigningrequest", prefix: "/registry/certificatesigningrequests", short_names: &["csr"], subresources: &["approval"], schema: "io.k8s.api.certificates.v1.CertificateSigningRequest", ..CERTIFICATES_V1 },
     Row { kind: "IngressClass", plural: "ingressclasses", singular: "ingressclass", prefix: "/registry/ingressclasses", scope: Scope::Cluster, schema: "io.k8s.api.networking.v1.IngressClass", ..NETWORKING_V1 },
     Row { kind: "Ingress", plural: "ingresses", singular: "ingress", prefix: "/registry/ingress", short_names: &["ing"], status: true, schema: "io.k8s.api.networking.v1.Ingress", ..NETWORKING_V1 },
     Row { kind: "IPAddress", plural: "ipaddresses", singular: "ipaddress", prefix: "/registry/ipaddresses", scope: Scope::Cluster, short_names: &["ip"], schema: "io.k8s.api.networking.v1.IPAddress", ..NETWORKING_V1 },
@@ -171,7 +179,11 @@ pub const KINDS: &[Row] = &[
     Row { kind: "Lease", plural: "leases", singular: "lease", prefix: "/registry/leases", nature: Nature::Volatile, schema: "io.k8s.api.coordination.v1.Lease", ..COORDINATION_V1 },
     Row { kind: "RuntimeClass", plural: "runtimeclasses", singular: "runtimeclass", prefix: "/registry/runtimeclasses", scope: Scope::Cluster, schema: "io.k8s.api.node.v1.RuntimeClass", ..NODE_V1 },
     Row { kind: "EndpointSlice", plural: "endpointslices", singular: "endpointslice", prefix: "/registry/endpointslices", schema: "io.k8s.api.discovery.v1.EndpointSlice", ..DISCOVERY_V1 },
+    Row { kind: "FlowSchema", plural: "flowschemas", singular: "flowschema", prefix: "/registry/flowschemas", schema: "io.k8s.api.flowcontrol.v1.FlowSchema", ..FLOWCONTROL_V1 },
+    Row { kind: "PriorityLevelConfiguration", plural: "prioritylevelconfigurations", singular: "prioritylevelconfiguration", prefix: "/registry/prioritylevelconfigurations", schema: "io.k8s.api.flowcontrol.v1.PriorityLevelConfiguration", ..FLOWCONTROL_V1 },
     Row { kind: "CustomResourceDefinition", plural: "customresourcedefinitions", singular: "customresourcedefinition", prefix: "/registry/apiextensions.k8s.io/customresourcedefinitions", scope: Scope::Cluster, short_names: &["crd", "crds"], categories: &["api-extensions"], status: true, schema: "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinition", ..APIEXTENSIONS_V1 },
+    Row { kind: "MutatingAdmissionPolicy", plural: "mutatingadmissionpolicies", singular: "mutatingadmissionpolicy", prefix: "/registry/mutatingadmissionpolicies", categories: &["api-extensions"], schema: "io.k8s.api.admissionregistration.v1.MutatingAdmissionPolicy", ..ADMISSION_V1 },
+    Row { kind: "MutatingAdmissionPolicyBinding", plural: "mutatingadmissionpolicybindings", singular: "mutatingadmissionpolicybinding", prefix: "/registry/mutatingadmissionpolicybindings", categories: &["api-extensions"], schema: "io.k8s.api.admissionregistration.v1.MutatingAdmissionPolicyBinding", ..ADMISSION_V1 },
     Row { kind: "MutatingWebhookConfiguration", plural: "mutatingwebhookconfigurations", singular: "mutatingwebhookconfiguration", prefix: "/registry/mutatingwebhookconfigurations", categories: &["api-extensions"], schema: "io.k8s.api.admissionregistration.v1.MutatingWebhookConfiguration", ..ADMISSION_V1 },
     Row { kind: "ValidatingAdmissionPolicy", plural: "validatingadmissionpolicies", singular: "validatingadmissionpolicy", prefix: "/registry/validatingadmissionpolicies", categories: &["api-extensions"], status: true, schema: "io.k8s.api.admissionregistration.v1.ValidatingAdmissionPolicy", ..ADMISSION_V1 },
     Row { kind: "ValidatingAdmissionPolicyBinding", plural: "validatingadmissionpolicybindings", singular: "validatingadmissionpolicybinding", prefix: "/registry/validatingadmissionpolicybindings", categories: &["api-extensions"], schema: "io.k8s.api.admissionregistration.v1.ValidatingAdmissionPolicyBinding", ..ADMISSION_V1 },

@@ -43,6 +43,11 @@ pub fn rule(type_name: &str, field: &str) -> Option<&'static Rule> {
 /// Every field that does not have the default rule.
 #[rustfmt::skip] // one row a line reads as a table
 pub static RULES: &[Rule] = &[
+    Rule { type_name: "io.k8s.api.admissionregistration.v1.MutatingAdmissionPolicySpec", field: "matchConditions", strategy: Strategy::Merge, merge_key: "name", list: ListType::Map(&["name"]) },
+    Rule { type_name: "io.k8s.api.certificates.v1.CertificateSigningRequestStatus", field: "conditions", strategy: Strategy::Replace, merge_key: "type", list: ListType::Map(&["type"]) },
+    Rule { type_name: "io.k8s.api.flowcontrol.v1.FlowSchemaStatus", field: "conditions", strategy: Strategy::Merge, merge_key: "type", list: ListType::Map(&["type"]) },
+    Rule { type_name: "io.k8s.api.flowcontrol.v1.PriorityLevelConfigurationStatus", field: "conditions", strategy: Strategy::Merge, merge_key: "type", list: ListType::Map(&["type"]) },
+    Rule { type_name: "io.k8s.kube-aggregator.pkg.apis.apiregistration.v1.APIServiceStatus", field: "conditions", strategy: Strategy::Merge, merge_key: "type", list: ListType::Map(&["type"]) },
     Rule { type_name: "io.k8s.api.admissionregistration.v1.MutatingWebhookConfiguration", field: "webhooks", strategy: Strategy::Merge, merge_key: "name", list: ListType::Map(&["name"]) },
     Rule { type_name: "io.k8s.api.admissionregistration.v1.ValidatingWebhookConfiguration", field: "webhooks", strategy: Strategy::Merge, merge_key: "name", list: ListType::Map(&["name"]) },
     Rule { type_name: "io.k8s.api.admissionregistration.v1.MutatingWebhook", field: "matchConditions", strategy: Strategy::Merge, merge_key: "name", list: ListType::Map(&["name"]) },

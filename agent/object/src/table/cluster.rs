@@ -35,6 +35,13 @@ pub const PRINTED: &[Printed] = &[
         ],
         priority_class,
     ),
+    (
+        "apiregistration.k8s.io",
+        "APIService",
+        &[NAME, text("Service", "The service that answers."), text("Available", "Whether it answers."), AGE],
+        api_service,
+    ),
+    ("certificates.k8s.io", "CertificateSigningRequest", REQUEST, certificate_request),
     ("metrics.k8s.io", "NodeMetrics", METRICS, node_metrics),
     ("metrics.k8s.io", "PodMetrics", METRICS, pod_metrics),
     ("coordination.k8s.io", "Lease", &[NAME, text("Holder", "Who holds the lease."), AGE], lease),
@@ -47,6 +54,46 @@ const METRICS: &[Column<'static>] = &[
     text("memory", "The memory that is used."),
     text("Window", "The time over which it was measured."),
 ];
+
+const REQUEST: &[Column<'static>] = &[
+    NAME,
+    AGE,
+    text("SignerName", "Who is asked to sign."),
+    text("Requestor", "Who asked."),
+    text("RequestedDuration", "How long the certificate is to be valid."),
+    text("Condition", "What became of it."),
+];
+
+fn certificate_request(request: &Value, now: Timestamp) -> Vec<Value> {
+    let spec = |field: &str| meta::text_at(request, &["spec", field]).into();
+    let seconds = meta::at(request, &["spec", "expirationSeconds"]).and_then(Value::as_i64);
+    let lasting = seconds.map_or_else(|| NONE.to_owned(), duration::human);
+    let mut said: Vec<&str> =
+        ["Approved", "Denied", "Failed"].into_iter().filter(|ty| condition(request, ty).is_some()).collect();
+    if said.is_empty() {
+        said.push("Pending");
+    }
+    if !meta::text_at(request, &["status", "certificate"]).is_empty() {
+        said.push("Issued");
+    }
+    vec![name(request), age(request, now), spec("signerName"), spec("username"), lasting.into(), said.join(",").into()]
+}
+
+fn api_service(object: &Value, now: Timestamp) -> Vec<Value> {
+    let service = |field: &str| meta::text_at(object, &["spec", "service", field]);
+    let service = match service("name") {
+        "" => "Local".to_owned(),
+        name => format!("{}/{name}", service("namespace")),
+    };
+    let available = match condition(object, "Available") {
+        None => UNKNOWN.to_owned(),
+        Some(condition) => match (meta::text_at(condition, &["status"]), meta::text_at(condition, &["reason"])) {
+            ("True", _) | (_, "") => meta::text_at(condition, &["status"]).to_owned(),
+            (status, reason) => format!("{status} ({reason})"),
+        },
+    };
+    vec![name(object), service.into(), available.into(), age(object, now)]
+}
 
 fn node_metrics(metrics: &Value, _: Timestamp) -> Vec<Value> {
     let usage = |resource: &str| meta::text_at(metrics, &["usage", resource]).into();

@@ -8,6 +8,7 @@ mod pods;
 mod services;
 mod storage;
 
+use super::certificates;
 use super::errors::Errors;
 use super::events;
 use super::node::Node;
@@ -86,6 +87,7 @@ pub fn update(kind: &Kind, new: &Node<'_>, old: &Node<'_>, errors: &mut Errors) 
         (definition::GROUP, definition::KIND) => definition::validate_update(new, old, errors),
         ("apps", "StatefulSet") => stateful_set(specs.0, specs.1, errors),
         ("batch", "Job") => jobs::job(new, old, errors),
+        ("certificates.k8s.io", "CertificateSigningRequest") => certificates::update(new, old, errors),
         ("events.k8s.io", "Event") => events::update(new, old, errors),
         ("rbac.authorization.k8s.io", "RoleBinding" | "ClusterRoleBinding") => {
             let (new, old) = (new.get("roleRef"), old.get("roleRef"));

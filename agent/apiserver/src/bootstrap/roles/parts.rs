@@ -128,6 +128,15 @@ const ACCOUNT_TOKENS: &[Rule] = &[
     (&["create"], CORE, &["serviceaccounts/token"]),
 ];
 
+/// Decides of the certificates of nodes, and signs for the box.
+const CERTIFICATES: &[Rule] = &[
+    EVENTS,
+    REVIEWS[1],
+    (&["delete", "get", "list", "watch"], &["certificates.k8s.io"], &["certificatesigningrequests"]),
+    (CHANGE, &["certificates.k8s.io"], &["certificatesigningrequests/approval", "certificatesigningrequests/status"]),
+    (&["approve", "sign"], &["certificates.k8s.io"], &["signers"]),
+];
+
 const NAMESPACES: &[Rule] = &[
     EVENTS,
     (&["delete", "get", "list", "watch"], CORE, &["namespaces"]),
@@ -186,6 +195,14 @@ const CONSOLE: &[Rule] = &[(&["get", "list"], CORE, &["nodes", "pods"])];
 const AGENT: &[Rule] = &[(READ, CORE, &["namespaces", "nodes", "pods"])];
 
 pub const PARTS: &[Part] = &[
+    // Nobody has it before an API server behind this one is installed.
+    Part {
+        names: &["extension-apiserver-authentication"],
+        ..within(
+            "kube-system",
+            part("extension-apiserver-authentication-reader", &[], &[(READ, CORE, &["configmaps"])]),
+        )
+    },
     part("system:node", &[], NODE),
     part("system:skiff:node", &[Subject::Group("system:nodes")], NODE_TRAFFIC),
     within(
@@ -207,6 +224,7 @@ pub const PARTS: &[Part] = &[
         &[Subject::Account("serviceaccount-token-controller")],
         ACCOUNT_TOKENS,
     ),
+    part("system:controller:certificate-controller", &[Subject::Account("certificate-controller")], CERTIFICATES),
     part("system:controller:namespace-controller", &[Subject::Account("namespace-controller")], NAMESPACES),
     part("system:controller:node-ipam-controller", &[Subject::Account("node-ipam-controller")], NODE_RANGES),
     part("system:controller:pod-garbage-collector", &[Subject::Account("pod-garbage-collector")], POD_GARBAGE),
