@@ -5,6 +5,7 @@
 
 mod call;
 mod matching;
+mod mutations;
 pub mod policies;
 pub mod webhooks;
 
@@ -40,6 +41,8 @@ pub struct Compiled {
     pub mutating: Vec<Webhook>,
     pub validating: Vec<Webhook>,
     pub policies: Vec<Policy>,
+    /// In the order of their names.
+    pub mutators: Vec<Policy>,
 }
 
 impl Compiled {
@@ -56,6 +59,8 @@ const KINDS: &[&str] = &[
     "ValidatingWebhookConfiguration",
     "ValidatingAdmissionPolicy",
     "ValidatingAdmissionPolicyBinding",
+    "MutatingAdmissionPolicy",
+    "MutatingAdmissionPolicyBinding",
 ];
 
 pub fn is_exempt(kind: &Kind) -> bool {
@@ -81,7 +86,8 @@ impl Extensions {
         let compiled = Compiled {
             mutating: webhooks(&lists[0]),
             validating: webhooks(&lists[1]),
-            policies: policies::read(&lists[2], &lists[3]),
+            policies: policies::read(KINDS[2], &lists[2], &lists[3]),
+            mutators: policies::read(KINDS[4], &lists[4], &lists[5]),
         };
         self.compiled.store(Arc::new(compiled));
         Ok(())
@@ -157,18 +163,34 @@ impl<S: Store> Api<S> {
         }
     }
 
-    /// What mutating webhooks make of a new object.
+    /// What policies and mutating webhooks make of a new object.
     pub(crate) async fn extend(&self, told: Told<'_>, warnings: &mut Vec<String>) -> Result<Option<Value>, ApiError> {
         let write = told.write;
-        if !self.is_asked(write.kind, write.author, |compiled| !compiled.mutating.is_empty()) {
+        if !self.is_asked(write.kind, write.author, |compiled| {
+            !compiled.mutating.is_empty() || !compiled.mutators.is_empty()
+        }) {
             return Ok(None);
         }
         let namespace = self.namespace_of(write.kind, write.namespace).await?;
         match told.asked(namespace.as_ref()) {
             // A scale is made of the object, and not the object of it.
-            Some(asked) if asked.subresource != SCALE => self.mutate(write.author, asked, warnings).await,
+            Some(asked) if asked.subresource != SCALE => self.changed(write.author, asked, warnings).await,
             Some(_) | None => Ok(None),
         }
+    }
+
+    /// Policies first, and those that ask for it again after the webhooks.
+    async fn changed(
+        &self,
+        author: &Author,
+        asked: Asked<'_>,
+        warnings: &mut Vec<String>,
+    ) -> Result<Option<Value>, ApiError> {
+        let by_policies = self.mutate_by_policies(author, asked, false).await?;
+        let asked = Asked { object: by_policies.as_ref().or(asked.object), ..asked };
+        let Some(by_webhooks) = self.mutate(author, asked, warnings).await? else { return Ok(by_policies) };
+        let again = self.mutate_by_policies(author, Asked { object: Some(&by_webhooks), ..asked }, true).await?;
+        Ok(Some(again.unwrap_or(by_webhooks)))
     }
 
     /// Whether policies and validating webhooks take a write; answers with their warnings.

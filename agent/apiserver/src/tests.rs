@@ -25,6 +25,7 @@ mod extensions;
 mod hook;
 mod identities;
 mod limit_ranges;
+mod mutations;
 mod pod_security;
 mod protobuf;
 mod resource_quotas;

@@ -20,6 +20,12 @@ use eval::{Evaluation, Patterns};
 pub const CONDITION_VARIABLES: &[&str] = &["object", "oldObject", "request"];
 pub const POLICY_VARIABLES: &[&str] = &["object", "oldObject", "request", "params", "namespaceObject", "variables"];
 
+/// What mutations are about: these, and the types of what they make.
+pub const MUTATION_VARIABLES: &[&str] =
+    &["object", "oldObject", "request", "params", "namespaceObject", "variables", OBJECT, JSON_PATCH, "jsonpatch"];
+const OBJECT: &str = "Object";
+const JSON_PATCH: &str = "JSONPatch";
+
 /// As upstream: steps of one expression.
 pub const BUDGET: u64 = 1_000_000;
 /// As upstream.
@@ -123,7 +129,7 @@ impl Program {
 }
 
 /// The names that mean something without being a variable.
-const NAMESPACES: &[&str] = &["optional", "sets", "math", "base64", "strings", "lists"];
+const NAMESPACES: &[&str] = &["optional", "sets", "math", "base64", "strings", "lists", "jsonpatch"];
 const TYPES: &[&str] =
     &["int", "uint", "double", "bool", "string", "bytes", "list", "map", "null_type", "type", "timestamp", "duration"];
 
@@ -151,7 +157,15 @@ fn check<'e>(expression: &'e IdedExpr, known: &mut Vec<&'e str>, loops: usize) -
             known.truncate(before);
             Ok(())
         }
-        expr => parts(expr).into_iter().try_for_each(|part| check(part, known, loops)),
+        expr => {
+            if let Expr::Struct(of) = expr {
+                let name = of.type_name.split('.').next().unwrap_or_default();
+                if !known.contains(&name) || ![OBJECT, JSON_PATCH].contains(&name) {
+                    return Err(CompileError::Undeclared(of.type_name.clone()));
+                }
+            }
+            parts(expr).into_iter().try_for_each(|part| check(part, known, loops))
+        }
     }
 }
 

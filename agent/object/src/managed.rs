@@ -348,6 +348,29 @@ pub fn apply(
     Ok(Applied::Object(object, next))
 }
 
+/// Why a part of an object cannot be merged into it.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum MergeError {
+    #[error("the configuration has this item twice: {0}")]
+    Duplicate(String),
+    #[error("may not mutate atomic arrays, maps or structs: {0}")]
+    Whole(String),
+}
+
+/// An object with a part of one merged into it as an application does, whoever owns what. What is owned as a whole cannot be
+/// in it: what it leaves out would be lost.
+pub fn merged(kind: &Kind, live: &Value, part: &Value) -> Result<Value, MergeError> {
+    let schema = kind.custom.as_ref().map(|custom| custom.schema());
+    let shape = Shape::of_kind(kind, schema.as_deref());
+    if let Some(path) = walk::duplicate(shape, part) {
+        return Err(MergeError::Duplicate(path));
+    }
+    match walk::whole(shape, part) {
+        Some(path) => Err(MergeError::Whole(path)),
+        None => Ok(walk::merge(shape, live, part)),
+    }
+}
+
 /// Without what the applier had and gave up, as far as nobody else has it.
 fn pruned(shape: Shape<'_>, merged: Value, last: &FieldSet, managers: &Managers) -> Value {
     if last.is_empty() {

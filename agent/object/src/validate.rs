@@ -58,6 +58,8 @@ const CHECKS: &[(&str, &str, Check)] = &[
     ("", "ResourceQuota", quotas::resource_quota),
     ("", "Secret", configuration::secret),
     ("", "Service", services::service),
+    ("admissionregistration.k8s.io", "MutatingAdmissionPolicy", admission::mutating_policy),
+    ("admissionregistration.k8s.io", "MutatingAdmissionPolicyBinding", admission::mutating_binding),
     ("admissionregistration.k8s.io", "MutatingWebhookConfiguration", admission::webhooks),
     ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy", admission::policy),
     ("admissionregistration.k8s.io", "ValidatingAdmissionPolicyBinding", admission::binding),

@@ -1,13 +1,15 @@
-//! Admission policies in the Common Expression Language: `ValidatingAdmissionPolicy`, bound where its bindings say.
+//! Admission policies in the Common Expression Language, bound where their bindings say, and what those that judge say
+//! (`ValidatingAdmissionPolicy`). What those that change do is in `mutations.rs`.
 
 use serde_json::{Value, json};
-use skiff_object::cel::{POLICY_VARIABLES, Program, Val};
-use skiff_object::kinds::Kind;
+use skiff_object::cel::{MUTATION_VARIABLES, POLICY_VARIABLES, Program, Val};
+use skiff_object::kinds::{Catalogue, Kind};
 use skiff_object::labels::Selector;
 use skiff_object::meta;
 use skiff_store::Store;
 
 use super::matching::{Asked, Conditions, Constraints};
+use super::mutations::Mutation;
 use super::webhooks::request;
 use crate::status::ApiError;
 use crate::write::Author;
@@ -17,6 +19,7 @@ use crate::{Api, audit};
 const BUDGET: u64 = 10_000_000;
 
 pub struct Policy {
+    kind: &'static str,
     name: String,
     constraints: Constraints,
     conditions: Conditions,
@@ -24,6 +27,9 @@ pub struct Policy {
     params: Option<(String, String)>,
     variables: Vec<(String, Option<Program>)>,
     validations: Vec<Validation>,
+    pub(super) mutations: Vec<Mutation>,
+    /// Whether it is asked once more when others changed the object after it.
+    pub(super) is_reinvoked: bool,
     bindings: Vec<Binding>,
 }
 
@@ -35,7 +41,7 @@ struct Validation {
     reason: String,
 }
 
-struct Binding {
+pub(super) struct Binding {
     name: String,
     constraints: Constraints,
     actions: Vec<String>,
@@ -50,12 +56,12 @@ struct ParamRef {
 }
 
 /// The policies that are bound.
-pub fn read(policies: &[Value], bindings: &[Value]) -> Vec<Policy> {
+pub fn read(kind: &'static str, policies: &[Value], bindings: &[Value]) -> Vec<Policy> {
     let bound = |policy: &Value| {
         let name = meta::name(policy).to_owned();
         let own = bindings.iter().filter(|binding| meta::text_at(binding, &["spec", "policyName"]) == name);
         let bindings: Vec<Binding> = own.map(Binding::read).collect();
-        (!bindings.is_empty()).then(|| Policy::read(policy, bindings))
+        (!bindings.is_empty()).then(|| Policy::read(kind, policy, bindings))
     };
     policies.iter().filter_map(bound).collect()
 }
@@ -64,16 +70,22 @@ fn compile(text: &str) -> Option<Program> {
     Program::compile(text, POLICY_VARIABLES).ok()
 }
 
+/// A condition that is left out, or the object that is judged, is nothing.
+const NULL: &Value = &Value::Null;
+
 impl Policy {
-    fn read(policy: &Value, bindings: Vec<Binding>) -> Self {
+    fn read(kind: &'static str, policy: &Value, bindings: Vec<Binding>) -> Self {
         let spec = policy.get("spec").unwrap_or(&Value::Null);
         let constraints = spec.get("matchConstraints").unwrap_or(&Value::Null);
-        let variable =
-            |json: &Value| (meta::text_at(json, &["name"]).to_owned(), compile(meta::text_at(json, &["expression"])));
+        let variable = |json: &Value| {
+            let program = Program::compile(meta::text_at(json, &["expression"]), MUTATION_VARIABLES).ok();
+            (meta::text_at(json, &["name"]).to_owned(), program)
+        };
         let params = spec
             .get("paramKind")
             .map(|kind| (meta::text_at(kind, &["apiVersion"]).to_owned(), meta::text_at(kind, &["kind"]).to_owned()));
         Self {
+            kind,
             name: meta::name(policy).to_owned(),
             constraints: Constraints::read(constraints, "resourceRules"),
             conditions: Conditions::read(spec),
@@ -81,19 +93,43 @@ impl Policy {
             params,
             variables: meta::items(spec.get("variables")).iter().map(variable).collect(),
             validations: meta::items(spec.get("validations")).iter().map(Validation::read).collect(),
+            mutations: meta::items(spec.get("mutations")).iter().map(Mutation::read).collect(),
+            is_reinvoked: meta::text_at(spec, &["reinvocationPolicy"]) == "IfNeeded",
             bindings,
         }
     }
 
-    /// What its validations say, with parameters or without.
-    fn judge(&self, asked: &Asked<'_>, request: &Value, params: &Value) -> Vec<(String, String)> {
-        let null = Value::Null;
+    pub(super) fn is_about(&self, asked: &Asked<'_>, catalogue: &Catalogue) -> bool {
+        self.constraints.matches(asked, catalogue).is_some()
+    }
+
+    /// Whether its conditions hold. One that has no value refuses the write, where the policy may not fail.
+    pub(super) fn holds(&self, asked: &Asked<'_>, request: &Value) -> Result<bool, ApiError> {
+        match self.conditions.hold(asked, request) {
+            Err(why) => self.failed(asked, None, &why).map(|()| false),
+            holds => Ok(holds.unwrap_or_default()),
+        }
+    }
+
+    /// What cannot be evaluated refuses the write, where the policy may not fail.
+    pub(super) fn failed(&self, asked: &Asked<'_>, binding: Option<&Binding>, why: &str) -> Result<(), ApiError> {
+        if self.fails_closed { Err(denied(asked, self, binding, "", why)) } else { Ok(()) }
+    }
+
+    /// Evaluates something of it, about a write and with parameters or without.
+    pub(super) fn evaluate<T>(
+        &self,
+        asked: &Asked<'_>,
+        request: &Value,
+        params: &Value,
+        evaluate: impl FnOnce(&[(&str, Val<'_>)], &mut u64) -> T,
+    ) -> T {
         let mut variables = vec![
-            ("object", Val::of(asked.object.unwrap_or(&null), None)),
-            ("oldObject", Val::of(asked.old.unwrap_or(&null), None)),
+            ("object", Val::of(asked.object.unwrap_or(NULL), None)),
+            ("oldObject", Val::of(asked.old.unwrap_or(NULL), None)),
             ("request", Val::of(request, None)),
             ("params", Val::of(params, None)),
-            ("namespaceObject", Val::of(asked.namespace.unwrap_or(&null), None)),
+            ("namespaceObject", Val::of(asked.namespace.unwrap_or(NULL), None)),
             ("variables", Val::Map(std::sync::Arc::default())),
         ];
         let mut budget = BUDGET;
@@ -106,16 +142,25 @@ impl Policy {
                 variables[last].1 = Val::Map(std::sync::Arc::new(own.clone()));
             }
         }
+        evaluate(&variables, &mut budget)
+    }
+
+    /// What its validations say.
+    fn judge(&self, asked: &Asked<'_>, request: &Value, params: &Value) -> Vec<(String, String)> {
+        self.evaluate(asked, request, params, |variables, budget| self.judgements(variables, budget))
+    }
+
+    fn judgements(&self, variables: &[(&str, Val<'_>)], budget: &mut u64) -> Vec<(String, String)> {
         let mut said = Vec::new();
         for validation in &self.validations {
-            let result = validation.program.as_ref().map(|program| program.evaluate(&variables, &mut budget));
+            let result = validation.program.as_ref().map(|program| program.evaluate(variables, budget));
             match result {
                 Some(Ok(Val::Bool(true))) => {}
                 Some(Ok(Val::Bool(false))) => {
                     let message = validation
                         .message_program
                         .as_ref()
-                        .and_then(|program| program.evaluate(&variables, &mut budget).ok().map(|text| text.show()));
+                        .and_then(|program| program.evaluate(variables, budget).ok().map(|text| text.show()));
                     let message = message.filter(|text| !text.trim().is_empty()).unwrap_or_else(|| validation.said());
                     said.push((validation.reason.clone(), message));
                 }
@@ -181,18 +226,15 @@ impl<S: Store> Api<S> {
         let (compiled, catalogue) = (self.extensions().compiled(), self.catalogue());
         let mut audited = Vec::new();
         for policy in &compiled.policies {
-            if policy.constraints.matches(asked, &catalogue).is_none() {
+            if !policy.is_about(asked, &catalogue) {
                 continue;
             }
             let request = request(author, asked, asked.kind, [None, None]);
-            match policy.conditions.hold(asked, &request) {
-                Ok(true) => {}
-                Ok(false) => continue,
-                Err(why) if policy.fails_closed => return Err(denied(asked, policy, None, "", &why)),
-                Err(_) => continue,
+            if !policy.holds(asked, &request)? {
+                continue;
             }
-            for binding in policy.bindings.iter().filter(|binding| binding.constraints.narrows(asked, &catalogue)) {
-                for params in self.params(policy, binding, asked).await? {
+            for (binding, all) in self.bound(policy, asked, &catalogue).await? {
+                for params in all {
                     for (reason, message) in policy.judge(asked, &request, &params) {
                         if binding.actions.iter().any(|action| action == "Deny") {
                             return Err(denied(asked, policy, Some(binding), &reason, &message));
@@ -215,6 +257,20 @@ impl<S: Store> Api<S> {
             audit::annotate("validation.policy.admission.k8s.io/validation_failure", Value::from(audited).to_string());
         }
         Ok(())
+    }
+
+    /// The bindings of a policy that are about a write, with what each gives it.
+    pub(super) async fn bound<'p>(
+        &self,
+        policy: &'p Policy,
+        asked: &Asked<'_>,
+        catalogue: &Catalogue,
+    ) -> Result<Vec<(&'p Binding, Vec<Value>)>, ApiError> {
+        let mut bound = Vec::new();
+        for binding in policy.bindings.iter().filter(|binding| binding.constraints.narrows(asked, catalogue)) {
+            bound.push((binding, self.params(policy, binding, asked).await?));
+        }
+        Ok(bound)
     }
 
     /// What a binding gives its policy: one null where it takes no parameters.
@@ -266,6 +322,6 @@ impl<S: Store> Api<S> {
 
 fn denied(asked: &Asked<'_>, policy: &Policy, binding: Option<&Binding>, reason: &str, why: &str) -> ApiError {
     let binding = binding.map(|binding| format!(" with binding '{}'", binding.name)).unwrap_or_default();
-    let why = format!("ValidatingAdmissionPolicy '{}'{binding} denied request: {why}", policy.name);
+    let why = format!("{} '{}'{binding} denied request: {why}", policy.kind, policy.name);
     ApiError::denied_object(asked.kind, asked.name, reason, &why)
 }

@@ -58,15 +58,30 @@ async fn only_who_may_decides() {
     let (code, made) = sam.post(REQUESTS, request("a", "staff", CLIENTS)).await;
     assert_eq!((code, &made["spec"]["username"]), (StatusCode::CREATED, &json!("sam")), "{made}");
     assert_eq!(made["spec"]["groups"], json!(["system:authenticated"]));
-    check_error(&sam.post(REQUESTS, request("m", "system:masters", CLIENTS)).await, expect![[r#"403 "Forbidden": "certificatesigningrequests.certificates.k8s.io \"m\" is forbidden: use of kubernetes.io/kube-apiserver-client signer with system:masters group is not allowed""#]]);
-    check_error(&merge(&sam, &format!("{REQUESTS}/a/approval"), condition("Approved")).await, expect![[r#"403 "Forbidden": "certificatesigningrequests.certificates.k8s.io \"a\" is forbidden: user not permitted to approve requests with signerName \"kubernetes.io/kube-apiserver-client\"""#]]);
+    check_error(
+        &sam.post(REQUESTS, request("m", "system:masters", CLIENTS)).await,
+        expect![[
+            r#"403 "Forbidden": "certificatesigningrequests.certificates.k8s.io \"m\" is forbidden: use of kubernetes.io/kube-apiserver-client signer with system:masters group is not allowed""#
+        ]],
+    );
+    check_error(
+        &merge(&sam, &format!("{REQUESTS}/a/approval"), condition("Approved")).await,
+        expect![[
+            r#"403 "Forbidden": "certificatesigningrequests.certificates.k8s.io \"a\" is forbidden: user not permitted to approve requests with signerName \"kubernetes.io/kube-apiserver-client\"""#
+        ]],
+    );
     // A decision is no part of the status, and the spec is as it was made.
     let (_, changed) = merge(&sam, &format!("{REQUESTS}/a/status"), condition("Approved")).await;
     assert_eq!(changed["status"]["conditions"], Value::Null, "{changed}");
     let (_, changed) = merge(&sam, &format!("{REQUESTS}/a"), json!({"spec": {"username": "root"}})).await;
     assert_eq!(changed["spec"]["username"], "sam");
     let certificate = json!({"status": {"certificate": BASE64_STANDARD.encode("-----BEGIN CERTIFICATE-----\nYQ==\n-----END CERTIFICATE-----\n")}});
-    check_error(&merge(&sam, &format!("{REQUESTS}/a/status"), certificate.clone()).await, expect![[r#"403 "Forbidden": "certificatesigningrequests.certificates.k8s.io \"a\" is forbidden: user not permitted to sign requests with signerName \"kubernetes.io/kube-apiserver-client\"""#]]);
+    check_error(
+        &merge(&sam, &format!("{REQUESTS}/a/status"), certificate.clone()).await,
+        expect![[
+            r#"403 "Forbidden": "certificatesigningrequests.certificates.k8s.io \"a\" is forbidden: user not permitted to sign requests with signerName \"kubernetes.io/kube-apiserver-client\"""#
+        ]],
+    );
 
     sam.post(REQUESTS, request("b", "staff", "example.org/one")).await;
     let (code, approved) = merge(&sam, &format!("{REQUESTS}/b/approval"), condition("Approved")).await;
@@ -76,11 +91,21 @@ async fn only_who_may_decides() {
         "{approved}"
     );
     assert!(approved["status"]["conditions"][0]["lastUpdateTime"].is_string());
-    check_error(&merge(&sam, &format!("{REQUESTS}/b/approval"), condition("Denied")).await, expect![[r#"422 "Invalid": "CertificateSigningRequest.certificates.k8s.io \"b\" is invalid: status.conditions: Forbidden: updates may not remove a condition of type \"Approved\"""#]]);
+    check_error(
+        &merge(&sam, &format!("{REQUESTS}/b/approval"), condition("Denied")).await,
+        expect![[
+            r#"422 "Invalid": "CertificateSigningRequest.certificates.k8s.io \"b\" is invalid: status.conditions: Forbidden: updates may not remove a condition of type \"Approved\"""#
+        ]],
+    );
     let (code, signed) = merge(&sam, &format!("{REQUESTS}/b/status"), certificate).await;
     assert_eq!((code, signed["status"]["conditions"].as_array().map(Vec::len)), (StatusCode::OK, Some(1)), "{signed}");
     let other = json!({"status": {"certificate": BASE64_STANDARD.encode("-----BEGIN CERTIFICATE-----\nYg==\n-----END CERTIFICATE-----\n")}});
-    check_error(&merge(&sam, &format!("{REQUESTS}/b/status"), other).await, expect![[r#"422 "Invalid": "CertificateSigningRequest.certificates.k8s.io \"b\" is invalid: status.certificate: Forbidden: updates may not set certificate content if existing certificate content has been set""#]]);
+    check_error(
+        &merge(&sam, &format!("{REQUESTS}/b/status"), other).await,
+        expect![[
+            r#"422 "Invalid": "CertificateSigningRequest.certificates.k8s.io \"b\" is invalid: status.certificate: Forbidden: updates may not set certificate content if existing certificate content has been set""#
+        ]],
+    );
     let table = server.table(REQUESTS).await;
     let rows: Vec<String> = table["rows"]
         .as_array()

@@ -8,7 +8,7 @@ use cel::common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, L
 use regex::Regex;
 
 use super::functions;
-use super::values::Val;
+use super::values::{Val, unescaped};
 use super::{EvalError, NAMESPACES, TYPES};
 use crate::custom::compile_pattern;
 
@@ -100,7 +100,19 @@ impl<'v, 'a> Evaluation<'v, 'a> {
                 }
                 Ok(Val::Map(Arc::new(entries)))
             }
-            Expr::Struct(of) => Err(EvalError::Value(format!("{} is no type", of.type_name))),
+            Expr::Struct(of) => {
+                let mut fields = Vec::with_capacity(of.entries.len());
+                for entry in &of.entries {
+                    let EntryExpr::StructField(field) = &entry.expr else { continue };
+                    match (self.run(&field.value)?, field.optional) {
+                        (Val::Optional(inner), true) => {
+                            fields.extend(inner.map(|inner| (Val::text(unescaped(&field.field)), (*inner).clone())));
+                        }
+                        (value, _) => fields.push((Val::text(unescaped(&field.field)), value)),
+                    }
+                }
+                Ok(Val::Map(Arc::new(fields)))
+            }
             Expr::Call(call) => self.call(call),
             Expr::Comprehension(comprehension) => self.comprehension(comprehension),
         }

@@ -65,6 +65,15 @@ pub fn escaped(name: &str) -> String {
     spelled.replace('-', "__dash__").replace('/', "__slash__")
 }
 
+/// The property that an expression names so.
+pub fn unescaped(name: &str) -> String {
+    if let Some(word) = name.strip_prefix("__").and_then(|name| name.strip_suffix("__")).filter(|w| WORDS.contains(w)) {
+        return word.to_owned();
+    }
+    let spelled = name.replace("__dot__", ".").replace("__dash__", "-").replace("__slash__", "/");
+    spelled.replace("__underscores__", "__")
+}
+
 impl<'a> Val<'a> {
     pub fn text(text: impl Into<Arc<str>>) -> Self {
         Val::Text(text.into())
@@ -97,6 +106,31 @@ impl<'a> Val<'a> {
             _ => None,
         };
         read.unwrap_or_else(|| Val::text(text))
+    }
+
+    /// What it is as a part of an object; what is nothing there is an error.
+    pub fn to_json(&self) -> Result<Value, EvalError> {
+        let none = || EvalError::Value(format!("{} cannot be part of an object", self.type_name()));
+        Ok(match self {
+            Val::Null => Value::Null,
+            Val::Bool(value) => (*value).into(),
+            Val::Int(value) => (*value).into(),
+            Val::Uint(value) => (*value).into(),
+            Val::Double(value) => serde_json::Number::from_f64(*value).map(Value::Number).ok_or_else(none)?,
+            Val::Text(text) => (**text).into(),
+            Val::Bytes(bytes) => crate::base64::encode(bytes).into(),
+            Val::Json(value, _) => (*value).clone(),
+            Val::List(items) => Value::Array(items.iter().map(Val::to_json).collect::<Result<_, _>>()?),
+            Val::Map(entries) => {
+                let entry = |(key, value): &(Val<'_>, Val<'_>)| match key {
+                    Val::Text(key) => Ok((key.to_string(), value.to_json()?)),
+                    other => Err(EvalError::Value(format!("{} cannot be a key of an object", other.type_name()))),
+                };
+                Value::Object(entries.iter().map(entry).collect::<Result<_, _>>()?)
+            }
+            Val::Time(_) | Val::Span(_) | Val::Quantity(_) | Val::Address(..) => self.show().into(),
+            Val::Optional(_) | Val::Type(_) => return Err(none()),
+        })
     }
 
     pub fn type_name(&self) -> &'static str {

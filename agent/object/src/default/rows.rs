@@ -55,6 +55,7 @@ pub const ROWS: &[(&str, &str, Default)] = &[
     ("admissionregistration.v1.MatchResources", "matchPolicy", Text("Equivalent")),
     ("admissionregistration.v1.MatchResources", "namespaceSelector", Default::Map),
     ("admissionregistration.v1.MatchResources", "objectSelector", Default::Map),
+    ("admissionregistration.v1.MutatingAdmissionPolicySpec", "failurePolicy", Text("Fail")),
     ("admissionregistration.v1.ValidatingAdmissionPolicySpec", "failurePolicy", Text("Fail")),
     ("core.v1.Pod", "spec", Default::Map),
     ("core.v1.PodTemplateSpec", "spec", Default::Map),

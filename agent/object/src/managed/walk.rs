@@ -453,6 +453,18 @@ pub(super) fn duplicate(shape: Shape<'_>, value: &Value) -> Option<String> {
     })
 }
 
+/// Where the first list or map is that is owned as a whole.
+pub(super) fn whole(shape: Shape<'_>, value: &Value) -> Option<String> {
+    let shape = shape.seen(value);
+    if matches!(shape, Shape::Whole) && (value.is_array() || value.is_object()) {
+        return Some(String::new());
+    }
+    parts(shape, Some(value)).into_iter().find_map(|(element, part)| {
+        let below = whole(shape.part(&element), part)?;
+        Some(format!("{}{below}", element.to_path()))
+    })
+}
+
 /// With each field of a struct that has parts in the set as a member, too.
 pub(super) fn with_named(shape: Shape<'_>, set: &FieldSet) -> FieldSet {
     let mut all = FieldSet { members: set.members.clone(), children: BTreeMap::new() };

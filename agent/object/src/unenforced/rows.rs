@@ -126,6 +126,13 @@ pub const LOUD: &[(&str, &str)] = &[(
 pub const HONOURED: &[(&str, &str)] = &[
     ("admissionregistration.v1.MatchCondition", "expression name"),
     ("admissionregistration.v1.MatchResources", "excludeResourceRules matchPolicy namespaceSelector objectSelector resourceRules"),
+    ("admissionregistration.v1.ApplyConfiguration", "expression"),
+    ("admissionregistration.v1.JSONPatch", "expression"),
+    ("admissionregistration.v1.MutatingAdmissionPolicy", "spec"),
+    ("admissionregistration.v1.MutatingAdmissionPolicyBinding", "spec"),
+    ("admissionregistration.v1.MutatingAdmissionPolicyBindingSpec", "matchResources paramRef policyName"),
+    ("admissionregistration.v1.MutatingAdmissionPolicySpec", "failurePolicy matchConditions matchConstraints mutations paramKind reinvocationPolicy variables"),
+    ("admissionregistration.v1.Mutation", "applyConfiguration jsonPatch patchType"),
     ("admissionregistration.v1.MutatingWebhook", "admissionReviewVersions clientConfig failurePolicy matchConditions matchPolicy name namespaceSelector objectSelector reinvocationPolicy rules sideEffects timeoutSeconds"),
     ("admissionregistration.v1.MutatingWebhookConfiguration", "webhooks"),
     ("admissionregistration.v1.NamedRuleWithOperations", "apiGroups apiVersions operations resourceNames resources scope"),

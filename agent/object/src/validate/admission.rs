@@ -3,7 +3,7 @@
 use super::errors::Errors;
 use super::names;
 use super::node::Node;
-use crate::cel::{CONDITION_VARIABLES, POLICY_VARIABLES, Program};
+use crate::cel::{CONDITION_VARIABLES, MUTATION_VARIABLES, POLICY_VARIABLES, Program};
 
 const OPERATIONS: &[&str] = &["*", "CONNECT", "CREATE", "DELETE", "UPDATE"];
 const ACTIONS: &[&str] = &["Audit", "Deny", "Warn"];
@@ -117,6 +117,53 @@ fn expression(node: &Node<'_>, variables: &[&str], errors: &mut Errors) {
 
 pub fn policy(policy: &Node<'_>, errors: &mut Errors) {
     let spec = policy.get("spec");
+    shared(&spec, POLICY_VARIABLES, errors);
+    let validations = spec.get("validations");
+    if validations.items().is_empty() && spec.get("auditAnnotations").items().is_empty() {
+        errors.required(&validations, "validations or auditAnnotations must contain at least one item");
+    }
+    for validation in validations.items() {
+        expression(&validation.get("expression"), POLICY_VARIABLES, errors);
+        let message = validation.get("messageExpression");
+        if !message.is_empty() {
+            expression(&message, POLICY_VARIABLES, errors);
+        }
+        errors.optional_one_of(&validation.get("reason"), REASONS);
+    }
+}
+
+pub fn mutating_policy(policy: &Node<'_>, errors: &mut Errors) {
+    let spec = policy.get("spec");
+    shared(&spec, MUTATION_VARIABLES, errors);
+    errors.one_of(&spec.get("reinvocationPolicy"), &["IfNeeded", "Never"]);
+    for of in spec.at(&["matchConstraints", "resourceRules"]).items() {
+        for operation in of.get("operations").items().iter().filter(|operation| operation.text() == "DELETE") {
+            errors.not_supported(operation, &["*", "CONNECT", "CREATE", "UPDATE"]);
+        }
+    }
+    let mutations = spec.get("mutations");
+    if mutations.items().is_empty() {
+        errors.required(&mutations, "mutations must contain at least one item");
+    }
+    for mutation in mutations.items() {
+        let ty = mutation.get("patchType");
+        errors.one_of(&ty, &["ApplyConfiguration", "JSONPatch"]);
+        for (name, field) in [("ApplyConfiguration", "applyConfiguration"), ("JSONPatch", "jsonPatch")] {
+            let of = mutation.get(field);
+            match (ty.text() == name, of.value.is_object()) {
+                (true, true) => expression(&of.get("expression"), MUTATION_VARIABLES, errors),
+                (true, false) => errors.required(&of, &format!("must be specified when patchType is {name:?}")),
+                (false, true) => {
+                    errors.forbidden(&of, &format!("must not be specified when patchType is not {name:?}"))
+                }
+                (false, false) => {}
+            }
+        }
+    }
+}
+
+/// What policies that judge and those that change have in common.
+fn shared(spec: &Node<'_>, variables: &[&str], errors: &mut Errors) {
     errors.optional_one_of(&spec.get("failurePolicy"), &["Fail", "Ignore"]);
     let constraints = spec.get("matchConstraints");
     if constraints.get("resourceRules").items().is_empty() {
@@ -133,19 +180,7 @@ pub fn policy(policy: &Node<'_>, errors: &mut Errors) {
     conditions(&spec.get("matchConditions"), errors);
     for variable in spec.get("variables").items() {
         errors.set(&variable.get("name"));
-        expression(&variable.get("expression"), POLICY_VARIABLES, errors);
-    }
-    let validations = spec.get("validations");
-    if validations.items().is_empty() && spec.get("auditAnnotations").items().is_empty() {
-        errors.required(&validations, "validations or auditAnnotations must contain at least one item");
-    }
-    for validation in validations.items() {
-        expression(&validation.get("expression"), POLICY_VARIABLES, errors);
-        let message = validation.get("messageExpression");
-        if !message.is_empty() {
-            expression(&message, POLICY_VARIABLES, errors);
-        }
-        errors.optional_one_of(&validation.get("reason"), REASONS);
+        expression(&variable.get("expression"), variables, errors);
     }
 }
 
@@ -168,6 +203,17 @@ pub fn binding(binding: &Node<'_>, errors: &mut Errors) {
     if has("Deny") && has("Warn") {
         errors.invalid(&actions, "must not contain both Deny and Warn (repeating the same validation failure information in the API response and headers serves no purpose)");
     }
+    bound(&spec, errors);
+}
+
+pub fn mutating_binding(binding: &Node<'_>, errors: &mut Errors) {
+    let spec = binding.get("spec");
+    errors.set(&spec.get("policyName"));
+    bound(&spec, errors);
+}
+
+/// Where it is bound, and with what.
+fn bound(spec: &Node<'_>, errors: &mut Errors) {
     let params = spec.get("paramRef");
     if params.value.is_object() {
         let (name, selector) = (params.get("name"), params.get("selector"));

@@ -28,6 +28,9 @@ pub fn call<'a>(space: &str, name: &str, arguments: &[Val<'a>]) -> Option<Outcom
         ("or", [Val::Optional(value), other]) => {
             Some(Ok(if value.is_some() { Val::Optional(value.clone()) } else { other.clone() }))
         }
+        ("escapeKey", [Val::Text(key)]) if space == "jsonpatch" => {
+            Some(Ok(Val::text(key.replace('~', "~0").replace('/', "~1"))))
+        }
         (_, [Val::Time(time), zone @ ..]) => of_time(name, *time, zone),
         (_, [Val::Span(span)]) => of_span(name, *span),
         ("quantity" | "isQuantity", [Val::Text(text)]) => {
