@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 use skiff_object::kinds::{self, Kind};
 use skiff_store::Store;
 
-use crate::Api;
 use crate::status::ApiError;
 use crate::strategy::Part;
 use crate::write::{Author, Operation, Write};
+use crate::{Api, fairness};
 
 mod endpoints;
 mod roles;
@@ -32,6 +32,9 @@ impl<S: Store> Api<S> {
             let class = json!({"metadata": {"name": name}, "value": value,
                 "description": format!("Used for {description}.")});
             self.ensure("scheduling.k8s.io/v1", "PriorityClass", None, class).await?;
+        }
+        for (kind, object) in fairness::defaults() {
+            self.ensure("flowcontrol.apiserver.k8s.io/v1", kind, None, object).await?;
         }
         self.bootstrap_roles().await?;
         self.bootstrap_service(address, port).await

@@ -1,13 +1,26 @@
 //! Who is served when many ask: requests worked on at once, in all and of one caller; those whose bodies are large, which run
 //! apart; and watches. What streams gives its place among the requests back with the first byte.
+//!
+//! Places are those of priority levels (`levels.rs`); without any, all are of one.
+
+mod levels;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use arc_swap::ArcSwap;
+use http::HeaderValue;
+use serde_json::Value;
+use skiff_object::kinds::{self, Kind};
+use skiff_store::{ListOptions, Store};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::codec;
 use crate::status::ApiError;
 use crate::users::User;
+use levels::{Levels, Running};
+
+pub use levels::defaults;
 
 /// Requests worked on at once, watches and streams aside; as upstream, more are asked to come back.
 const REQUESTS_MAX: usize = 400;
@@ -21,6 +34,17 @@ const LARGE_MAX: usize = 2;
 const LARGE_OF_ONE_MAX: usize = 4;
 /// Watches of one caller: each is told of each change for itself, and holds what its client does not read.
 const WATCHES_OF_ONE_MAX: usize = 250;
+
+/// Who says what levels there are.
+const KINDS: [&str; 2] = ["FlowSchema", "PriorityLevelConfiguration"];
+
+fn kind(name: &str) -> &'static Arc<Kind> {
+    kinds::by_kind("flowcontrol.apiserver.k8s.io/v1", name).expect("a built-in kind")
+}
+
+pub fn prefixes() -> Vec<String> {
+    KINDS.iter().map(|name| kind(name).key_prefix(None)).collect()
+}
 
 const NODES: &str = "system:nodes";
 
@@ -47,6 +71,7 @@ impl Default for Flow {
 }
 
 pub struct Fairness {
+    levels: ArcSwap<Levels>,
     places: Arc<Semaphore>,
     large: Arc<Semaphore>,
     flows: Arc<Mutex<HashMap<String, Flow>>>,
@@ -55,7 +80,10 @@ pub struct Fairness {
 /// A place among the requests, or among the watches, until it is dropped.
 pub struct Place {
     _permits: Vec<OwnedSemaphorePermit>,
+    _running: Option<Running>,
     _counted: Counted,
+    /// What the client is told of how it was counted.
+    pub told: Option<[HeaderValue; 2]>,
 }
 
 /// That a caller has a request, or waits with one: also who goes away while it waits is counted no longer.
@@ -89,6 +117,7 @@ impl Flow {
 impl Default for Fairness {
     fn default() -> Self {
         Self {
+            levels: ArcSwap::default(),
             places: Arc::new(Semaphore::new(REQUESTS_MAX)),
             large: Arc::new(Semaphore::new(LARGE_MAX)),
             flows: Arc::default(),
@@ -102,11 +131,31 @@ fn is_exempt(user: &User) -> bool {
 }
 
 impl Fairness {
-    /// A place for a request, at once or not at all.
-    pub fn place(&self, user: &User) -> Result<Place, ApiError> {
+    pub async fn reload<S: Store>(&self, store: &S) -> Result<(), skiff_store::Error> {
+        let mut lists = Vec::new();
+        for name in KINDS {
+            let page = store.list(&kind(name).key_prefix(None), ListOptions::default()).await?;
+            lists.push(page.entries.iter().map(codec::decode).collect::<Vec<Value>>());
+        }
+        self.levels.store(Arc::new(Levels::read(&lists[0], &lists[1], REQUESTS_MAX, &self.levels.load())));
+        Ok(())
+    }
+
+    /// A place for a request: at its priority level, and among all.
+    pub async fn place<B>(&self, user: &User, request: &http::Request<B>) -> Result<Place, ApiError> {
         let counted = self.enter(user, Counts::Request)?;
-        let permit = Arc::clone(&self.places).try_acquire_owned().map_err(|_| ApiError::too_many_requests())?;
-        Ok(Place { _permits: vec![permit], _counted: counted })
+        let levels = self.levels.load_full();
+        let Some((level, told)) = levels.of(user, request) else {
+            let permit = Arc::clone(&self.places).try_acquire_owned().map_err(|_| ApiError::too_many_requests())?;
+            return Ok(Place { _permits: vec![permit], _running: None, _counted: counted, told: None });
+        };
+        let running = levels.enter(&level, REQUESTS_MAX).await.ok_or_else(ApiError::too_many_requests)?;
+        let mut permits = Vec::new();
+        if level.is_limited() {
+            let permit = Arc::clone(&self.places).try_acquire_owned();
+            permits.push(permit.map_err(|_| ApiError::too_many_requests())?);
+        }
+        Ok(Place { _permits: permits, _running: Some(running), _counted: counted, told: Some(told) })
     }
 
     /// A place for a request with a large body: one of a few, for which others of its kind may have to be waited. Of one
@@ -118,12 +167,13 @@ impl Fairness {
         let closed = |_| ApiError::too_many_requests();
         let turn = turn.acquire_owned().await.map_err(closed)?;
         let permit = Arc::clone(&self.large).acquire_owned().await.map_err(closed)?;
-        Ok(Place { _permits: vec![permit, turn], _counted: counted })
+        Ok(Place { _permits: vec![permit, turn], _running: None, _counted: counted, told: None })
     }
 
     /// A place for a watch, for as long as it lasts.
     pub fn watch(&self, user: &User) -> Result<Place, ApiError> {
-        Ok(Place { _permits: Vec::new(), _counted: self.enter(user, Counts::Watch)? })
+        let counted = self.enter(user, Counts::Watch)?;
+        Ok(Place { _permits: Vec::new(), _running: None, _counted: counted, told: None })
     }
 
     fn flow<T>(&self, caller: &str, of: impl FnOnce(&mut Flow) -> T) -> T {
@@ -155,6 +205,10 @@ mod tests {
     use super::*;
     use crate::Identity;
 
+    fn get() -> http::Request<()> {
+        http::Request::get("/api/v1/pods").body(()).expect("a request")
+    }
+
     fn user(name: &str) -> User {
         User { name: name.to_owned(), ..User::anonymous() }
     }
@@ -163,15 +217,19 @@ mod tests {
     async fn one_caller_leaves_places_to_others() {
         let fairness = Fairness::default();
         let (greedy, other) = (user("greedy"), user("other"));
-        let mut held: Vec<Place> =
-            (0..REQUESTS_OF_ONE_MAX).map(|_| fairness.place(&greedy).expect("a place")).collect();
-        assert_eq!(fairness.place(&greedy).err().map(|error| error.code.as_u16()), Some(429));
-        held.push(fairness.place(&other).expect("others have theirs"));
+        let mut held = Vec::new();
+        for _ in 0..REQUESTS_OF_ONE_MAX {
+            held.push(fairness.place(&greedy, &get()).await.map_err(|error| error.to_string()).expect("a place"));
+        }
+        assert_eq!(fairness.place(&greedy, &get()).await.err().map(|error| error.code.as_u16()), Some(429));
+        held.push(fairness.place(&other, &get()).await.map_err(|error| error.to_string()).expect("others have theirs"));
         let admin = User::of(&Identity::Administrator);
-        held.extend((0..REQUESTS_MAX - held.len()).map(|_| fairness.place(&admin).expect("a place")));
-        assert!(fairness.place(&user("third")).is_err(), "all are taken");
+        while held.len() < REQUESTS_MAX {
+            held.push(fairness.place(&admin, &get()).await.map_err(|error| error.to_string()).expect("a place"));
+        }
+        assert!(fairness.place(&user("third"), &get()).await.is_err(), "all are taken");
         drop(held);
-        assert!(fairness.place(&greedy).is_ok());
+        assert!(fairness.place(&greedy, &get()).await.is_ok());
         assert!(fairness.flows.lock().expect("a lock").is_empty(), "who is gone leaves nothing");
     }
 
@@ -187,13 +245,13 @@ mod tests {
         assert!(second.await.is_ok());
     }
 
-    #[test]
-    fn watches_of_one_caller_are_bounded() {
+    #[tokio::test]
+    async fn watches_of_one_caller_are_bounded() {
         let fairness = Fairness::default();
         let greedy = user("greedy");
         let held: Vec<Place> = (0..WATCHES_OF_ONE_MAX).map(|_| fairness.watch(&greedy).expect("a place")).collect();
         assert!(fairness.watch(&greedy).is_err() && fairness.watch(&user("other")).is_ok());
-        assert!(fairness.place(&greedy).is_ok(), "it may still ask");
+        assert!(fairness.place(&greedy, &get()).await.is_ok(), "it may still ask");
         drop(held);
         assert!(fairness.watch(&greedy).is_ok());
     }
@@ -212,7 +270,7 @@ mod tests {
         let waits = tokio::time::timeout(Duration::from_millis(20), fairness.large_place(&user("two"))).await;
         assert!(waits.is_err());
         assert!(!fairness.flows.lock().expect("a lock").contains_key("two"));
-        assert!(fairness.place(&one).is_ok(), "others pass");
+        assert!(fairness.place(&one, &get()).await.is_ok(), "others pass");
         let two = user("two");
         let (next, ()) = tokio::join!(fairness.large_place(&two), async { drop(first) });
         assert!(next.is_ok());

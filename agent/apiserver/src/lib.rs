@@ -88,6 +88,9 @@ use pki::FrontProxy;
 use rbac::Authorizer;
 use tokens::Tokens;
 
+/// How a request was counted, as upstream tells clients.
+const PRIORITY_HEADERS: [&str; 2] = ["x-kubernetes-pf-flowschema-uid", "x-kubernetes-pf-prioritylevel-uid"];
+
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The node of this process: what it says of itself is taken, as the settings say it.
@@ -138,7 +141,7 @@ struct Inner<S> {
     catalogue: ArcSwap<Catalogue>,
     nodes: RwLock<HashMap<String, Arc<dyn NodeService>>>,
     agent: RwLock<Option<Arc<dyn AgentReport>>>,
-    fairness: Fairness,
+    fairness: Arc<Fairness>,
     audit: Option<Arc<Audit>>,
     quota_turns: resource_quotas::Turns,
     /// What nodes used when they were asked last.
@@ -168,7 +171,7 @@ impl<S: Store + Clone> Api<S> {
     /// Makes the default objects and starts to follow roles. Serves nothing yet.
     pub async fn start(config: Config, store: S, pki: &Pki, shutdown: CancellationToken) -> Result<Self, StartError> {
         let (authorizer, extensions) = (Arc::new(Authorizer::default()), Arc::new(Extensions::default()));
-        let aggregation = Arc::new(Aggregation::default());
+        let (aggregation, fairness) = (Arc::new(Aggregation::default()), Arc::new(Fairness::default()));
         let inner = Inner {
             tokens: Tokens::new(pki.service_account_key())?,
             authorizer: Arc::clone(&authorizer),
@@ -179,7 +182,7 @@ impl<S: Store + Clone> Api<S> {
             nodes: RwLock::default(),
             agent: RwLock::default(),
             usage: Mutex::default(),
-            fairness: Fairness::default(),
+            fairness: Arc::clone(&fairness),
             audit: config.audit.clone().map(Audit::start).transpose()?.map(Arc::new),
             quota_turns: resource_quotas::Turns::default(),
             bodies: Arc::new(Semaphore::new(serve::BODIES_BYTES_MAX / 1024)),
@@ -197,6 +200,7 @@ impl<S: Store + Clone> Api<S> {
         authorizer.reload(&store).await?;
         extensions.reload(&store).await?;
         aggregation.reload(&store).await?;
+        fairness.reload(&store).await?;
         let mut definitions = custom_resources::Definitions::default();
         api.serve_definitions(&mut definitions).await.map_err(StartError::Definitions)?;
         let reload = async move |store: &S| authorizer.reload(store).await;
@@ -205,7 +209,10 @@ impl<S: Store + Clone> Api<S> {
         let followed = (store.clone(), shutdown.clone());
         tokio::spawn(follow::follow(followed.0, extensions::prefixes(), "admission", reload, followed.1));
         let reload = async move |store: &S| aggregation.reload(store).await;
-        tokio::spawn(follow::follow(store, aggregation::prefixes(), "API services", reload, shutdown));
+        let followed = (store.clone(), shutdown.clone());
+        tokio::spawn(follow::follow(followed.0, aggregation::prefixes(), "API services", reload, followed.1));
+        let reload = async move |store: &S| fairness.reload(store).await;
+        tokio::spawn(follow::follow(store, fairness::prefixes(), "priority levels", reload, shutdown));
         tokio::spawn(api.clone().follow_services_behind());
         tokio::spawn(api.clone().keep_endpoints());
         tokio::spawn(api.clone().follow_definitions(definitions));
@@ -316,8 +323,14 @@ impl<S: Store> Api<S> {
     /// Handles a request unless too many are being handled.
     async fn limited(&self, user: User, request: Request<Body>) -> Response<Body> {
         self.inner.requests.fetch_add(1, Ordering::Relaxed);
-        match self.inner.fairness.place(&user) {
-            Ok(_place) => self.handle(user, request).await,
+        match self.inner.fairness.place(&user, &request).await {
+            Ok(place) => {
+                let mut response = self.handle(user, request).await;
+                for (name, uid) in PRIORITY_HEADERS.iter().zip(place.told.clone().into_iter().flatten()) {
+                    response.headers_mut().insert(*name, uid);
+                }
+                response
+            }
             Err(error) => error.into_response(),
         }
     }

@@ -27,6 +27,7 @@ mod identities;
 mod limit_ranges;
 mod mutations;
 mod pod_security;
+mod priority_levels;
 mod protobuf;
 mod resource_quotas;
 mod usage;

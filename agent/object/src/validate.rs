@@ -12,6 +12,7 @@ mod containers;
 mod endpoints;
 mod errors;
 mod events;
+mod flow_control;
 mod immutable;
 mod jobs;
 mod metadata;
@@ -78,6 +79,8 @@ const CHECKS: &[(&str, &str, Check)] = &[
     ("coordination.k8s.io", "Lease", policies::lease),
     ("discovery.k8s.io", "EndpointSlice", endpoints::endpoint_slice),
     ("events.k8s.io", "Event", events::new),
+    ("flowcontrol.apiserver.k8s.io", "FlowSchema", flow_control::flow_schema),
+    ("flowcontrol.apiserver.k8s.io", "PriorityLevelConfiguration", flow_control::priority_level),
     ("networking.k8s.io", "IPAddress", networking::ip_address),
     ("networking.k8s.io", "Ingress", networking::ingress),
     ("networking.k8s.io", "IngressClass", networking::ingress_class),

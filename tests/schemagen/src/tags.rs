@@ -59,7 +59,9 @@ pub fn render(definitions: &Map<String, Value>) -> anyhow::Result<String> {
         let properties = schema.get("properties").and_then(Value::as_object).unwrap_or(&empty);
         let names: std::collections::BTreeSet<&String> = properties.keys().collect();
         let own_names: Vec<String> = properties.keys().map(|name| spelling(name)).collect();
-        let fields = messages.get(&name.to_lowercase()).map(Vec::as_slice).unwrap_or_default();
+        // What became v1 since has the numbers of its beta.
+        let beta = || messages.get(&name.to_lowercase().replace(".v1.", ".v1beta1."));
+        let fields = messages.get(&name.to_lowercase()).or_else(beta).map(Vec::as_slice).unwrap_or_default();
         out.push_str("    &[");
         for field in names {
             let known = tag_of(&spelling(field), name, fields, &messages, &own_names, 0)?;

@@ -13,7 +13,6 @@ use super::Server;
 type Row = (&'static str, &'static [&'static str], &'static [(&'static str, &'static str)]);
 
 const NOT_YET: &str = "not yet";
-const ALPHA: &str = "upstream has it off";
 
 /// The groups and versions that upstream 1.34 serves as it comes, in discovery's order.
 #[rustfmt::skip] // one row a line reads as a table
@@ -38,7 +37,7 @@ const UPSTREAM: &[(&str, &[Row])] = &[
         ("serviceaccounts", &["token"], &[]),
         ("services", &["proxy", "status"], &[]),
     ]),
-    ("apiregistration.k8s.io/v1", &[("apiservices", &["status"], &[("", NOT_YET)])]),
+    ("apiregistration.k8s.io/v1", &[("apiservices", &["status"], &[])]),
     ("apps/v1", &[
         ("controllerrevisions", &[], &[]),
         ("daemonsets", &["status"], &[]),
@@ -57,7 +56,7 @@ const UPSTREAM: &[(&str, &[Row])] = &[
     ("autoscaling/v2", &[("horizontalpodautoscalers", &["status"], &[])]),
     ("autoscaling/v1", &[("horizontalpodautoscalers", &["status"], &[])]),
     ("batch/v1", &[("cronjobs", &["status"], &[]), ("jobs", &["status"], &[])]),
-    ("certificates.k8s.io/v1", &[("certificatesigningrequests", &["approval", "status"], &[("", NOT_YET)])]),
+    ("certificates.k8s.io/v1", &[("certificatesigningrequests", &["approval", "status"], &[])]),
     ("networking.k8s.io/v1", &[
         ("ingressclasses", &[], &[]),
         ("ingresses", &["status"], &[]),
@@ -81,6 +80,8 @@ const UPSTREAM: &[(&str, &[Row])] = &[
         ("volumeattributesclasses", &[], &[]),
     ]),
     ("admissionregistration.k8s.io/v1", &[
+        ("mutatingadmissionpolicies", &[], &[]),
+        ("mutatingadmissionpolicybindings", &[], &[]),
         ("mutatingwebhookconfigurations", &[], &[]),
         ("validatingadmissionpolicies", &["status"], &[]),
         ("validatingadmissionpolicybindings", &[], &[]),
@@ -92,18 +93,14 @@ const UPSTREAM: &[(&str, &[Row])] = &[
     ("node.k8s.io/v1", &[("runtimeclasses", &[], &[])]),
     ("discovery.k8s.io/v1", &[("endpointslices", &[], &[])]),
     ("flowcontrol.apiserver.k8s.io/v1", &[
-        ("flowschemas", &["status"], &[("", "places among requests are given by caller, without settings")]),
-        ("prioritylevelconfigurations", &["status"], &[("", "places among requests are given by caller, without settings")]),
+        ("flowschemas", &["status"], &[]),
+        ("prioritylevelconfigurations", &["status"], &[]),
     ]),
     ("resource.k8s.io/v1", &[
         ("deviceclasses", &[], &[("", NOT_YET)]),
         ("resourceclaims", &["status"], &[("", NOT_YET)]),
         ("resourceclaimtemplates", &[], &[("", NOT_YET)]),
         ("resourceslices", &[], &[("", NOT_YET)]),
-    ]),
-    ("admissionregistration.k8s.io/v1beta1", &[
-        ("mutatingadmissionpolicies", &[], &[("", ALPHA)]),
-        ("mutatingadmissionpolicybindings", &[], &[("", ALPHA)]),
     ]),
     ("metrics.k8s.io/v1beta1", &[("nodes", &[], &[]), ("pods", &[], &[])]),
 ];

@@ -115,15 +115,40 @@ async fn what_cannot_be_evaluated_fails_closed_or_open() {
     ] {
         install(&server, broken(name, expression, ignored), json!({})).await;
     }
-    check_error(&server.post(MAPS, map("missing")).await, expect![[r#"422 "Invalid": "configmaps \"missing\" is forbidden: MutatingAdmissionPolicy 'missing' with binding 'missing' denied request: expression 'Object{data: {'a': object.data.nothing}}' resulted in error: no such key: nothing""#]]);
+    check_error(
+        &server.post(MAPS, map("missing")).await,
+        expect![[
+            r#"422 "Invalid": "configmaps \"missing\" is forbidden: MutatingAdmissionPolicy 'missing' with binding 'missing' denied request: expression 'Object{data: {'a': object.data.nothing}}' resulted in error: no such key: nothing""#
+        ]],
+    );
     assert_eq!(server.post(MAPS, map("open")).await.0, StatusCode::CREATED);
-    check_error(&server.post(MAPS, map("type")).await, expect![[r#"422 "Invalid": "configmaps \"type\" is forbidden: MutatingAdmissionPolicy 'type' with binding 'type' denied request: expression 'Object{data: {'a': 1}}' resulted in error: ConfigMap in version \"v1\" cannot be handled as a ConfigMap: json: cannot unmarshal number into Go struct field ConfigMap.data of type string""#]]);
-    check_error(&server.post(MAPS, map("whole")).await, expect![[r#"422 "Invalid": "configmaps \"whole\" is forbidden: MutatingAdmissionPolicy 'whole' with binding 'whole' denied request: expression 'Object{metadata: Object.metadata{ownerReferences: [{'uid': 'u'}, {'uid': 'u'}]}}' resulted in error: the configuration has this item twice: .metadata.ownerReferences[uid=\"u\"]""#]]);
-    check_error(&server.post(MAPS, map("text")).await, expect![[r#"422 "Invalid": "configmaps \"text\" is forbidden: MutatingAdmissionPolicy 'text' with binding 'text' denied request: expression ''a'' resulted in error: it is no Object""#]]);
+    check_error(
+        &server.post(MAPS, map("type")).await,
+        expect![[
+            r#"422 "Invalid": "configmaps \"type\" is forbidden: MutatingAdmissionPolicy 'type' with binding 'type' denied request: expression 'Object{data: {'a': 1}}' resulted in error: ConfigMap in version \"v1\" cannot be handled as a ConfigMap: json: cannot unmarshal number into Go struct field ConfigMap.data of type string""#
+        ]],
+    );
+    check_error(
+        &server.post(MAPS, map("whole")).await,
+        expect![[
+            r#"422 "Invalid": "configmaps \"whole\" is forbidden: MutatingAdmissionPolicy 'whole' with binding 'whole' denied request: expression 'Object{metadata: Object.metadata{ownerReferences: [{'uid': 'u'}, {'uid': 'u'}]}}' resulted in error: the configuration has this item twice: .metadata.ownerReferences[uid=\"u\"]""#
+        ]],
+    );
+    check_error(
+        &server.post(MAPS, map("text")).await,
+        expect![[
+            r#"422 "Invalid": "configmaps \"text\" is forbidden: MutatingAdmissionPolicy 'text' with binding 'text' denied request: expression ''a'' resulted in error: it is no Object""#
+        ]],
+    );
     let atomic = policy("atomic", "pods", json!([merged("Object{spec: Object.spec{nodeSelector: {'a': 'b'}}}")]));
     install(&server, atomic, json!({})).await;
     let pod = json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "app", "image": "a:1"}]}});
-    check_error(&server.post(PODS, pod).await, expect![[r#"422 "Invalid": "pods \"p\" is forbidden: MutatingAdmissionPolicy 'atomic' with binding 'atomic' denied request: expression 'Object{spec: Object.spec{nodeSelector: {'a': 'b'}}}' resulted in error: may not mutate atomic arrays, maps or structs: .spec.nodeSelector""#]]);
+    check_error(
+        &server.post(PODS, pod).await,
+        expect![[
+            r#"422 "Invalid": "pods \"p\" is forbidden: MutatingAdmissionPolicy 'atomic' with binding 'atomic' denied request: expression 'Object{spec: Object.spec{nodeSelector: {'a': 'b'}}}' resulted in error: may not mutate atomic arrays, maps or structs: .spec.nodeSelector""#
+        ]],
+    );
 }
 
 #[tokio::test]

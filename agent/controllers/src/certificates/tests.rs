@@ -1,3 +1,5 @@
+//! Certificate signing requests over a real API, and what becomes of each.
+
 use std::time::Duration;
 
 use kube::ResourceExt;

@@ -34,9 +34,17 @@ impl Default {
 
 use self::Default::{Bool, EmptyText, Int, NonZero, Text};
 
-/// Types without their `io.k8s.api.`.
+/// Types without their `io.k8s.api.`; those of other packages with all of their names.
 #[rustfmt::skip] // one row a line reads as a table
 pub const ROWS: &[(&str, &str, Default)] = &[
+    ("flowcontrol.v1.ExemptPriorityLevelConfiguration", "lendablePercent", Int(0)),
+    ("flowcontrol.v1.ExemptPriorityLevelConfiguration", "nominalConcurrencyShares", Int(0)),
+    ("flowcontrol.v1.FlowSchemaSpec", "matchingPrecedence", NonZero(1000)),
+    ("flowcontrol.v1.LimitedPriorityLevelConfiguration", "lendablePercent", Int(0)),
+    ("flowcontrol.v1.LimitedPriorityLevelConfiguration", "nominalConcurrencyShares", Int(30)),
+    ("flowcontrol.v1.QueuingConfiguration", "handSize", NonZero(8)),
+    ("flowcontrol.v1.QueuingConfiguration", "queueLengthLimit", NonZero(50)),
+    ("flowcontrol.v1.QueuingConfiguration", "queues", NonZero(64)),
     ("io.k8s.kube-aggregator.pkg.apis.apiregistration.v1.ServiceReference", "port", Int(443)),
     ("admissionregistration.v1.MutatingWebhook", "failurePolicy", Text("Fail")),
     ("admissionregistration.v1.MutatingWebhook", "matchPolicy", Text("Equivalent")),

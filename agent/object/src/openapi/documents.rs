@@ -13,7 +13,7 @@ pub static DOCUMENTS: &[Document] = &[
     Document {
         group_version: "apis/apiregistration.k8s.io/v1",
         gzip: include_bytes!("../../openapi/apis__apiregistration.k8s.io__v1.json.gz"),
-        hash: "7C7079D8B2B9A519FE997314A7C9D2CF",
+        hash: "CEB16C7D9DD9958D057D622D95A28897",
     },
     Document {
         group_version: "apis/apps/v1",
@@ -53,7 +53,7 @@ pub static DOCUMENTS: &[Document] = &[
     Document {
         group_version: "apis/certificates.k8s.io/v1",
         gzip: include_bytes!("../../openapi/apis__certificates.k8s.io__v1.json.gz"),
-        hash: "8ADE4FCFAAC9FA863801EB4AEEEE4AF4",
+        hash: "32ED22C153E46CE01D531ECF44BEDA2B",
     },
     Document {
         group_version: "apis/networking.k8s.io/v1",
@@ -98,7 +98,7 @@ pub static DOCUMENTS: &[Document] = &[
     Document {
         group_version: "apis/flowcontrol.apiserver.k8s.io/v1",
         gzip: include_bytes!("../../openapi/apis__flowcontrol.apiserver.k8s.io__v1.json.gz"),
-        hash: "D0F6A15B4E47A04E67E8C35F525D185F",
+        hash: "9078B15C8E9B75A0A44E1FCE286639C5",
     },
     Document {
         group_version: "apis/apiextensions.k8s.io/v1",
@@ -108,6 +108,6 @@ pub static DOCUMENTS: &[Document] = &[
     Document {
         group_version: "apis/admissionregistration.k8s.io/v1",
         gzip: include_bytes!("../../openapi/apis__admissionregistration.k8s.io__v1.json.gz"),
-        hash: "0F83DD532ADE519343A26D11C96EB795",
+        hash: "531B5586332179B3BABD7A01E3F92905",
     },
 ];
