@@ -101,7 +101,7 @@ pub fn custom_document(catalogue: &Catalogue, path: &str) -> Option<(String, Str
 }
 
 /// Where each document of custom kinds is, and what names its content.
-fn custom_documents(catalogue: &Catalogue) -> Vec<(String, String)> {
+pub fn custom_documents(catalogue: &Catalogue) -> Vec<(String, String)> {
     let mut documents: Vec<(String, Vec<&str>)> = Vec::new();
     for kind in catalogue.kinds() {
         let Some(custom) = &kind.custom else { continue };
@@ -114,7 +114,7 @@ fn custom_documents(catalogue: &Catalogue) -> Vec<(String, String)> {
     documents.into_iter().map(|(path, stamps)| (path, hash(&stamps.join(" ")))).collect()
 }
 
-fn hash(text: &str) -> String {
+pub fn hash(text: &str) -> String {
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
     digest.as_ref()[..16].iter().map(|byte| format!("{byte:02X}")).collect()
 }
@@ -132,7 +132,7 @@ pub fn custom_openapi(kinds: &[(Arc<Kind>, Value)]) -> Response<Body> {
 }
 
 /// The types of metadata, from a document that has them.
-fn metadata_types() -> Value {
+pub fn metadata_types() -> Value {
     let documents = skiff_object::openapi::documents();
     let found = documents.iter().find(|document| document.group_version == "apis/coordination.k8s.io/v1");
     let mut document: Value =
@@ -140,7 +140,7 @@ fn metadata_types() -> Value {
     document.pointer_mut("/components/schemas").map(Value::take).unwrap_or_default()
 }
 
-fn unpacked(document: &Document) -> Vec<u8> {
+pub fn unpacked(document: &Document) -> Vec<u8> {
     let mut json = Vec::new();
     let read = flate2::read::GzDecoder::new(document.gzip).read_to_end(&mut json);
     read.expect("what is part of the program is whole");
@@ -154,11 +154,6 @@ pub fn openapi<B>(
     path: &str,
     request: &Request<B>,
 ) -> Option<Response<Body>> {
-    if path.trim_end_matches('/') == "/openapi/v2" {
-        // Replaced by v3; clients that ask for it as a last resort take an empty document for "not described".
-        let content_type = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
-        return Some(body::response(StatusCode::OK, content_type, body::full(Bytes::new())));
-    }
     let rest = path.strip_prefix("/openapi/v3")?.trim_matches('/');
     let documents = skiff_object::openapi::documents();
     if rest.is_empty() {

@@ -149,6 +149,7 @@ impl<S: Store> Api<S> {
             "/healthz" | "/livez" => return Ok(body::text(StatusCode::OK, "ok")),
             "/readyz" => return Ok(self.readiness(&Query::parse(request.uri().query()))),
             "/metrics" => return Ok(self.metrics()),
+            "/openapi/v2" => return self.old_openapi(request.headers()).await,
             feed::PATH => return self.feed().await,
             report::PROBLEMS => return Ok(self.problems().await),
             report::PARTS => return Ok(self.parts()),
@@ -156,7 +157,7 @@ impl<S: Store> Api<S> {
                 return Ok(body::json(
                     StatusCode::OK,
                     &json!({"paths": ["/api", "/apis", "/healthz", "/livez",
-                "/metrics", "/openapi/v3", "/readyz", "/version"]}),
+                "/metrics", "/openapi/v2", "/openapi/v3", "/readyz", "/version"]}),
                 ));
             }
             _ => {}

@@ -27,6 +27,7 @@ mod handlers;
 mod limit_ranges;
 mod lists;
 mod node_authorizer;
+mod old_openapi;
 mod own_ports;
 mod owners;
 mod pki;
@@ -84,6 +85,7 @@ use aggregation::Aggregation;
 use audit::Audit;
 use extensions::Extensions;
 use fairness::Fairness;
+use old_openapi::OldOpenApi;
 use pki::FrontProxy;
 use rbac::Authorizer;
 use tokens::Tokens;
@@ -144,6 +146,7 @@ struct Inner<S> {
     fairness: Arc<Fairness>,
     audit: Option<Arc<Audit>>,
     quota_turns: resource_quotas::Turns,
+    old_openapi: OldOpenApi,
     /// What nodes used when they were asked last.
     usage: Mutex<usage::Samples>,
     /// For bodies that are being received, in KiB.
@@ -181,6 +184,7 @@ impl<S: Store + Clone> Api<S> {
             catalogue: ArcSwap::from(Arc::clone(kinds::built_in())),
             nodes: RwLock::default(),
             agent: RwLock::default(),
+            old_openapi: OldOpenApi::default(),
             usage: Mutex::default(),
             fairness: Arc::clone(&fairness),
             audit: config.audit.clone().map(Audit::start).transpose()?.map(Arc::new),

@@ -1,9 +1,10 @@
-//! The OpenAPI v3 documents, one for each group and version.
+//! The OpenAPI v3 documents, one for each group and version; and the one of v2 that is made of them.
 //!
 //! Owns the list of them; the documents are generated (tests/schemagen) and stay compressed. Serving them is the API
 //! server's affair.
 
 mod documents;
+pub mod v2;
 
 /// One document, as JSON compressed with gzip.
 #[derive(Debug, Clone, Copy)]

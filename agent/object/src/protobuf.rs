@@ -5,7 +5,7 @@
 
 pub mod encode;
 mod schemas;
-mod wire;
+pub(crate) mod wire;
 
 use serde_json::{Map, Number, Value};
 

@@ -298,3 +298,23 @@ async fn what_it_is_made_of_can_be_read() {
     server.delete(&format!("{DEFINITIONS}/boats.fleet.example.org"), json!({})).await;
     until(&server, "/openapi/v3", |found| found["paths"]["apis/fleet.example.org/v1"].is_null()).await;
 }
+
+#[tokio::test]
+async fn old_clients_are_told_of_it_too() {
+    let server = Server::start().await;
+    define(&server, boats()).await;
+    let (code, document) = server.get("/openapi/v2").await;
+    assert_eq!((code, &document["swagger"]), (StatusCode::OK, &json!("2.0")));
+    let boat = &document["definitions"]["org.example.fleet.v1.Boat"];
+    assert_eq!(boat["properties"]["spec"]["properties"]["masts"]["description"], "How many masts it has.");
+    assert_eq!(boat["properties"]["metadata"]["$ref"], "#/definitions/io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta");
+    assert!(document["paths"]["/apis/fleet.example.org/v1/namespaces/{namespace}/boats/{name}"]["get"].is_object());
+    let accept = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+    let request =
+        http::Request::get("/openapi/v2").header("accept", accept).body(crate::body::full("")).expect("a request");
+    let response = server.api.handle(server.user.clone(), request).await;
+    assert!(response.headers()["content-type"].to_str().expect("text").ends_with("+protobuf"));
+    let known = http::Request::get("/openapi/v2").header("if-none-match", response.headers()["etag"].clone());
+    let known = server.api.handle(server.user.clone(), known.body(crate::body::full("")).expect("a request")).await;
+    assert_eq!(known.status(), StatusCode::NOT_MODIFIED);
+}
