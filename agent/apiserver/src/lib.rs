@@ -11,6 +11,7 @@ mod apply;
 mod audit;
 mod body;
 mod bootstrap;
+mod bootstrap_tokens;
 mod certificates;
 mod codec;
 mod compress;
@@ -27,6 +28,7 @@ mod handlers;
 mod limit_ranges;
 mod lists;
 mod node_authorizer;
+mod oidc;
 mod old_openapi;
 mod own_ports;
 mod owners;
@@ -74,6 +76,7 @@ pub use audit::{AuditConfig, LogConfig, Policy, PolicyError};
 pub use body::{Body, BoxError};
 pub use discovery::git_version;
 pub use forward::NodeService;
+pub use oidc::{AuthenticationConfig, AuthenticationConfigError, Mapping, Source};
 pub use own_ports::OwnPort;
 pub use pki::{CertificateRequest, Names, Pki, PkiError, write_private};
 pub use report::AgentReport;
@@ -85,6 +88,7 @@ use aggregation::Aggregation;
 use audit::Audit;
 use extensions::Extensions;
 use fairness::Fairness;
+use oidc::Oidc;
 use old_openapi::OldOpenApi;
 use pki::FrontProxy;
 use rbac::Authorizer;
@@ -106,6 +110,8 @@ pub struct Config {
     pub own_ports: Vec<OwnPort>,
     /// What is recorded of requests, if anything is.
     pub audit: Option<AuditConfig>,
+    /// Whose tokens are believed beside this server's own.
+    pub authentication: AuthenticationConfig,
 }
 
 /// Prefixes of the keys that need not survive a restart, for the store's configuration.
@@ -146,6 +152,7 @@ struct Inner<S> {
     fairness: Arc<Fairness>,
     audit: Option<Arc<Audit>>,
     quota_turns: resource_quotas::Turns,
+    oidc: Oidc,
     old_openapi: OldOpenApi,
     /// What nodes used when they were asked last.
     usage: Mutex<usage::Samples>,
@@ -184,6 +191,7 @@ impl<S: Store + Clone> Api<S> {
             catalogue: ArcSwap::from(Arc::clone(kinds::built_in())),
             nodes: RwLock::default(),
             agent: RwLock::default(),
+            oidc: Oidc::new(config.authentication.clone()),
             old_openapi: OldOpenApi::default(),
             usage: Mutex::default(),
             fairness: Arc::clone(&fairness),
@@ -272,6 +280,10 @@ impl<S: Store> Api<S> {
 
     fn extensions(&self) -> &Extensions {
         &self.inner.extensions
+    }
+
+    fn oidc(&self) -> &Oidc {
+        &self.inner.oidc
     }
 
     fn aggregation(&self) -> &Aggregation {

@@ -131,6 +131,7 @@ mod tests {
             pod_network: ([10, 42, 0, 0].into(), 24),
             own_ports: vec![("TCP", 6443, "the API").into(), ("TCP", 22, "SSH").into()],
             audit: None,
+            authentication: Default::default(),
         }
     }
 

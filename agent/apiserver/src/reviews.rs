@@ -9,7 +9,7 @@ use crate::body::Body;
 use crate::handlers::{Call, read_object};
 use crate::rbac::Attributes;
 use crate::status::ApiError;
-use crate::users::{self, User};
+use crate::users::User;
 use crate::{Api, answer};
 
 pub(crate) async fn handle<S: Store>(api: &Api<S>, call: Call) -> Result<Response<Body>, ApiError> {
@@ -118,10 +118,10 @@ fn rules<S: Store>(api: &Api<S>, user: &User, namespace: Option<&str>) -> Value 
 async fn token<S: Store>(api: &Api<S>, spec: &Value) -> Value {
     let audiences: Vec<&str> = meta::items(spec.get("audiences")).iter().filter_map(Value::as_str).collect();
     let token = meta::text_at(spec, &["token"]);
-    match users::from_token(api.store(), api.tokens(), token, &audiences).await {
-        Ok((user, claims)) => {
+    match api.user_of_token(token, &audiences).await {
+        Ok((user, known)) => {
             let matching: Vec<_> =
-                claims.aud.iter().filter(|a| audiences.is_empty() || audiences.contains(&a.as_str())).collect();
+                known.iter().filter(|a| audiences.is_empty() || audiences.contains(&a.as_str())).collect();
             json!({"authenticated": true, "user": user_info(&user), "audiences": matching})
         }
         Err(_) => json!({"authenticated": false, "error": "the token is not valid"}),

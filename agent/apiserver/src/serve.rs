@@ -188,7 +188,7 @@ impl<S: Store> Api<S> {
         certificate: Option<&CertificateDer<'_>>,
     ) -> Result<User, ApiError> {
         if let Some(token) = users::bearer(request.headers()) {
-            return users::from_token(self.store(), self.tokens(), token, &[]).await.map(|(user, _)| user);
+            return self.user_of_token(token, &[]).await.map(|(user, _)| user);
         }
         match certificate {
             Some(certificate) => User::from_certificate(certificate).ok_or_else(ApiError::unauthorized),

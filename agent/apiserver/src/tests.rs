@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use skiff_store::Embedded;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Api, AuditConfig, Config, Identity, Names, Pki, ServiceNetwork, User, body};
+use crate::{Api, AuditConfig, AuthenticationConfig, Config, Identity, Names, Pki, ServiceNetwork, User, body};
 
 mod aggregation;
 mod apply;
@@ -26,6 +26,7 @@ mod hook;
 mod identities;
 mod limit_ranges;
 mod mutations;
+mod oidc;
 mod pod_security;
 mod priority_levels;
 mod protobuf;
@@ -43,11 +44,20 @@ struct Server {
 
 impl Server {
     async fn start() -> Self {
-        Self::recording(|_| None).await
+        Self::started(|_, _| {}).await
+    }
+
+    /// One that believes the tokens of others, too.
+    async fn believing(authentication: AuthenticationConfig) -> Self {
+        Self::started(|config, _| config.authentication = authentication).await
     }
 
     /// With an audit log, whose place is below the folder that is given.
-    async fn recording(audit: impl FnOnce(&Path) -> Option<AuditConfig>) -> Self {
+    async fn recording(audit: impl FnOnce(&Path) -> AuditConfig) -> Self {
+        Self::started(|config, dir| config.audit = Some(audit(dir))).await
+    }
+
+    async fn started(configure: impl FnOnce(&mut Config, &Path)) -> Self {
         let dir = tempfile::tempdir().expect("tempdir");
         let names = Names {
             dns: vec!["localhost".to_owned()],
@@ -67,8 +77,10 @@ impl Server {
             service_network: network,
             pod_network: ([10, 42, 0, 0].into(), 24),
             own_ports: vec![("TCP", 6443, "the API").into()],
-            audit: audit(dir.path()),
+            audit: None,
+            authentication: Default::default(),
         };
+        configure(&mut config, dir.path());
         let start = |store| Api::start(config.clone(), store, &pki, CancellationToken::new());
         let api = start(store.clone()).await.expect("api");
         config.audit = None;

@@ -10,7 +10,7 @@ use skiff_store::Store;
 
 use crate::status::ApiError;
 use crate::tokens::{Claims, ISSUER, Tokens};
-use crate::{codec, request};
+use crate::{Api, bootstrap_tokens, codec, request};
 
 pub const MASTERS: &str = "system:masters";
 const AUTHENTICATED: &str = "system:authenticated";
@@ -124,6 +124,12 @@ impl User {
         user
     }
 
+    /// The same as one who was recognised.
+    pub fn authenticated(mut self) -> Self {
+        self.groups.push(AUTHENTICATED.to_owned());
+        self
+    }
+
     pub fn is_master(&self) -> bool {
         self.groups.iter().any(|g| g == MASTERS)
     }
@@ -219,8 +225,28 @@ pub fn bearer(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
+impl<S: Store> Api<S> {
+    /// The user of a token, whoever made it, and whom the token is for.
+    pub(crate) async fn user_of_token(&self, token: &str, audiences: &[&str]) -> Result<(User, Vec<String>), ApiError> {
+        // Neither is for anybody but this server.
+        if audiences.is_empty() || audiences.contains(&ISSUER) {
+            if let Some((id, secret)) = bootstrap_tokens::parts(token) {
+                let user = self.user_of_bootstrap_token(id, secret).await;
+                return user.map(|user| (user, vec![ISSUER.to_owned()])).ok_or_else(ApiError::unauthorized);
+            }
+            if let Some(user) = self.user_of_oidc(token).await {
+                return user.map(|user| (user, vec![ISSUER.to_owned()])).map_err(|error| {
+                    tracing::debug!(%error, "token refused");
+                    ApiError::unauthorized()
+                });
+            }
+        }
+        from_token(self.store(), self.tokens(), token, audiences).await.map(|(user, claims)| (user, claims.aud))
+    }
+}
+
 /// Verifies a token and that what it is bound to still exists.
-pub async fn from_token<S: Store>(
+async fn from_token<S: Store>(
     store: &S,
     tokens: &Tokens,
     token: &str,

@@ -49,6 +49,7 @@ impl World {
             pod_network: ([10, 42, 0, 0].into(), 24),
             own_ports: Vec::new(),
             audit: None,
+            authentication: Default::default(),
         };
         let shutdown = CancellationToken::new();
         let api = Api::start(config, store, &pki, shutdown.clone()).await.expect("api");

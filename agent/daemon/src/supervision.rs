@@ -28,6 +28,7 @@ pub struct Plan {
     /// Of the addresses of all pods, those on this node: the first part until its object is known.
     pub node_range: skiff_network::Range,
     audit: Option<skiff_apiserver::AuditConfig>,
+    authentication: skiff_apiserver::AuthenticationConfig,
 }
 
 /// What the file of the settings says is recorded of requests to the API.
@@ -36,6 +37,33 @@ pub fn audit_policy(settings: &Settings) -> anyhow::Result<Option<skiff_apiserve
     let of = || format!("audit.policy = \"{}\"", path.display());
     let text = std::fs::read_to_string(path).with_context(of)?;
     skiff_apiserver::Policy::parse(&text).with_context(of).map(Some)
+}
+
+/// Whose tokens the API believes, as the settings or the file that they name say it.
+pub fn authentication(settings: &Settings) -> anyhow::Result<skiff_apiserver::AuthenticationConfig> {
+    let oidc = &settings.oidc;
+    let read = |path: &PathBuf| {
+        std::fs::read_to_string(path).with_context(|| format!("cannot read {} of [oidc]", path.display()))
+    };
+    if let Some(path) = &oidc.config {
+        let of = || format!("oidc.config = \"{}\"", path.display());
+        return skiff_apiserver::AuthenticationConfig::parse(&read(path)?).with_context(of);
+    }
+    let (Some(issuer), Some(client)) = (&oidc.issuer, &oidc.client_id) else { return Ok(Default::default()) };
+    let source = skiff_apiserver::Source {
+        url: issuer.clone(),
+        certificate_authority: oidc.ca.as_ref().map(read).transpose()?,
+        audiences: vec![client.clone()],
+        ..Default::default()
+    };
+    let mapping = |claim: &str, prefix: &str| skiff_apiserver::Mapping {
+        claim: claim.to_owned(),
+        prefix: Some(prefix.to_owned()),
+        ..Default::default()
+    };
+    let username = mapping(&oidc.username_claim, &oidc.username_prefix);
+    let groups = mapping(&oidc.groups_claim, &oidc.groups_prefix);
+    skiff_apiserver::AuthenticationConfig::of(source, username, groups).context("the settings of [oidc]")
 }
 
 fn audit(settings: &Settings, paths: &Paths) -> anyhow::Result<Option<skiff_apiserver::AuditConfig>> {
@@ -61,7 +89,8 @@ impl Plan {
         };
         let node_range = skiff_network::Range::first_of((network.pod_cidr.base, network.pod_cidr.prefix_len));
         let audit = audit(&settings, &paths)?;
-        Ok(Self { settings, paths, node_name, address, node_range, audit })
+        let authentication = authentication(&settings)?;
+        Ok(Self { settings, paths, node_name, address, node_range, audit, authentication })
     }
 
     pub fn node_address(&self) -> IpAddr {
@@ -113,6 +142,7 @@ impl Plan {
             pod_network: (pods.base, pods.prefix_len),
             own_ports: own_ports.map(|own| (own.protocol, own.number, own.of)).map(Into::into).collect(),
             audit: self.audit.clone(),
+            authentication: self.authentication.clone(),
         }
     }
 

@@ -63,6 +63,7 @@ pub struct Settings {
     pub node: Node,
     pub api: Api,
     pub audit: Audit,
+    pub oidc: Oidc,
     pub network: Network,
     pub ingress: Ingress,
     pub acme: Acme,
@@ -99,6 +100,23 @@ pub struct Audit {
     pub log: Option<PathBuf>,
     pub file_mebibytes_max: u32,
     pub files_max: u32,
+}
+
+/// Whose tokens the API believes beside its own.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Oidc {
+    /// Nobody's if absent.
+    pub issuer: Option<String>,
+    pub client_id: Option<String>,
+    pub username_claim: String,
+    pub username_prefix: String,
+    pub groups_claim: String,
+    pub groups_prefix: String,
+    /// A file with the issuer's CA; those of the system if absent.
+    pub ca: Option<PathBuf>,
+    /// A file in Kubernetes' own format, instead of all others.
+    pub config: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
@@ -147,6 +165,7 @@ impl Default for Settings {
             node: Node::default(),
             api: Api::default(),
             audit: Audit::default(),
+            oidc: Oidc::default(),
             network: Network::default(),
             ingress: Ingress::default(),
             acme: Acme::default(),
@@ -172,6 +191,34 @@ impl Default for Api {
 impl Default for Audit {
     fn default() -> Self {
         Self { policy: None, log: None, file_mebibytes_max: 10, files_max: 5 }
+    }
+}
+
+impl Default for Oidc {
+    fn default() -> Self {
+        Self {
+            issuer: None,
+            client_id: None,
+            username_claim: "sub".to_owned(),
+            username_prefix: "oidc:".to_owned(),
+            groups_claim: "groups".to_owned(),
+            groups_prefix: "oidc:".to_owned(),
+            ca: None,
+            config: None,
+        }
+    }
+}
+
+impl Oidc {
+    fn check(&self, found: &mut Vec<Conflict>) {
+        if self.issuer.is_some() != self.client_id.is_some() {
+            let message = "oidc.issuer and oidc.client_id need each other: whose tokens, and for whom they are";
+            found.push(Conflict::new(&["oidc.issuer", "oidc.client_id"], message));
+        }
+        if self.config.is_some() && self.issuer.is_some() {
+            let message = "oidc.config and oidc.issuer exclude each other: the file says all issuers";
+            found.push(Conflict::new(&["oidc.issuer", "oidc.config"], message));
+        }
     }
 }
 
@@ -257,6 +304,7 @@ impl Settings {
         }
         self.host.check(&mut found);
         self.network.check(&mut found);
+        self.oidc.check(&mut found);
         self.ingress.check(&mut found);
         self.acme.check(&mut found);
         let bounds: [(&'static str, u64, u64, u64); 10] = [

@@ -1,4 +1,4 @@
-//! The way to a webhook: who it is, and one question over TLS. A service is reached by its endpoints, so that it needs no
+//! The way to a webhook, and to others who are asked something: who it is, and one question over TLS. A service is reached by its endpoints, so that it needs no
 //! rules of packets.
 
 use std::sync::Arc;
@@ -112,16 +112,26 @@ impl Client {
         asked.unwrap_or(Err(CallError::Timeout))
     }
 
+    /// Reads what is there.
+    pub async fn get<S: Store>(&self, api: &Api<S>, timeout: Duration) -> Result<Value, CallError> {
+        let read = tokio::time::timeout(timeout, self.send(api, Method::GET, Bytes::new())).await;
+        read.unwrap_or(Err(CallError::Timeout))
+    }
+
     async fn ask_once<S: Store>(&self, api: &Api<S>, question: &Value) -> Result<Value, CallError> {
+        self.send(api, Method::POST, Bytes::from(question.to_string())).await
+    }
+
+    async fn send<S: Store>(&self, api: &Api<S>, method: Method, body: Bytes) -> Result<Value, CallError> {
         let stream = self.connect(api, |_| {}).await?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         let request = Request::builder()
-            .method(Method::POST)
+            .method(method)
             .uri(&self.path)
             .header(header::HOST, self.host())
             .header(header::CONTENT_TYPE, "application/json")
             .header(header::ACCEPT, "application/json")
-            .body(Full::new(Bytes::from(question.to_string())))
+            .body(Full::new(body))
             .map_err(|error| CallError::Name(error.to_string()))?;
         // The connection ends with the answer, or with this future.
         let answer = async {

@@ -7,15 +7,11 @@ use base64::prelude::BASE64_STANDARD;
 use expect_test::expect;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
-use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
-use tokio_rustls::TlsAcceptor;
 
-use super::{Server, causes};
+use super::{Server, causes, hook};
 use crate::body;
 
 const SERVICES: &str = "/apis/apiregistration.k8s.io/v1/apiservices";
@@ -26,39 +22,14 @@ type Asked = Arc<Mutex<Vec<String>>>;
 
 /// An API server that asks for the front proxy's certificate, and where it is.
 async fn extension(server: &Server, asked: Asked) -> (u16, String) {
-    let certified = rcgen::generate_simple_self_signed(vec!["ext.default.svc".to_owned()]).expect("a certificate");
-    let key = PrivateKeyDer::try_from(certified.signing_key.serialize_der()).expect("a key");
-    let chain = vec![CertificateDer::from(certified.cert.der().to_vec())];
     let map = "/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication";
     let trusted = server.get(map).await.1["data"]["requestheader-client-ca-file"].as_str().expect("a CA").to_owned();
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(rustls::pki_types::pem::PemObject::from_pem_slice(trusted.as_bytes()).expect("a CA")).expect("a root");
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
-    let tls = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    let tls = tls.expect("versions").with_client_cert_verifier(verifier.build().expect("a verifier"));
-    let acceptor = TlsAcceptor::from(Arc::new(tls.with_single_cert(chain, key).expect("a certificate")));
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let port = listener.local_addr().expect("an address").port();
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            let (acceptor, asked) = (acceptor.clone(), Arc::clone(&asked));
-            tokio::spawn(async move {
-                let Ok(stream) = acceptor.accept(stream).await else { return };
-                let service = service_fn(move |request| answer(request, Arc::clone(&asked)));
-                let connection =
-                    hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
-                let _ = connection.with_upgrades().await;
-            });
-        }
-    });
-    (port, BASE64_STANDARD.encode(certified.cert.pem()))
+    let answer = move |request| -> hook::Answered { Box::pin(answer(request, Arc::clone(&asked))) };
+    let (port, pem) = hook::serve("ext.default.svc", Some(&trusted), answer).await;
+    (port, BASE64_STANDARD.encode(pem))
 }
 
-async fn answer(
-    mut request: Request<hyper::body::Incoming>,
-    asked: Asked,
-) -> Result<Response<Full<bytes::Bytes>>, std::convert::Infallible> {
+async fn answer(mut request: Request<hyper::body::Incoming>, asked: Asked) -> Response<Full<bytes::Bytes>> {
     let path = request.uri().path().to_owned();
     let said = ["x-remote-user", "x-remote-group", "x-remote-extra-a", "authorization"];
     let said: Vec<String> = said
@@ -75,7 +46,7 @@ async fn answer(
             io.write_all(&[byte[0] + 1]).await.expect("written");
         });
         let response = Response::builder().status(101).header("upgrade", "test").header("connection", "upgrade");
-        return Ok(response.body(Full::default()).expect("a response"));
+        return response.body(Full::default()).expect("a response");
     }
     let body = match path.as_str() {
         "/apis/things.example.org/v1alpha1" => {
@@ -85,7 +56,7 @@ async fn answer(
         }
         _ => json!({"sent": String::from_utf8_lossy(&request.into_body().collect().await.expect("a body").to_bytes())}),
     };
-    Ok(Response::new(Full::from(body.to_string())))
+    Response::new(Full::from(body.to_string()))
 }
 
 fn api_service(bundle: &str) -> Value {

@@ -55,7 +55,7 @@ fn line(event: &Value) -> String {
 
 #[tokio::test]
 async fn what_the_policy_asks_for_is_recorded() {
-    let server = Server::recording(|dir| Some(config(dir))).await;
+    let server = Server::recording(config).await;
     let secret = json!({"metadata": {"name": "s"}, "stringData": {"password": "hunter2"}});
     server.post(SECRETS, secret).await;
     server.get(&format!("{SECRETS}/s")).await;
@@ -103,7 +103,7 @@ async fn what_the_policy_asks_for_is_recorded() {
 
 #[tokio::test]
 async fn who_acts_for_whom_is_recorded() {
-    let server = Server::recording(|dir| Some(config(dir))).await;
+    let server = Server::recording(config).await;
     let mut request = Request::get(format!("{SECRETS}/x"))
         .header("audit-id", "mine")
         .header("user-agent", "curl/8")

@@ -7,7 +7,9 @@ use skiff_settings::Settings;
 use crate::supervision;
 
 pub fn run(file: &Path) -> anyhow::Result<()> {
-    supervision::audit_policy(&Settings::read(file)?)?;
+    let settings = Settings::read(file)?;
+    supervision::audit_policy(&settings)?;
+    supervision::authentication(&settings)?;
     println!("{}: ok", file.display());
     Ok(())
 }

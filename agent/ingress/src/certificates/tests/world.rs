@@ -193,6 +193,7 @@ pub(crate) async fn start_api(dir: &std::path::Path, shutdown: CancellationToken
         pod_network: ([10, 42, 0, 0].into(), 24),
         own_ports: Vec::new(),
         audit: None,
+        authentication: Default::default(),
     };
     skiff_apiserver::Api::start(config, store, &pki, shutdown).await.unwrap()
 }

@@ -1,0 +1,222 @@
+//! Whose tokens are believed beside the box's own, and who their bearers are: upstream's `AuthenticationConfiguration`. Pure.
+
+use serde::Deserialize;
+use skiff_object::cel::Program;
+
+/// All issuers.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct AuthenticationConfig {
+    #[serde(default)]
+    api_version: String,
+    #[serde(default)]
+    kind: String,
+    #[serde(default)]
+    pub jwt: Vec<Issuer>,
+}
+
+/// One of them, with how its tokens are read.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Issuer {
+    pub issuer: Source,
+    #[serde(default)]
+    pub claim_validation_rules: Vec<ClaimRule>,
+    pub claim_mappings: Mappings,
+    #[serde(default)]
+    pub user_validation_rules: Vec<UserRule>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Source {
+    pub url: String,
+    #[serde(rename = "discoveryURL")]
+    pub discovery_url: Option<String>,
+    /// In PEM; the system's if absent.
+    pub certificate_authority: Option<String>,
+    #[serde(default)]
+    pub audiences: Vec<String>,
+    #[serde(default)]
+    pub audience_match_policy: String,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct ClaimRule {
+    #[serde(default)]
+    pub claim: String,
+    #[serde(default)]
+    pub required_value: String,
+    #[serde(default)]
+    pub expression: String,
+    #[serde(default)]
+    pub message: String,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct UserRule {
+    pub expression: String,
+    #[serde(default)]
+    pub message: String,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Mappings {
+    pub username: Mapping,
+    #[serde(default)]
+    pub groups: Mapping,
+    #[serde(default)]
+    pub uid: Mapping,
+    #[serde(default)]
+    pub extra: Vec<ExtraMapping>,
+}
+
+/// A claim with what is put before it, or an expression.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Mapping {
+    #[serde(default)]
+    pub claim: String,
+    pub prefix: Option<String>,
+    #[serde(default)]
+    pub expression: String,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct ExtraMapping {
+    pub key: String,
+    pub value_expression: String,
+}
+
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum AuthenticationConfigError {
+    #[error("{0}")]
+    Syntax(String),
+    #[error("{field}: {why}")]
+    Invalid { field: String, why: String },
+}
+
+const CLAIMS: &[&str] = &["claims"];
+const USER: &[&str] = &["user"];
+
+impl AuthenticationConfig {
+    pub fn parse(text: &str) -> Result<Self, AuthenticationConfigError> {
+        let config: Self =
+            serde_yaml::from_str(text).map_err(|error| AuthenticationConfigError::Syntax(error.to_string()))?;
+        config.check().map_or(Ok(config), Err)
+    }
+
+    /// One issuer whose tokens have the usual claims.
+    pub fn of(source: Source, username: Mapping, groups: Mapping) -> Result<Self, AuthenticationConfigError> {
+        let mappings = Mappings { username, groups, ..Mappings::default() };
+        let issuer = Issuer {
+            issuer: source,
+            claim_validation_rules: Vec::new(),
+            claim_mappings: mappings,
+            user_validation_rules: Vec::new(),
+        };
+        let config = Self { jwt: vec![issuer], ..Self::default() };
+        match config.jwt[0].problem() {
+            Some((field, why)) => Err(AuthenticationConfigError::Invalid { field, why }),
+            None => Ok(config),
+        }
+    }
+
+    fn check(&self) -> Option<AuthenticationConfigError> {
+        let wrong = |field: &str, why: &str| {
+            Some(AuthenticationConfigError::Invalid { field: field.to_owned(), why: why.to_owned() })
+        };
+        let versions = ["apiserver.config.k8s.io/v1", "apiserver.config.k8s.io/v1beta1"];
+        if !versions.contains(&self.api_version.as_str()) {
+            return wrong("apiVersion", "it must be \"apiserver.config.k8s.io/v1\"");
+        }
+        if self.kind != "AuthenticationConfiguration" {
+            return wrong("kind", "it must be \"AuthenticationConfiguration\"");
+        }
+        let mut seen = Vec::new();
+        for (index, issuer) in self.jwt.iter().enumerate() {
+            if let Some((field, why)) = issuer.problem() {
+                return wrong(&format!("jwt[{index}].{field}"), &why);
+            }
+            if seen.contains(&&issuer.issuer.url) {
+                return wrong(&format!("jwt[{index}].issuer.url"), "another issuer has it");
+            }
+            seen.push(&issuer.issuer.url);
+        }
+        None
+    }
+}
+
+impl Issuer {
+    fn problem(&self) -> Option<(String, String)> {
+        let source = &self.issuer;
+        let wrong = |field: &str, why: &str| Some((field.to_owned(), why.to_owned()));
+        let is_https = |url: &str| url.strip_prefix("https://").is_some_and(|rest| !rest.is_empty());
+        if !is_https(&source.url) {
+            return wrong("issuer.url", "it must begin with https://");
+        }
+        if source.discovery_url.as_deref().is_some_and(|url| !is_https(url)) {
+            return wrong("issuer.discoveryURL", "it must begin with https://");
+        }
+        if source.audiences.is_empty() {
+            return wrong("issuer.audiences", "at least one audience is required");
+        }
+        if !["", "MatchAny"].contains(&source.audience_match_policy.as_str()) {
+            return wrong("issuer.audienceMatchPolicy", "it must be \"MatchAny\"");
+        }
+        let mappings = &self.claim_mappings;
+        for (field, mapping, is_needed) in
+            [("username", &mappings.username, true), ("groups", &mappings.groups, false), ("uid", &mappings.uid, false)]
+        {
+            let field = format!("claimMappings.{field}");
+            match (mapping.claim.is_empty(), mapping.expression.is_empty()) {
+                (true, true) if is_needed => return wrong(&field, "claim or expression is required"),
+                (false, false) => return wrong(&field, "claim and expression cannot both be set"),
+                // An empty prefix has to be said: without one the issuer's users could be anybody.
+                (false, true) if mapping.prefix.is_none() && !field.ends_with("uid") => {
+                    return wrong(&format!("{field}.prefix"), "prefix is required when claim is set; it may be \"\"");
+                }
+                _ => {}
+            }
+            if let Some(why) = uncompiled(&mapping.expression, CLAIMS) {
+                return Some((format!("{field}.expression"), why));
+            }
+        }
+        for (index, extra) in mappings.extra.iter().enumerate() {
+            if !extra.key.contains('/') || extra.key.to_lowercase() != extra.key {
+                return wrong(&format!("claimMappings.extra[{index}].key"), "it must be a lower-case DOMAIN/PATH");
+            }
+            if let Some(why) = uncompiled(&extra.value_expression, CLAIMS) {
+                return Some((format!("claimMappings.extra[{index}].valueExpression"), why));
+            }
+        }
+        for (index, rule) in self.claim_validation_rules.iter().enumerate() {
+            if rule.claim.is_empty() == rule.expression.is_empty() {
+                return wrong(
+                    &format!("claimValidationRules[{index}]"),
+                    "claim or expression is required, and not both",
+                );
+            }
+            if let Some(why) = uncompiled(&rule.expression, CLAIMS) {
+                return Some((format!("claimValidationRules[{index}].expression"), why));
+            }
+        }
+        for (index, rule) in self.user_validation_rules.iter().enumerate() {
+            if let Some(why) = uncompiled(&rule.expression, USER) {
+                return Some((format!("userValidationRules[{index}].expression"), why));
+            }
+        }
+        None
+    }
+}
+
+fn uncompiled(expression: &str, variables: &[&str]) -> Option<String> {
+    if expression.is_empty() {
+        return None;
+    }
+    Program::compile(expression, variables).err().map(|error| error.to_string())
+}
