@@ -1,13 +1,24 @@
 //! The stored form of an object: its JSON with the metadata first and without `resourceVersion`.
 //!
 //! With the metadata at a known place, the revision is spliced in when an object is served, and most reads never parse
-//! what they return.
+//! what they return. What is large is kept compressed, in memory and on the disk: definitions of custom resources are mostly
+//! text, and rarely read.
+
+use std::borrow::Cow;
+use std::io::{Read, Write};
 
 use bytes::Bytes;
+use flate2::Compression;
+use flate2::read::DeflateDecoder;
+use flate2::write::DeflateEncoder;
 use serde_json::{Map, Value};
-use skiff_store::{Entry, Revision};
+use skiff_store::{Entry, Revision, VALUE_BYTES_MAX};
 
 const HEAD: &[u8] = b"{\"metadata\":{";
+/// What a compressed object begins with. No JSON does.
+const PACKED: &[u8] = b"\0ao1";
+/// What is smaller is read often, and as it is.
+const PACKED_BYTES_MIN: usize = 8 * 1024;
 
 /// The stored form. `metadata` must not be empty; it never is, since every object has a name and a uid.
 pub fn encode(mut object: Value) -> Bytes {
@@ -24,8 +35,31 @@ pub fn encode(mut object: Value) -> Bytes {
         write(&mut bytes, b":", value);
     }
     bytes.push(b'}');
+    let mut bytes = packed(&bytes).unwrap_or(bytes);
     bytes.shrink_to_fit();
     Bytes::from(bytes)
+}
+
+/// The compressed form, where that is worth it. What is too large to be stored is not made small enough by it.
+fn packed(bytes: &[u8]) -> Option<Vec<u8>> {
+    if !(PACKED_BYTES_MIN..=VALUE_BYTES_MAX).contains(&bytes.len()) {
+        return None;
+    }
+    let mut encoder = DeflateEncoder::new(PACKED.to_vec(), Compression::fast());
+    encoder.write_all(bytes).ok()?;
+    encoder.finish().ok().filter(|packed| packed.len() * 2 < bytes.len())
+}
+
+/// The JSON of a stored object.
+pub fn text(entry: &Entry) -> Cow<'_, [u8]> {
+    let Some(packed) = entry.value.strip_prefix(PACKED) else { return Cow::Borrowed(&entry.value) };
+    let mut text = Vec::new();
+    let limit = u64::try_from(VALUE_BYTES_MAX).unwrap_or(u64::MAX);
+    // What is damaged is no JSON, and is told of as that.
+    if DeflateDecoder::new(packed).take(limit).read_to_end(&mut text).is_err() {
+        text.clear();
+    }
+    Cow::Owned(text)
 }
 
 fn write(bytes: &mut Vec<u8>, before: &[u8], value: &Value) {
@@ -39,7 +73,7 @@ pub fn decode(entry: &Entry) -> Value {
 }
 
 pub fn decode_at(entry: &Entry, revision: Revision) -> Value {
-    let mut object: Value = serde_json::from_slice(&entry.value).unwrap_or_else(|error| {
+    let mut object: Value = serde_json::from_slice(&text(entry)).unwrap_or_else(|error| {
         tracing::error!(key = %entry.key, %error, "a stored object is not JSON");
         serde_json::json!({"metadata": {}})
     });
@@ -49,7 +83,7 @@ pub fn decode_at(entry: &Entry, revision: Revision) -> Value {
 
 /// Appends the object as clients see it, without parsing it.
 pub fn splice(out: &mut Vec<u8>, entry: &Entry, revision: Revision) {
-    match entry.value.strip_prefix(HEAD) {
+    match text(entry).strip_prefix(HEAD) {
         Some(rest) => {
             out.extend_from_slice(HEAD);
             out.extend_from_slice(format!("\"resourceVersion\":\"{revision}\",").as_bytes());
@@ -82,6 +116,24 @@ mod tests {
         expected["metadata"]["resourceVersion"] = json!("9");
         assert_eq!(spliced, expected);
         assert_eq!(decode(&entry), expected);
+    }
+
+    #[test]
+    fn what_is_large_is_packed() {
+        let object = |text: &str| json!({"metadata": {"name": "a", "uid": "u"}, "apiVersion": "v1", "kind": "ConfigMap", "data": {"a": text}});
+        let stored =
+            |object: &Value| Entry { key: Arc::from("/k"), value: encode(object.clone()), created: 1, modified: 2 };
+        let large = stored(&object(&"text ".repeat(5000)));
+        assert!(large.value.len() < 1000 && large.value.starts_with(PACKED), "{}", large.value.len());
+        assert_eq!(decode(&large)["data"]["a"].as_str().map(str::len), Some(25_000));
+        let mut spliced = Vec::new();
+        splice(&mut spliced, &large, 7);
+        assert!(spliced.starts_with(b"{\"metadata\":{\"resourceVersion\":\"7\",\"name\""));
+        assert!(stored(&object("short")).value.starts_with(HEAD));
+        // What the store refuses for its size it still does.
+        assert!(stored(&object(&"x".repeat(VALUE_BYTES_MAX))).value.len() > VALUE_BYTES_MAX);
+        let damaged = Entry { value: large.value.slice(..large.value.len() / 2), ..large };
+        assert_eq!(decode(&damaged)["data"], Value::Null);
     }
 
     #[test]

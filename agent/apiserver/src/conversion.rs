@@ -86,8 +86,9 @@ impl<S: Store> Api<S> {
         let mut entries = entries.into_iter().peekable();
         while entries.peek().is_some() {
             let (mut some, mut objects, mut size) = (Vec::new(), Vec::new(), 0);
-            while let Some(entry) = entries.next_if(|entry| size == 0 || size + entry.value.len() <= QUESTION_BYTES) {
-                size += entry.value.len();
+            let length = |entry: &Entry| codec::text(entry).len();
+            while let Some(entry) = entries.next_if(|entry| size == 0 || size + length(entry) <= QUESTION_BYTES) {
+                size += length(entry);
                 objects.push(codec::decode(entry));
                 some.push(entry);
             }

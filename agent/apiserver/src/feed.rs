@@ -15,11 +15,11 @@ use skiff_object::kinds::{Catalogue, Kind};
 use skiff_store::{Change, Entry, ListOptions, Revision, Store, Watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::Api;
 use crate::body::{self, Body};
 use crate::lists::{SyncStream, line};
 use crate::present::Encoding;
 use crate::status::{ApiError, watch_error};
+use crate::{Api, codec};
 
 pub const PATH: &str = "/skiff/v1/metadata";
 /// Where upstream's layout has all objects.
@@ -168,7 +168,7 @@ fn tell_change(kinds: &Kinds, out: &mut Vec<u8>, change: &Change) {
 }
 
 fn metadata(entry: &Entry) -> Metadata {
-    serde_json::from_slice::<Head>(&entry.value).unwrap_or_default().metadata
+    serde_json::from_slice::<Head>(&codec::text(entry)).unwrap_or_default().metadata
 }
 
 fn tell(kinds: &Kinds, out: &mut Vec<u8>, what: &str, entry: &Entry, revision: Revision) {

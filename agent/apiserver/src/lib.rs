@@ -120,6 +120,11 @@ pub fn volatile_prefixes() -> Vec<String> {
     volatile.map(|kind| kind.key_prefix(None)).collect()
 }
 
+/// An object as it is stored, for who reads the store without this service. `None`: it is none.
+pub fn stored(entry: &skiff_store::Entry) -> Option<serde_json::Value> {
+    serde_json::from_slice(&codec::text(entry)).ok()
+}
+
 /// Prefixes of the keys whose values are secrets, for the store's configuration.
 pub fn sealed_prefixes() -> Vec<String> {
     let secrets = kinds::by_kind("v1", "Secret").expect("a built-in kind");

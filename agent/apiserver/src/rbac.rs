@@ -9,6 +9,7 @@ use serde::Deserialize;
 use skiff_object::kinds;
 use skiff_store::{ListOptions, Store};
 
+use crate::codec;
 use crate::users::User;
 
 const GROUP: &str = "rbac.authorization.k8s.io";
@@ -193,7 +194,7 @@ fn prefix(plural: &str) -> String {
 
 async fn load<S: Store>(store: &S, plural: &str) -> Result<Vec<Object>, skiff_store::Error> {
     let page = store.list(&prefix(plural), ListOptions::default()).await?;
-    Ok(page.entries.iter().filter_map(|e| serde_json::from_slice(&e.value).ok()).collect())
+    Ok(page.entries.iter().filter_map(|e| serde_json::from_slice(&codec::text(e)).ok()).collect())
 }
 
 fn grant(

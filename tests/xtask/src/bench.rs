@@ -3,6 +3,7 @@
 
 mod churn;
 mod comparison;
+mod definitions;
 mod failing;
 mod hosts;
 mod idle;
@@ -48,6 +49,8 @@ pub struct Arguments {
 enum Name {
     /// Memory after 30 000 objects were made, listed and deleted
     Churn,
+    /// Memory, CPU at rest and the start with 500 definitions of custom resources
+    Definitions,
     /// The ingress with 1000 hosts and certificates, and with 10 000 idle connections
     Hosts,
     /// Memory, CPU and disk writes of an idle box, empty and with 20 pods
@@ -116,6 +119,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let figures = match arguments.name {
         Name::Hosts => listed(hosts::run(&bench(arguments)?)?),
         Name::Churn => listed(churn::run(&bench(arguments)?)?),
+        Name::Definitions => listed(definitions::run(&bench(arguments)?)?),
         Name::Idle if arguments.failing => listed(failing::run(&bench(arguments)?)?),
         Name::Idle => listed(idle::run(&bench(arguments)?)?),
         Name::Start => listed(start::run(&bench(arguments)?)?),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::jsonpath::JsonPath;
-use super::{Custom, Packed, PrinterColumn, Scale, Schema, structural};
+use super::{Custom, Packed, PrinterColumn, Scale, structural};
 use crate::kinds::{Kind, Nature, Scope};
 use crate::meta;
 use crate::schema::Text;
@@ -272,12 +272,20 @@ fn custom(crd: &Value, version: &Value, has_versions: bool) -> Custom {
         selectable: selectable.collect(),
         has_versions,
         webhook: meta::at(crd, &["spec", "conversion", "webhook"]).filter(|_| has_versions).cloned(),
-        has_defaults: Schema::read(schema).has_defaults(),
+        has_defaults: has_defaults(schema),
         is_going: meta::deletion_timestamp(crd).is_some(),
         deprecation: deprecation(crd, version),
         stamp: format!("{}-{}", meta::uid(crd), meta::generation(crd)),
         schema: Packed::new(schema),
     }
+}
+
+/// Told without reading the schema: there may be many, and few are used.
+fn has_defaults(schema: &Value) -> bool {
+    let Value::Object(map) = schema else { return false };
+    let all = |name: &str| map.get(name).and_then(Value::as_object).is_some_and(|all| all.values().any(has_defaults));
+    let one = |name: &str| map.get(name).is_some_and(has_defaults);
+    map.contains_key("default") || all("properties") || one("items") || one("additionalProperties")
 }
 
 fn deprecation(crd: &Value, version: &Value) -> Option<String> {

@@ -203,7 +203,7 @@ async fn not_answered(paths: &Paths, why: &str, collected: &mut Collected) {
         let store = tokio::task::spawn_blocking(move || Embedded::open(config)).await??;
         let page = store.list("/registry/", ListOptions::default()).await?;
         for entry in &page.entries {
-            let Ok(object) = serde_json::from_slice::<Value>(&entry.value) else { continue };
+            let Some(object) = skiff_apiserver::stored(entry) else { continue };
             if entry.key.starts_with("/registry/secrets/") {
                 know_secret(&object, &mut collected.redactor);
             }
