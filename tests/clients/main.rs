@@ -46,6 +46,10 @@ const CLIENTS: &[(&str, Client)] = &[
     ("python", client("python", Debian::Trixie, Install::Pip, 120)),
     ("kopf", client("kopf", Debian::Trixie, Install::Pip, 120)),
     ("client_node", client("client_node", Debian::Trixie, Install::Npm, 120)),
+    ("kube_rs", client("kube_rs", Debian::Trixie, Install::Cargo, 120)),
+    ("client_go", client("client_go", Debian::Unstable, Install::Nothing, 900)),
+    ("prometheus", client("prometheus", Debian::Trixie, Install::Nothing, 120)),
+    ("patroni", client("patroni", Debian::Trixie, Install::Nothing, 300)),
     ("ansible", client("ansible", Debian::Trixie, Install::Pip, 300)),
 ];
 

@@ -11,6 +11,9 @@ use skiff_tests::wait;
 
 use crate::{Client, image, tools};
 
+/// Where the client's own servers listen: this many ports of the loopback address, from `PORT` on.
+const PORTS: u16 = 10;
+const FIRST_PORT: u16 = 12_000;
 const SAID_LINES_MAX: usize = 60;
 
 /// Runs a client and returns the last line it printed, which says what it did.
@@ -23,6 +26,8 @@ pub fn run(running: &RunningBox, cache: &Path, name: &str, client: &Client) -> a
     command.args(["bash", &format!("/clients/{}/session.sh", client.folder)]);
     command.env("KUBECONFIG", "/work/kubeconfig").env("NAMESPACE", &namespace);
     command.env("IMAGE", image()).env("NODE", running.node_name());
+    let port = FIRST_PORT + u16::from(running.number()) * PORTS;
+    command.env("PORT", port.to_string());
     // Goes when the box's certificates name their issuer's key: see the file in that folder.
     command.env("PYTHONPATH", "/clients/lenient");
     let log = work.path().join("log");

@@ -26,6 +26,8 @@ pub enum Install {
     Pip,
     /// `/opt/FOLDER/node_modules`, with what `package.json` names.
     Npm,
+    /// `/opt/FOLDER/session`, built from the package in the folder.
+    Cargo,
 }
 
 impl Debian {
@@ -70,6 +72,7 @@ pub fn ensure(cache: &Path, client: &Client) -> anyhow::Result<()> {
             let script = "cp /clients/$0/package*.json /opt/$0 && npm ci --prefix /opt/$0 --no-audit --no-fund";
             install(&root, client.folder, "package-lock.json", script)
         }
+        Install::Cargo => build(cache, &root, client.folder),
     }
 }
 
@@ -85,6 +88,19 @@ fn install(root: &Path, folder: &str, pins: &str, script: &str) -> anyhow::Resul
         ensure!(done.ok, "{}{}", done.stdout, done.stderr);
         Ok(())
     })
+}
+
+/// Builds with this machine's Rust, in a target directory that the client's package has for itself.
+fn build(cache: &Path, root: &Path, folder: &str) -> anyhow::Result<()> {
+    let target = cache.join("cargo");
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args(["build", "--quiet", "--locked", "--target-dir"]).arg(&target).current_dir(scripts().join(folder));
+    let done = command::output(cargo)?;
+    ensure!(done.ok, "{}{}", done.stdout, done.stderr);
+    let place = root.join("opt").join(folder);
+    std::fs::create_dir_all(&place)?;
+    std::fs::copy(target.join("debug/session"), place.join("session"))?;
+    Ok(())
 }
 
 /// Makes a directory unless it is there and was made by the same recipe; one that was not finished is not taken.
