@@ -43,6 +43,7 @@ const fn client(folder: &'static str, debian: Debian, install: Install, seconds_
 const CLIENTS: &[(&str, Client)] = &[
     ("kubectl_1_32", client("kubectl", Debian::Trixie, Install::Nothing, 300)),
     ("kubectl_1_36", client("kubectl", Debian::Unstable, Install::Nothing, 300)),
+    ("helm", client("helm", Debian::Trixie, Install::Npm, 300)),
     ("python", client("python", Debian::Trixie, Install::Pip, 120)),
     ("kopf", client("kopf", Debian::Trixie, Install::Pip, 120)),
     ("client_node", client("client_node", Debian::Trixie, Install::Npm, 120)),

@@ -69,7 +69,7 @@ pub fn ensure(cache: &Path, client: &Client) -> anyhow::Result<()> {
             install(&root, client.folder, "requirements.txt", script)
         }
         Install::Npm => {
-            let script = "cp /clients/$0/package*.json /opt/$0 && npm ci --prefix /opt/$0 --no-audit --no-fund";
+            let script = "cp /clients/$0/package*.json /opt/$0 && npm ci --legacy-peer-deps --prefix /opt/$0 --no-audit --no-fund";
             install(&root, client.folder, "package-lock.json", script)
         }
         Install::Cargo => build(cache, &root, client.folder),
