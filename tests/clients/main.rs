@@ -78,19 +78,23 @@ fn run_all(clients: &[(&str, Client)]) -> anyhow::Result<usize> {
     for (name, client) in clients {
         tools::ensure(&cache, client).with_context(|| format!("what {name} is made of"))?;
     }
+    let kubectl = prerequisites::kubectl(&target.join("kubectl"))?;
     let registry = Registry::start(registry_port())?;
     registry.push(&images::busybox(&image()))?;
-    let running = RunningBox::start(&binary, &prerequisites::kubectl(&target.join("kubectl"))?, Number(1))?;
     let mut failed = 0;
     for (name, client) in clients {
         let started = Instant::now();
-        let result = run::run(&running, &cache, name, client);
+        // Each has a box of its own, so that none finds what another left.
+        let result = RunningBox::start(&binary, &kubectl, Number(1)).and_then(|running| {
+            let said = run::run(&running, &cache, name, client);
+            said.with_context(|| format!("the agent's log:\n{}", running.log_tail()))
+        });
         let seconds = started.elapsed().as_secs_f32();
         match result {
             Ok(said) => println!("ok     {name} ({seconds:.1} s): {said}"),
             Err(error) => {
                 failed += 1;
-                println!("FAILED {name} ({seconds:.1} s)\n{error:#}\nthe agent's log:\n{}\n", running.log_tail());
+                println!("FAILED {name} ({seconds:.1} s)\n{error:#}\n");
             }
         }
     }

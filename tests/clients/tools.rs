@@ -128,8 +128,9 @@ pub fn enter(root: &Path, work: &Path) -> Command {
     let mut command = Command::new("/usr/bin/unshare");
     command.args(["--mount", "--pid", "--fork", "--kill-child", "sh", "-eu", "-c", include_str!("enter.sh")]);
     command.arg(root).arg(scripts()).arg(work);
-    command.env("HOME", "/work").env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("LC_ALL", "C.UTF-8");
+    command.env_clear().env("HOME", "/work").env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("LC_ALL", "C.UTF-8");
     // A machine whose way to the registries has an authority of its own says so in its store of certificates.
-    command.env("npm_config_cafile", "/etc/ssl/certs/ca-certificates.crt");
+    const AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
+    command.env("npm_config_cafile", AUTHORITIES).env("PIP_CERT", AUTHORITIES);
     command
 }

@@ -15,7 +15,7 @@ sed -i "s|IMAGE|$IMAGE|; s|NAMESPACE|$NAMESPACE|; s|GROUP|$NAMESPACE.example.org
 step "version, api-resources, api-versions, cluster-info"
 kubectl version
 kubectl api-resources --no-headers | awk '{print $1, $(NF - 2)}' >/work/kinds
-kubectl api-versions | grep -qx apps/v1
+kubectl api-versions | grep -x apps/v1 >/dev/null
 expect "is running at" "$(kubectl cluster-info)"
 
 step "apply --server-side, --dry-run=server and diff"
@@ -28,7 +28,7 @@ set -e
 grep -q '^+.*replicas: 2' /work/diff
 kubectl apply --server-side -f /work/web.yaml
 kubectl diff --server-side -f /work/web.yaml
-kubectl apply --server-side -f /work/web.yaml | grep -q serverside-applied
+kubectl apply --server-side -f /work/web.yaml | grep serverside-applied >/dev/null
 expect "kubectl" "$(kubectl get deployment web -o 'jsonpath={.metadata.managedFields[*].manager}' --show-managed-fields)"
 if kubectl apply --server-side --field-manager=other -f <(sed 's/replicas: 2/replicas: 5/' /work/web.yaml) 2>/work/conflict
 then fail "another manager took a field that is owned"; fi
@@ -63,7 +63,7 @@ kubectl wait --for=condition=Available deployment/web --timeout=60s
 kubectl autoscale deployment/web --min=1 --max=4 --dry-run=server
 
 step "logs, exec, cp, attach to a new pod, label, annotate, patch, edit, debug"
-kubectl exec deploy/web -- busybox echo from-inside | grep -qx from-inside
+kubectl exec deploy/web -- busybox echo from-inside | grep -x from-inside >/dev/null
 kubectl logs deploy/web --tail=1 >/dev/null
 pod=$(kubectl get pod -l app=web -o 'jsonpath={.items[0].metadata.name}')
 kubectl cp /work/web.yaml "$pod:/tmp/web.yaml"
@@ -81,6 +81,30 @@ kubectl get pods -l app=web --field-selector=status.phase=Running --sort-by=.met
 kubectl expose deployment/web --port=80 --name=exposed
 kubectl describe deployment/web service/exposed >/dev/null
 
+step "port-forward, proxy, cordon, drain, taint, an apply set"
+pod=$(kubectl get pod -l app=web -o 'jsonpath={.items[0].metadata.name}')
+kubectl wait --for=condition=Ready "pod/$pod" --timeout=60s
+kubectl port-forward "pod/$pod" "$PORT:80" >/work/forwarded & forwarding=$!
+until_it_works bash -c "exec 3<>/dev/tcp/127.0.0.1/$PORT; printf 'GET / HTTP/1.0\r\n\r\n' >&3; grep -q ^HTTP <&3"
+kill $forwarding
+kubectl proxy --port="$((PORT + 1))" >/work/proxied & proxying=$!
+until_it_works kubectl --kubeconfig=/dev/null --server="http://127.0.0.1:$((PORT + 1))" get --raw /version
+kill $proxying
+kubectl cordon "$NODE"
+kubectl drain "$NODE" --ignore-daemonsets --delete-emptydir-data --pod-selector=app=web --timeout=60s
+kubectl wait --for=delete "pod/$pod" --timeout=60s
+until_it_works sh -c 'kubectl get pod -l app=web -o json | grep Unschedulable' >/dev/null
+kubectl uncordon "$NODE"
+kubectl taint node "$NODE" mood=bad:NoSchedule
+kubectl taint node "$NODE" mood-
+kubectl rollout status deployment/web --timeout=60s
+kubectl create configmap first --dry-run=client -o yaml >/work/set.yaml
+KUBECTL_APPLYSET=true kubectl -n "$NAMESPACE" apply --prune --applyset=secrets/set -f /work/set.yaml
+sed -i 's/first/second/' /work/set.yaml
+KUBECTL_APPLYSET=true kubectl -n "$NAMESPACE" apply --prune --applyset=secrets/set -f /work/set.yaml
+kubectl get configmap second
+kubectl wait --for=delete configmap/first --timeout=10s
+
 step "top"
 until_it_works kubectl top node "$NODE"
 until_it_works kubectl top pod -l app=web
@@ -95,7 +119,7 @@ kubectl create rolebinding reader --role=reader --serviceaccount="$NAMESPACE:rea
 as="--as=system:serviceaccount:$NAMESPACE:reader"
 until_it_works kubectl auth can-i list pods "$as"
 [[ "$(kubectl auth can-i delete pods "$as" || true)" == no ]] || fail "a reader may delete"
-kubectl auth can-i --list "$as" | grep -q '^pods'
+kubectl auth can-i --list "$as" | grep '^pods' >/dev/null
 expect "system:serviceaccount:$NAMESPACE:reader" "$(kubectl auth whoami "$as")"
 kubectl auth reconcile -f /work/role.yaml
 token=$(kubectl create token reader --duration=10m)
@@ -107,7 +131,7 @@ if as_reader get secrets -n "$NAMESPACE" 2>/work/refused; then fail "a reader re
 grep -q 'is forbidden: User "system:serviceaccount' /work/refused
 
 step "events, get --raw, watch"
-until_it_works sh -c 'kubectl events --for deployment/web | grep -q ScalingReplicaSet'
+until_it_works sh -c 'kubectl events --for deployment/web | grep ScalingReplicaSet' >/dev/null
 kubectl events --types=Normal -o json >/dev/null
 expect '"major"' "$(kubectl get --raw /version)"
 expect ok "$(kubectl get --raw '/readyz')"
@@ -126,7 +150,7 @@ kubectl wait --for=condition=Established "crd/boats.$NAMESPACE.example.org" --ti
 until_it_works kubectl apply -f /work/boat.yaml
 expect "7" "$(kubectl get boats skiff --no-headers)"
 until_it_works kubectl explain boats.spec.length
-kubectl explain boats --recursive | grep -q length
+kubectl explain boats --recursive | grep length >/dev/null
 if kubectl apply -f <(sed 's/length: 7/length: -1/' /work/boat.yaml) 2>/work/refused; then fail "-1 was taken"; fi
 grep -q 'spec.length' /work/refused
 kubectl scale --replicas=4 boat/skiff
