@@ -69,6 +69,8 @@ const CURL: Needed = program("curl", VERSION, "curl");
 const NGINX: Needed = program("nginx", &["-v"], "nginx-light");
 const OPENSSL: Needed = program("openssl", &["version"], "openssl");
 const HAPROXY: Needed = program("haproxy", &["-v"], "haproxy");
+const REGISTRY: Needed = program("docker-registry", VERSION, "docker-registry");
+const SKOPEO: Needed = program("skopeo", VERSION, "skopeo");
 const UNSHARE: Needed = program("unshare", VERSION, "util-linux");
 const WRK: Needed = program("wrk", &["-v"], "wrk");
 const H2LOAD: Needed = program("h2load", VERSION, "nghttp2-client");
@@ -81,8 +83,8 @@ const ZSTD: Needed = program("zstd", VERSION, "zstd");
 pub const TESTS: &[Needed] = &[
     CURL,
     NGINX,
-    program("docker-registry", VERSION, "docker-registry"),
-    program("skopeo", VERSION, "skopeo"),
+    REGISTRY,
+    SKOPEO,
     UNSHARE,
     OPENSSL,
     HAPROXY,
@@ -100,6 +102,9 @@ pub const TESTS: &[Needed] = &[
 
 /// What [`kubectl`] takes where the distribution has a current one.
 pub const KUBECTL: &[Needed] = &[program("kubectl", &["version", "--client"], "kubectl")];
+
+/// To run the stock clients.
+pub const CLIENTS: &[Needed] = &[REGISTRY, SKOPEO, UNSHARE, MMDEBSTRAP, KEYRING];
 
 /// To build an image.
 pub const IMAGE: &[Needed] = &[

@@ -1,4 +1,5 @@
-//! `cargo xtask test`: everything CI runs, in the order that finds mistakes soonest; with `--vm` all tests of the image.
+//! `cargo xtask test`: everything CI runs, in the order that finds mistakes soonest; with `--vm` all tests of the image,
+//! with `--clients` the stock clients.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -22,14 +23,16 @@ pub struct Arguments {
     /// Only the tests of the image, all of them, in virtual machines
     #[arg(long, conflicts_with = "quick")]
     vm: bool,
+    /// Only the stock clients, each at its job against a box; names of clients choose among them
+    #[arg(long, conflicts_with_all = ["quick", "vm"])]
+    clients: bool,
     /// The processor of the virtual machines
     #[arg(long, default_value_t = Arch::HERE, requires = "vm")]
     arch: Arch,
     /// An image that is there already
     #[arg(long, requires = "vm")]
     image: Option<PathBuf>,
-    /// With --vm: only tests whose name contains this
-    #[arg(requires = "vm")]
+    /// With --vm or --clients: only tests whose name contains this
     filter: Vec<String>,
 }
 
@@ -49,6 +52,12 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
             Arch::Arm64 => None,
         };
         return machine_tests(&image, package.as_deref(), &arguments.filter);
+    }
+    if arguments.clients {
+        return client_tests(&arguments.filter);
+    }
+    if !arguments.filter.is_empty() {
+        bail!("{}: names of tests are for --vm and --clients", arguments.filter.join(" "));
     }
     skiff_tests::prerequisites::ensure(prerequisites::TEST)?;
     step("format", || workspace::cargo(&["fmt", "--all", "--check"]))?;
@@ -86,6 +95,13 @@ fn machine_tests(image: &Path, package: Option<&Path>, filter: &[String]) -> any
     }
     let status = cargo.args(filter).env("SKIFF_IMAGE", image).status()?;
     if status.success() { Ok(()) } else { bail!("tests of the image failed") }
+}
+
+fn client_tests(filter: &[String]) -> anyhow::Result<()> {
+    workspace::build_agent(Profile::Dev)?;
+    let mut arguments = vec!["test", "--quiet", "--package", "skiff-tests", "--test", "clients", "--"];
+    arguments.extend(filter.iter().map(String::as_str));
+    workspace::cargo(&arguments)
 }
 
 fn step<T>(name: &str, work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
