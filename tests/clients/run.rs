@@ -28,8 +28,6 @@ pub fn run(running: &RunningBox, cache: &Path, name: &str, client: &Client) -> a
     command.env("IMAGE", image()).env("NODE", running.node_name());
     let port = FIRST_PORT + u16::from(running.number()) * PORTS;
     command.env("PORT", port.to_string());
-    // Goes when the box's certificates name their issuer's key: see the file in that folder.
-    command.env("PYTHONPATH", "/clients/lenient");
     let log = work.path().join("log");
     let output = std::fs::File::create(&log)?;
     command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);

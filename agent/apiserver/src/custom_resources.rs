@@ -17,7 +17,7 @@ use crate::prepare::{self, DeleteOptions};
 use crate::status::ApiError;
 use crate::strategy::Part;
 use crate::write::{Author, Operation, Write};
-use crate::{Api, codec};
+use crate::{Api, codec, discovery, usage};
 
 /// Objects that hold a definition are looked at again so often.
 const EMPTIED_AGAIN: Duration = Duration::from_secs(1);
@@ -102,6 +102,10 @@ impl<S: Store> Api<S> {
         let catalogue = self.catalogue();
         let mut described = Vec::new();
         for kind in catalogue.kinds().filter(|kind| kind.group == group && kind.version == version) {
+            if discovery::is_computed(kind) {
+                described.push((Arc::clone(kind), usage::definition(kind)));
+                continue;
+            }
             let name = format!("{}.{group}", kind.plural);
             if let Some(definition) = self.read(definitions(), None, &name).await? {
                 described.push((Arc::clone(kind), definition));

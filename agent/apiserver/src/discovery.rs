@@ -96,19 +96,28 @@ pub fn git_version() -> String {
 /// The group and version whose document is asked for, where definitions make it.
 pub fn custom_document(catalogue: &Catalogue, path: &str) -> Option<(String, String)> {
     let (group, version) = path.strip_prefix("/openapi/v3/apis/")?.trim_end_matches('/').split_once('/')?;
-    let is_custom = kinds_of(catalogue, group, version).any(|kind| kind.custom.is_some());
-    is_custom.then(|| (group.to_owned(), version.to_owned()))
+    let is_described = kinds_of(catalogue, group, version).any(|kind| kind.custom.is_some() || is_computed(kind));
+    is_described.then(|| (group.to_owned(), version.to_owned()))
+}
+
+/// What is computed is described as what a definition makes is.
+pub fn is_computed(kind: &Kind) -> bool {
+    kind.nature == Nature::Computed
 }
 
 /// Where each document of custom kinds is, and what names its content.
 pub fn custom_documents(catalogue: &Catalogue) -> Vec<(String, String)> {
     let mut documents: Vec<(String, Vec<&str>)> = Vec::new();
     for kind in catalogue.kinds() {
-        let Some(custom) = &kind.custom else { continue };
+        let stamp = match &kind.custom {
+            Some(custom) => custom.stamp.as_str(),
+            None if is_computed(kind) => &kind.kind,
+            None => continue,
+        };
         let path = format!("apis/{}/{}", kind.group, kind.version);
         match documents.last_mut().filter(|(last, _)| *last == path) {
-            Some((_, stamps)) => stamps.push(&custom.stamp),
-            None => documents.push((path, vec![&custom.stamp])),
+            Some((_, stamps)) => stamps.push(stamp),
+            None => documents.push((path, vec![stamp])),
         }
     }
     documents.into_iter().map(|(path, stamps)| (path, hash(&stamps.join(" ")))).collect()

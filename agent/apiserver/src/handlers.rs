@@ -15,7 +15,7 @@ use skiff_store::Store;
 use crate::body::{self, Body};
 use crate::compress::{self, Gzip};
 use crate::prepare::{DeleteOptions, Propagation};
-use crate::present::{Encoding, Form, PROTOBUF};
+use crate::present::{self, Encoding, Form, PROTOBUF, YAML};
 use crate::rbac::Attributes;
 use crate::request::{self, Query, Target, Verb};
 use crate::status::ApiError;
@@ -24,7 +24,6 @@ use crate::users::User;
 use crate::write::{Author, Effect, Operation, Write, check_name};
 use crate::{Api, answer, apply, audit, discovery, feed, report, reviews, subresources, yaml};
 
-const YAML: &str = "application/yaml";
 const OBJECT_TYPES: &str = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
 /// What a definition makes has no keys for merging lists.
 const CUSTOM_PATCH_TYPES: &str =
@@ -43,11 +42,12 @@ pub(crate) struct Call {
 
 impl<S: Store> Api<S> {
     pub(crate) async fn handle(&self, user: User, request: Request<Body>) -> Response<Body> {
-        let gzip = Gzip::of(request.headers());
+        let (gzip, wants_yaml) = (Gzip::of(request.headers()), present::wants_yaml(request.headers()));
         let response = match self.audit() {
             Some(audit) => self.answered_and_recorded(audit, user, request).await,
             None => self.answered(user, request).await,
         };
+        let response = if wants_yaml { yaml::answer(response).await } else { response };
         compress::answer(response, gzip)
     }
 
@@ -146,7 +146,12 @@ impl<S: Store> Api<S> {
             return Err(ApiError::method_not_allowed(request.method().as_str()));
         }
         match path.trim_end_matches('/') {
-            "/healthz" | "/livez" => return Ok(body::text(StatusCode::OK, "ok")),
+            "/healthz" | "/livez" => {
+                let is_verbose = Query::parse(request.uri().query()).is_true("verbose");
+                // Whoever answers lives.
+                let text = format!("[+]ping ok\n{} check passed\n", path.trim_matches('/'));
+                return Ok(body::text(StatusCode::OK, if is_verbose { text } else { "ok".to_owned() }));
+            }
             "/readyz" => return Ok(self.readiness(&Query::parse(request.uri().query()))),
             "/metrics" => return Ok(self.metrics()),
             "/openapi/v2" => return self.old_openapi(request.headers()).await,

@@ -25,6 +25,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, ServerConfig, SignatureScheme};
+use x509_parser::extensions::{GeneralName, ParsedExtension};
 
 const CA_LIFETIME: Duration = Duration::from_secs(10 * 365 * 86_400);
 const LEAF_LIFETIME: Duration = Duration::from_secs(365 * 86_400);
@@ -215,7 +216,11 @@ impl Pki {
         let ca = CertificateDer::from_pem_slice(ca_pem.as_bytes()).unwrap_or_else(|_| der.clone());
         let issued_by_us = x509_parser::parse_x509_certificate(&ca)
             .is_ok_and(|(_, ca)| certificate.verify_signature_with(&ca, ca_key));
-        key && names && issued_by_us && left > RENEW_BEFORE
+        let names_issuer = certificate
+            .extensions()
+            .iter()
+            .any(|extension| matches!(extension.parsed_extension(), ParsedExtension::AuthorityKeyIdentifier(_)));
+        key && names && issued_by_us && names_issuer && left > RENEW_BEFORE
     }
 
     fn signer(&self, leaf: &Leaf) -> (&str, &KeyPair) {
@@ -226,7 +231,6 @@ impl Pki {
     }
 
     fn covers_names(&self, certificate: &x509_parser::certificate::X509Certificate<'_>) -> bool {
-        use x509_parser::extensions::GeneralName;
         let Ok(Some(names)) = certificate.subject_alternative_name() else { return false };
         let names = &names.value.general_names;
         let dns = |wanted: &String| names.iter().any(|n| matches!(n, GeneralName::DNSName(n) if n == wanted));
@@ -245,6 +249,8 @@ impl Pki {
         params.not_before = (SystemTime::now() - BACKDATE).into();
         params.not_after = (SystemTime::now() + LEAF_LIFETIME).into();
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        // Strict clients ask for it: Python is one.
+        params.use_authority_key_identifier_extension = true;
         params.distinguished_name = DistinguishedName::new();
         match leaf {
             Leaf::Serving => {
@@ -289,6 +295,8 @@ impl Pki {
         params.not_before = (SystemTime::now() - BACKDATE).into();
         params.not_after = (SystemTime::now() + LEAF_LIFETIME).into();
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        // Strict clients ask for it: Python is one.
+        params.use_authority_key_identifier_extension = true;
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         params.distinguished_name = DistinguishedName::new();
         params.distinguished_name.push(DnType::OrganizationName, crate::users::NODES);

@@ -12,6 +12,8 @@ use crate::request::Query;
 use crate::status::ApiError;
 
 pub const JSON: &str = "application/json";
+/// JSON that is written otherwise at the end.
+pub const YAML: &str = "application/yaml";
 pub const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +47,7 @@ pub enum Encoding {
 impl Encoding {
     fn of(media_type: &str) -> Option<Self> {
         match media_type {
-            JSON | "application/*" | "*/*" => Some(Encoding::Json),
+            JSON | YAML | "application/*" | "*/*" => Some(Encoding::Json),
             PROTOBUF => Some(Encoding::Protobuf),
             _ => None,
         }
@@ -90,6 +92,12 @@ impl<'a> Range<'a> {
 fn ranges(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     let accept = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
     accept.flat_map(|value| value.split(',')).map(str::trim).filter(|range| !range.is_empty())
+}
+
+/// Whether the first of the accepted types that is known is YAML.
+pub fn wants_yaml(headers: &HeaderMap) -> bool {
+    let media_types = ranges(headers).map(|range| Range::parse(range).media_type);
+    media_types.filter(|media_type| Encoding::of(media_type).is_some()).take(1).any(|first| first == YAML)
 }
 
 /// What of its object a table's row carries.

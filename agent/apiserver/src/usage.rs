@@ -222,6 +222,26 @@ fn of_object(kind: &Kind, object: &Value, used: &Used, field: &str, value: Value
     metrics
 }
 
+/// What an object is made of, as a definition would say it, for `kubectl explain`.
+pub fn definition(kind: &Kind) -> Value {
+    let text = |said: &str| json!({"type": "string", "description": said});
+    let used = json!({"type": "object", "additionalProperties": {"type": "string"},
+        "description": "The processor time (cpu) and the memory that are used."});
+    let mut fields = json!({
+        "timestamp": text("When it was measured."),
+        "window": text("The time over which it was measured."),
+    });
+    match &*kind.kind {
+        "PodMetrics" => {
+            fields["containers"] = json!({"type": "array", "description": "What each container of the pod uses.",
+                "items": {"type": "object", "properties": {"name": text("The container's name."), "usage": used}}});
+        }
+        _ => fields["usage"] = used,
+    }
+    let schema =
+        json!({"type": "object", "properties": fields, "description": "What is used of the processor and memory."});
+    json!({"spec": {"versions": [{"name": kind.version, "schema": {"openAPIV3Schema": schema}}]}})
+}
 #[cfg(test)]
 mod tests {
     use super::*;

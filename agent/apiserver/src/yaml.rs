@@ -1,13 +1,19 @@
-//! Bodies in YAML. JSON is YAML too, and read as such first: it is what clients send. What is left is small, written by hand,
+//! Bodies and answers in YAML. JSON is YAML too, and read as such first: it is what clients send. What is left is small, written by hand,
 //! and bounded before and while it is read: an alias repeats what may be large, and brackets cost by their depth.
 
 use std::cell::Cell;
 use std::fmt;
 
 use bytes::Bytes;
+use http::Response;
+use http::header::{CONTENT_TYPE, HeaderValue};
+use http_body_util::BodyExt;
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
+use crate::body::{self, Body};
+use crate::compress::Whole;
+use crate::present::{JSON, YAML};
 use crate::status::ApiError;
 
 const BYTES_MAX: usize = 256 * 1024;
@@ -27,6 +33,25 @@ pub async fn read(bytes: Bytes) -> Result<Value, ApiError> {
     let read = tokio::task::spawn_blocking(move || parse(&bytes)).await;
     let read = read.map_err(|error| ApiError::internal(error.to_string()))?;
     read.map_err(|error| ApiError::bad_request(format!("error decoding YAML: {error}")))
+}
+
+/// An answer in JSON that is there as a whole, in YAML.
+pub async fn answer(response: Response<Body>) -> Response<Body> {
+    let is_json = response.headers().get(CONTENT_TYPE).is_some_and(|ty| ty.as_bytes() == JSON.as_bytes());
+    if !is_json || http_body::Body::size_hint(response.body()).exact().is_none() {
+        return response;
+    }
+    let (mut parts, sent) = response.into_parts();
+    let written = match sent.collect().await {
+        Ok(bytes) => serde_json::from_slice::<Value>(&bytes.to_bytes()).ok(),
+        Err(_) => None,
+    };
+    let Some(text) = written.and_then(|value| serde_yaml::to_string(&value).ok()) else {
+        return ApiError::internal("the answer cannot be written in YAML").into_response();
+    };
+    parts.extensions.remove::<Whole>();
+    parts.headers.insert(CONTENT_TYPE, HeaderValue::from_static(YAML));
+    Response::from_parts(parts, body::full(text))
 }
 
 fn parse(bytes: &[u8]) -> Result<Value, String> {

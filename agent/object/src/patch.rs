@@ -74,6 +74,9 @@ pub fn json(current: &Value, patch: &Value) -> Result<Value, PatchError> {
             }
         }
         let target = target(&operation).to_owned();
+        if is_absence(&operation, &patched) {
+            continue;
+        }
         json_patch::patch(&mut patched, &[operation]).map_err(|e| PatchError::Inapplicable(e.to_string()))?;
         // An element that was appended is looked at with its list.
         let target = target.strip_suffix("/-").unwrap_or(&target);
@@ -85,6 +88,14 @@ pub fn json(current: &Value, patch: &Value) -> Result<Value, PatchError> {
         }
     }
     Ok(patched)
+}
+
+/// A test for null of what is not there: upstream takes both for the same, and controllers ask so before they add a list.
+fn is_absence(operation: &json_patch::PatchOperation, object: &Value) -> bool {
+    match operation {
+        json_patch::PatchOperation::Test(test) => test.value.is_null() && object.pointer(test.path.as_str()).is_none(),
+        _ => false,
+    }
 }
 
 /// Where an operation puts something, or takes something away.

@@ -18,6 +18,7 @@ const ECDSA_WITH_SHA256: &[u64] = &[1, 2, 840, 10045, 4, 3, 2];
 const BASIC_CONSTRAINTS: &[u64] = &[2, 5, 29, 19];
 const KEY_USAGE: &[u64] = &[2, 5, 29, 15];
 const EXTENDED_KEY_USAGE: &[u64] = &[2, 5, 29, 37];
+const AUTHORITY_KEY_IDENTIFIER: &[u64] = &[2, 5, 29, 35];
 const SUBJECT_ALTERNATIVE_NAME: &[u64] = &[2, 5, 29, 17];
 
 /// Names of usages, and their bits in the extension.
@@ -87,6 +88,10 @@ impl CertificateRequest {
     pub fn signed(&self, usages: &[String], lifetime: Duration, ca_pem: &str, key: &KeyPair) -> Result<String, String> {
         let ca = CertificateDer::from_pem_slice(ca_pem.as_bytes()).map_err(|error| error.to_string())?;
         let (_, ca) = X509Certificate::from_der(&ca).map_err(|error| error.to_string())?;
+        let authority = ca.extensions().iter().find_map(|extension| match extension.parsed_extension() {
+            ParsedExtension::SubjectKeyIdentifier(id) => Some(id.0),
+            _ => None,
+        });
         let now = Timestamp::now();
         let end = now + jiff::SignedDuration::try_from(lifetime).map_err(|error| error.to_string())?;
         // Not beyond its signer.
@@ -103,7 +108,9 @@ impl CertificateRequest {
                 });
                 writer.next().write_der(&self.subject);
                 writer.next().write_der(&self.public_key);
-                writer.next().write_tagged(Tag::context(3), |writer| self.write_extensions(writer, usages));
+                writer.next().write_tagged(Tag::context(3), |writer| {
+                    self.write_extensions(writer, usages, authority);
+                });
             });
         });
         let signature = key.sign(&to_be_signed).map_err(|error| error.to_string())?;
@@ -117,7 +124,7 @@ impl CertificateRequest {
         Ok(super::pem("CERTIFICATE", &der))
     }
 
-    fn write_extensions(&self, writer: DERWriter<'_>, usages: &[String]) {
+    fn write_extensions(&self, writer: DERWriter<'_>, usages: &[String], authority: Option<&[u8]>) {
         let has = |name: &str| usages.iter().any(|usage| usage == name);
         writer.write_sequence(|writer| {
             let constraints = yasna::construct_der(|writer| writer.write_sequence(|_| {}));
@@ -136,6 +143,15 @@ impl CertificateRequest {
                     });
                 });
                 extension(writer.next(), EXTENDED_KEY_USAGE, false, &usage);
+            }
+            if let Some(id) = authority {
+                // The identifier alone, which is the first of its fields.
+                let authority = yasna::construct_der(|writer| {
+                    writer.write_sequence(|writer| {
+                        writer.next().write_tagged_implicit(Tag::context(0), |writer| writer.write_bytes(id));
+                    });
+                });
+                extension(writer.next(), AUTHORITY_KEY_IDENTIFIER, false, &authority);
             }
             if let Some(names) = &self.names {
                 extension(writer.next(), SUBJECT_ALTERNATIVE_NAME, false, names);

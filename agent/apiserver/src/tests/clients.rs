@@ -135,3 +135,32 @@ fn who_acts_as_another_needs_a_right_to_all_of_it() {
     let refused = crate::users::impersonated(&headers(&[("Impersonate-Group", "system:masters")]));
     assert_eq!(refused.map(|_| ()).expect_err("nobody is named").code, StatusCode::BAD_REQUEST);
 }
+
+#[tokio::test]
+async fn answers_are_in_yaml_where_that_is_asked_for() {
+    let server = Server::start().await;
+    let request = Request::get("/api/v1/namespaces/default").header("accept", "application/yaml, application/json");
+    let response = server.api.handle(server.user.clone(), request.body(body::full("")).expect("a request")).await;
+    assert_eq!(response.headers()["content-type"], "application/yaml");
+    let bytes = response.into_body().collect().await.expect("a body").to_bytes();
+    let read: Value = serde_yaml::from_slice(&bytes).expect("YAML");
+    assert_eq!(read["metadata"]["name"], "default");
+    assert!(serde_json::from_slice::<Value>(&bytes).is_err(), "it is no JSON");
+    let request = Request::get("/api/v1/namespaces/none").header("accept", "application/yaml");
+    let response = server.api.handle(server.user.clone(), request.body(body::full("")).expect("a request")).await;
+    let bytes = response.into_body().collect().await.expect("a body").to_bytes();
+    assert_eq!(serde_yaml::from_slice::<Value>(&bytes).expect("YAML")["reason"], "NotFound");
+}
+
+#[tokio::test]
+async fn what_is_computed_is_described() {
+    let server = Server::start().await;
+    let (_, index) = server.get("/openapi/v3").await;
+    let url = index["paths"]["apis/metrics.k8s.io/v1beta1"]["serverRelativeURL"].as_str().expect("a place").to_owned();
+    let (code, document) = server.get(url.split('?').next().expect("a path")).await;
+    assert_eq!(code, StatusCode::OK);
+    let schemas = document["components"]["schemas"].as_object().expect("schemas");
+    let pods = schemas.iter().find(|(name, _)| name.ends_with(".PodMetrics")).expect("the kind").1;
+    assert_eq!(pods["x-kubernetes-group-version-kind"][0]["kind"], "PodMetrics");
+    assert!(pods["properties"]["containers"]["items"]["properties"]["usage"].is_object());
+}

@@ -215,3 +215,14 @@ proptest! {
         let _ = apply(kind, &patch, PatchKind::Strategic, &object);
     }
 }
+
+#[test]
+fn what_is_missing_is_null_for_a_test() {
+    let test =
+        |path: &str| json!([{"op": "test", "path": path, "value": null}, {"op": "add", "path": "/a", "value": [1]}]);
+    let patched = super::json(&json!({"b": 1}), &test("/a")).expect("it fits");
+    assert_eq!(patched, json!({"b": 1, "a": [1]}));
+    assert!(super::json(&json!({"b": 1}), &test("/b")).is_err());
+    let other = json!([{"op": "test", "path": "/a", "value": 1}]);
+    assert!(super::json(&json!({"b": 1}), &other).is_err());
+}
