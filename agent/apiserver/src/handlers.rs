@@ -1,6 +1,7 @@
 //! From an authenticated request to its answer: routing, authorization, and the verbs on objects.
 
 use std::sync::PoisonError;
+use std::time::Instant;
 
 use http::{Method, Request, Response, StatusCode, header};
 use serde_json::{Value, json};
@@ -22,7 +23,7 @@ use crate::status::ApiError;
 use crate::strategy::{Part, Strategy};
 use crate::users::User;
 use crate::write::{Author, Effect, Operation, Write, check_name};
-use crate::{Api, answer, apply, audit, discovery, feed, report, reviews, subresources, yaml};
+use crate::{Api, answer, apply, audit, discovery, feed, metrics, report, reviews, subresources, yaml};
 
 const OBJECT_TYPES: &str = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
 /// What a definition makes has no keys for merging lists.
@@ -57,14 +58,32 @@ impl<S: Store> Api<S> {
     }
 
     async fn route(&self, user: User, request: Request<Body>) -> Result<Response<Body>, ApiError> {
-        let query = Query::parse(request.uri().query());
+        let (query, started) = (Query::parse(request.uri().query()), Instant::now());
+        let is_dry_run = query.get("dryRun").is_some();
         let path = request.uri().path().to_owned();
         if let Some(service) = self.behind(&path) {
             return self.ask_behind(&service, &user, request).await;
         }
         let Some(target) = request::target(&self.catalogue(), request.method(), &path, &query)? else {
-            return self.path(&user, &path, &request).await;
+            let result = self.path(&user, &path, &request).await;
+            let labels = metrics::labels(None, request.method(), is_dry_run);
+            self.inner.metrics.observe(&labels, code_of(&result), started.elapsed());
+            return result;
         };
+        let _in_flight = self.inner.metrics.begin(target.verb);
+        let labels = metrics::labels(Some(&target), request.method(), is_dry_run);
+        let result = self.of_target(user, target, query, request).await;
+        self.inner.metrics.observe(&labels, code_of(&result), started.elapsed());
+        result
+    }
+
+    async fn of_target(
+        &self,
+        user: User,
+        target: Target,
+        query: Query,
+        request: Request<Body>,
+    ) -> Result<Response<Body>, ApiError> {
         self.authorize(&user, &target, &query).await?;
         let form = Form::negotiate(request.headers(), &query, &target.kind)?;
         let custom = target.kind.custom.clone();
@@ -153,7 +172,7 @@ impl<S: Store> Api<S> {
                 return Ok(body::text(StatusCode::OK, if is_verbose { text } else { "ok".to_owned() }));
             }
             "/readyz" => return Ok(self.readiness(&Query::parse(request.uri().query()))),
-            "/metrics" => return Ok(self.metrics()),
+            "/metrics" => return Ok(self.metrics().await),
             "/openapi/v2" => return self.old_openapi(request.headers()).await,
             feed::PATH => return self.feed().await,
             report::PROBLEMS => return Ok(self.problems().await),
@@ -276,6 +295,10 @@ impl<S: Store> Api<S> {
         let metadata = json!({"resourceVersion": self.store().revision().to_string()});
         answer::list(form, kind, metadata, items)
     }
+}
+
+fn code_of(result: &Result<Response<Body>, ApiError>) -> StatusCode {
+    result.as_ref().map_or_else(|error| error.code, Response::status)
 }
 
 /// Whether an update of what is not there makes it.

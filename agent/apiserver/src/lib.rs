@@ -27,6 +27,7 @@ mod forward;
 mod handlers;
 mod limit_ranges;
 mod lists;
+mod metrics;
 mod node_authorizer;
 mod oidc;
 mod old_openapi;
@@ -59,13 +60,13 @@ mod yaml;
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::task::{Context, Poll};
 
 use arc_swap::ArcSwap;
 use futures::future::BoxFuture;
-use http::{Request, Response, StatusCode};
+use http::{Request, Response};
 use http_body_util::BodyExt;
 use skiff_object::kinds::{self, Catalogue, Nature};
 use skiff_store::Store;
@@ -88,6 +89,7 @@ use aggregation::Aggregation;
 use audit::Audit;
 use extensions::Extensions;
 use fairness::Fairness;
+use metrics::Metrics;
 use oidc::Oidc;
 use old_openapi::OldOpenApi;
 use pki::FrontProxy;
@@ -164,7 +166,7 @@ struct Inner<S> {
     /// For bodies that are being received, in KiB.
     bodies: Arc<Semaphore>,
     ready: AtomicBool,
-    requests: AtomicU64,
+    metrics: Metrics,
     shutdown: CancellationToken,
 }
 
@@ -204,7 +206,7 @@ impl<S: Store + Clone> Api<S> {
             quota_turns: resource_quotas::Turns::default(),
             bodies: Arc::new(Semaphore::new(serve::BODIES_BYTES_MAX / 1024)),
             ready: AtomicBool::new(false),
-            requests: AtomicU64::new(0),
+            metrics: Metrics::default(),
             shutdown: shutdown.clone(),
             config,
             store: store.clone(),
@@ -343,7 +345,6 @@ impl<S: Store> Api<S> {
 
     /// Handles a request unless too many are being handled.
     async fn limited(&self, user: User, request: Request<Body>) -> Response<Body> {
-        self.inner.requests.fetch_add(1, Ordering::Relaxed);
         match self.inner.fairness.place(&user, &request).await {
             Ok(place) => {
                 let mut response = self.handle(user, request).await;
@@ -358,7 +359,6 @@ impl<S: Store> Api<S> {
 
     /// The same with a large body, on a thread of its own: what reads it and compares it keeps nobody waiting.
     async fn limited_apart(&self, user: User, request: Request<Body>) -> Response<Body> {
-        self.inner.requests.fetch_add(1, Ordering::Relaxed);
         let place = match self.inner.fairness.large_place(&user).await {
             Ok(place) => place,
             Err(error) => return error.into_response(),
@@ -369,18 +369,6 @@ impl<S: Store> Api<S> {
             runtime.block_on(api.handle(user, request))
         });
         handled.await.unwrap_or_else(|error| ApiError::internal(error.to_string()).into_response())
-    }
-
-    fn metrics(&self) -> Response<Body> {
-        let text = format!(
-            "# HELP apiserver_request_total Requests received.\n# TYPE apiserver_request_total counter\n\
-             apiserver_request_total {}\n\
-             # HELP apiserver_storage_revision The newest revision of the store.\n\
-             # TYPE apiserver_storage_revision gauge\napiserver_storage_revision {}\n",
-            self.inner.requests.load(Ordering::Relaxed),
-            self.store().revision(),
-        );
-        body::text(StatusCode::OK, text)
     }
 }
 

@@ -19,6 +19,8 @@ pub trait AgentReport: Send + Sync + 'static {
     fn failing(&self) -> Vec<(String, String)>;
     fn problems(&self) -> BoxFuture<'_, Value>;
     fn parts(&self) -> Value;
+    /// What is told of the process, in Prometheus' format.
+    fn metrics(&self) -> String;
 }
 
 impl<S: Store> Api<S> {

@@ -23,10 +23,7 @@ use crate::{Api, answer, forward, node_authorizer, prepare, random};
 pub(crate) async fn handle<S: Store>(api: &Api<S>, call: Call) -> Result<Response<body::Body>, ApiError> {
     let kind = &call.target.kind;
     let name = call.target.subresource.clone().unwrap_or_default();
-    let known = (name == "status" && kind.status)
-        || (name == "scale" && kind.scale)
-        || kind.subresources.iter().any(|known| *known == name);
-    if !known {
+    if !kind.has_subresource(&name) {
         return Err(ApiError::path_not_found());
     }
     match (name.as_str(), call.target.verb) {

@@ -234,7 +234,7 @@ pub fn definition(kind: &Kind) -> Value {
     match &*kind.kind {
         "PodMetrics" => {
             fields["containers"] = json!({"type": "array", "description": "What each container of the pod uses.",
-                "items": {"type": "object", "properties": {"name": text("The container's name."), "usage": used}}});
+                "items": {"type": "object", "description": "What a container uses.", "properties": {"name": text("The container's name."), "usage": used}}});
         }
         _ => fields["usage"] = used,
     }

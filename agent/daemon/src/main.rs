@@ -8,6 +8,7 @@ mod memory;
 mod notify;
 mod paths;
 mod problems;
+mod process_metrics;
 mod remote;
 mod sealing;
 mod supervision;

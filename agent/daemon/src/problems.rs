@@ -92,6 +92,10 @@ impl AgentReport for Problems {
     fn parts(&self) -> Value {
         json!(self.parts.report())
     }
+
+    fn metrics(&self) -> String {
+        crate::process_metrics::text()
+    }
 }
 
 /// What came, and what is over.

@@ -112,6 +112,14 @@ impl Kind {
         self.scope == Scope::Namespaced
     }
 
+    pub fn has_subresource(&self, name: &str) -> bool {
+        match name {
+            "status" => self.status,
+            "scale" => self.scale,
+            name => self.subresources.iter().any(|known| *known == name),
+        }
+    }
+
     /// Whether objects of this kind are kept.
     pub fn is_kept(&self) -> bool {
         match self.nature {

@@ -164,3 +164,31 @@ async fn what_is_computed_is_described() {
     assert_eq!(pods["x-kubernetes-group-version-kind"][0]["kind"], "PodMetrics");
     assert!(pods["properties"]["containers"]["items"]["properties"]["usage"].is_object());
 }
+
+#[tokio::test]
+async fn what_is_asked_is_counted() {
+    let server = Server::start().await;
+    server.post(MAPS, json!({"metadata": {"name": "a"}})).await;
+    server.post(&format!("{MAPS}?dryRun=All"), json!({"metadata": {"name": "b"}})).await;
+    server.get(&format!("{MAPS}/none")).await;
+    server.get("/api/v1/namespaces/default/pods/none/nonsense").await;
+    server.get("/version").await;
+    let request = Request::get("/metrics").body(body::full("")).expect("a request");
+    let response = server.api.handle(server.user.clone(), request).await;
+    assert_eq!(response.headers()["content-type"], "text/plain; version=0.0.4; charset=utf-8");
+    let bytes = response.into_body().collect().await.expect("a body").to_bytes();
+    let text = String::from_utf8(bytes.to_vec()).expect("text");
+    let lines: Vec<&str> = text
+        .lines()
+        .filter(|line| line.starts_with("apiserver_request_total") && !line.contains("resource=\"leases\""))
+        .collect();
+    expect![[r#"
+        apiserver_request_total{code="200",component="apiserver",dry_run="",group="",resource="",scope="",subresource="",verb="GET",version=""} 1
+        apiserver_request_total{code="201",component="apiserver",dry_run="",group="",resource="configmaps",scope="namespace",subresource="",verb="POST",version="v1"} 1
+        apiserver_request_total{code="201",component="apiserver",dry_run="All",group="",resource="configmaps",scope="namespace",subresource="",verb="POST",version="v1"} 1
+        apiserver_request_total{code="404",component="apiserver",dry_run="",group="",resource="configmaps",scope="resource",subresource="",verb="GET",version="v1"} 1
+        apiserver_request_total{code="404",component="apiserver",dry_run="",group="",resource="pods",scope="resource",subresource="",verb="GET",version="v1"} 1"#]].assert_eq(&lines.join("\n"));
+    assert!(text.contains("apiserver_storage_objects{resource=\"configmaps\"} 2"), "{text}");
+    assert!(text.contains("apiserver_current_inflight_requests{request_kind=\"readOnly\"} 0"));
+    assert!(text.contains("apiserver_request_duration_seconds_bucket{component=\"apiserver\",dry_run=\"\",group=\"\",resource=\"configmaps\""));
+}
