@@ -32,6 +32,7 @@ impl<S: Store> Api<S> {
                 Ok(())
             }
             Mutation::Priority => self.priority(kind, object).await,
+            Mutation::RuntimeClass => self.runtime_class(kind, object).await,
             Mutation::LimitRanges => limit_ranges::fill_in(self, namespace, object).await,
             Mutation::QosClass => {
                 object["status"]["qosClass"] = json!(qos::class(&object["spec"]));
@@ -137,8 +138,77 @@ impl<S: Store> Api<S> {
             };
             (class["value"].clone(), class.get("preemptionPolicy").cloned().unwrap_or(json!("PreemptLowerPriority")))
         };
+        let given = pod["spec"].get("priority").filter(|given| !given.is_null() && **given != value);
+        if let Some(given) = given {
+            let why = format!(
+                "the integer value of priority ({given}) must not be provided in pod spec; priority admission controller \
+                 computed {value} from the given PriorityClass name"
+            );
+            return Err(ApiError::forbidden_object(kind, meta::name(pod), &why));
+        }
+        let given = pod["spec"].get("preemptionPolicy").filter(|given| !given.is_null() && **given != policy);
+        if let Some(given) = given {
+            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+            let why = format!(
+                "the string value of PreemptionPolicy ({}) must not be provided in pod spec; priority admission \
+                 controller computed {} from the given PriorityClass name",
+                text(given),
+                text(&policy)
+            );
+            return Err(ApiError::forbidden_object(kind, meta::name(pod), &why));
+        }
         pod["spec"]["priority"] = value;
         pod["spec"]["preemptionPolicy"] = policy;
+        Ok(())
+    }
+
+    /// RuntimeClass: it is there, and what it takes and where it is counts with the pod.
+    async fn runtime_class(&self, kind: &Kind, pod: &mut Value) -> Result<(), ApiError> {
+        let name = meta::text_at(pod, &["spec", "runtimeClassName"]).to_owned();
+        let given =
+            pod["spec"].get("overhead").cloned().filter(|given| given.as_object().is_some_and(|o| !o.is_empty()));
+        let refuse = |pod: &Value, why: &str| Err(ApiError::forbidden_object(kind, meta::name(pod), why));
+        if name.is_empty() {
+            return match given {
+                Some(_) => {
+                    refuse(pod, "pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead")
+                }
+                None => Ok(()),
+            };
+        }
+        let classes = kinds::by_kind("node.k8s.io/v1", "RuntimeClass").expect("a built-in kind");
+        let Some(class) = self.read(classes, None, &name).await? else {
+            return refuse(pod, &format!("pod rejected: RuntimeClass {name:?} not found"));
+        };
+        let overhead = meta::at(&class, &["overhead", "podFixed"]).cloned().filter(|overhead| overhead.is_object());
+        match (&overhead, &given) {
+            (Some(overhead), Some(given)) if overhead != given => {
+                return refuse(pod, "pod rejected: Pod's Overhead doesn't match RuntimeClass's defined Overhead");
+            }
+            (None, Some(_)) => {
+                return refuse(
+                    pod,
+                    "pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead",
+                );
+            }
+            (Some(overhead), _) => pod["spec"]["overhead"] = overhead.clone(),
+            (None, None) => {}
+        }
+        let selector = meta::at(&class, &["scheduling", "nodeSelector"]).and_then(Value::as_object);
+        for (key, value) in selector.into_iter().flatten() {
+            let own = meta::at(pod, &["spec", "nodeSelector", key]);
+            if own.is_some_and(|own| own != value) {
+                let why =
+                    format!("conflict: runtimeClass.scheduling.nodeSelector[{key}] = {value}; the pod has another");
+                return refuse(pod, &why);
+            }
+            pod["spec"]["nodeSelector"][key] = value.clone();
+        }
+        for toleration in meta::items(meta::at(&class, &["scheduling", "tolerations"])) {
+            if !meta::items(meta::at(pod, &["spec", "tolerations"])).contains(toleration) {
+                push(&mut pod["spec"], "tolerations", toleration.clone());
+            }
+        }
         Ok(())
     }
 }

@@ -164,3 +164,45 @@ impl Feed {
         }
     }
 }
+
+#[tokio::test]
+async fn pods_say_no_priority_and_no_overhead_of_their_own() {
+    let server = Server::start().await;
+    server.post("/api/v1/namespaces/default/serviceaccounts", json!({"metadata": {"name": "default"}})).await;
+    let pods = "/api/v1/namespaces/default/pods";
+    let pod = |name: &str, more: Value| {
+        let mut pod = json!({"metadata": {"name": name}, "spec": {"containers": [{"name": "a", "image": "a:1"}]}});
+        for (field, value) in more.as_object().into_iter().flatten() {
+            pod["spec"][field] = value.clone();
+        }
+        pod
+    };
+    let class = json!({"metadata": {"name": "thick"}, "handler": "runc", "overhead": {"podFixed": {"cpu": "100m"}},
+        "scheduling": {"nodeSelector": {"disk": "ssd"}, "tolerations": [{"key": "thick", "operator": "Exists"}]}});
+    server.post("/apis/node.k8s.io/v1/runtimeclasses", class).await;
+    let (code, made) = server.post(pods, pod("a", json!({"runtimeClassName": "thick"}))).await;
+    assert_eq!(code, StatusCode::CREATED, "{made}");
+    assert_eq!((&made["spec"]["overhead"]["cpu"], &made["spec"]["nodeSelector"]["disk"]), (&json!("100m"), &json!("ssd")));
+    assert!(made["spec"]["tolerations"].as_array().is_some_and(|all| all.iter().any(|one| one["key"] == "thick")));
+    let mut said = Vec::new();
+    for more in [
+        json!({"priority": 7}),
+        json!({"preemptionPolicy": "Never"}),
+        json!({"runtimeClassName": "none"}),
+        json!({"overhead": {"cpu": "1"}}),
+        json!({"runtimeClassName": "thick", "overhead": {"cpu": "1"}}),
+        json!({"runtimeClassName": "thick", "nodeSelector": {"disk": "hdd"}}),
+    ] {
+        let (code, status) = server.post(pods, pod("b", more)).await;
+        assert_eq!(code, StatusCode::FORBIDDEN, "{status}");
+        said.push(status["message"].as_str().unwrap_or_default().replace("pods \"b\" is forbidden: ", ""));
+    }
+    expect![[r#"
+        the integer value of priority (7) must not be provided in pod spec; priority admission controller computed 0 from the given PriorityClass name
+        the string value of PreemptionPolicy (Never) must not be provided in pod spec; priority admission controller computed PreemptLowerPriority from the given PriorityClass name
+        pod rejected: RuntimeClass "none" not found
+        pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead
+        pod rejected: Pod's Overhead doesn't match RuntimeClass's defined Overhead
+        conflict: runtimeClass.scheduling.nodeSelector[disk] = "ssd"; the pod has another"#]].assert_eq(&said.join("\n"));
+    assert_eq!(server.post(pods, pod("c", json!({"priority": 0}))).await.0, StatusCode::CREATED);
+}
