@@ -182,7 +182,10 @@ async fn pods_say_no_priority_and_no_overhead_of_their_own() {
     server.post("/apis/node.k8s.io/v1/runtimeclasses", class).await;
     let (code, made) = server.post(pods, pod("a", json!({"runtimeClassName": "thick"}))).await;
     assert_eq!(code, StatusCode::CREATED, "{made}");
-    assert_eq!((&made["spec"]["overhead"]["cpu"], &made["spec"]["nodeSelector"]["disk"]), (&json!("100m"), &json!("ssd")));
+    assert_eq!(
+        (&made["spec"]["overhead"]["cpu"], &made["spec"]["nodeSelector"]["disk"]),
+        (&json!("100m"), &json!("ssd"))
+    );
     assert!(made["spec"]["tolerations"].as_array().is_some_and(|all| all.iter().any(|one| one["key"] == "thick")));
     let mut said = Vec::new();
     for more in [

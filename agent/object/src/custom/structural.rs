@@ -130,6 +130,13 @@ fn common(node: &Node<'_>, errors: &mut Errors) {
     if unique.is_true() {
         errors.forbidden(&unique, "uniqueItems cannot be set to true since the runtime complexity becomes quadratic");
     }
+    for bound in ["maxItems", "minItems", "maxLength", "minLength", "maxProperties", "minProperties"] {
+        errors.non_negative(&node.get(bound));
+    }
+    let multiple = node.get("multipleOf");
+    if multiple.value.as_f64().is_some_and(|number| number <= 0.0) {
+        errors.invalid(&multiple, "must be greater than 0");
+    }
     let pattern = node.get("pattern");
     if !pattern.text().is_empty() && compile(pattern.text()).is_none() {
         errors.invalid(&pattern, "must be a valid regular expression, but isn't");
@@ -149,8 +156,30 @@ fn lists(node: &Node<'_>, errors: &mut Errors) {
     let keys = node.get("x-kubernetes-list-map-keys");
     match list.text() {
         "map" => list_keys(node, &keys, errors),
+        _ if !keys.is_empty() && list.text() == "set" => {
+            errors.forbidden(&keys, "must not be specified if x-kubernetes-list-type is not map");
+        }
+        "set" => of_set(&node.get("items"), errors),
         _ if !keys.is_empty() => errors.forbidden(&keys, "must not be specified if x-kubernetes-list-type is not map"),
         _ => {}
+    }
+}
+
+/// Items of a set are told from each other as wholes.
+fn of_set(items: &Node<'_>, errors: &mut Errors) {
+    let (list, map) = (items.get("x-kubernetes-list-type"), items.get("x-kubernetes-map-type"));
+    match items.get("type").text() {
+        "array" if list.text() != "atomic" && !list.is_empty() => {
+            errors.invalid(&list, "must be atomic as item of a list with x-kubernetes-list-type=set");
+        }
+        "object" if map.text() != "atomic" => {
+            errors.invalid_text(&map, "must be atomic as item of a list with x-kubernetes-list-type=set");
+        }
+        _ => {}
+    }
+    let nullable = items.get("nullable");
+    if nullable.is_true() {
+        errors.forbidden(&nullable, "cannot be nullable when x-kubernetes-list-type is set");
     }
 }
 
@@ -164,7 +193,20 @@ fn list_keys(node: &Node<'_>, keys: &Node<'_>, errors: &mut Errors) {
         errors.invalid(&of_items, "must be object if parent array's x-kubernetes-list-type is map");
     }
     let required = crate::meta::items(Some(items.get("required").value));
+    let nullable = items.get("nullable");
+    if nullable.is_true() {
+        errors.forbidden(&nullable, "cannot be nullable when x-kubernetes-list-type is map");
+    }
+    let mut seen = Vec::new();
     for key in keys.items() {
+        if seen.contains(&key.text()) {
+            errors.duplicate(&key);
+        }
+        seen.push(key.text());
+        let nullable = items.get("properties").key(key.text()).get("nullable");
+        if nullable.is_true() {
+            errors.forbidden(&nullable, "cannot be nullable when in x-kubernetes-list-map-keys");
+        }
         let property = items.get("properties").key(key.text());
         match property.get("type").text() {
             "" => errors.invalid(&key, "entries must all be names of item properties"),

@@ -213,3 +213,52 @@ fn rules_are_about_values_and_their_change() {
         expect![[r#"spec.ports[2]: Invalid value: "object": ports only grow"#]],
     );
 }
+
+#[test]
+fn lists_are_of_what_can_be_told_apart() {
+    let of = |list: Value| {
+        let root = json!({"type": "object", "properties": {"p": list}});
+        let mut errors = crate::validate::Errors::default();
+        structural::check(&crate::validate::Node::root(&root), &mut errors);
+        errors.into_vec().iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    };
+    let set = |items: Value| json!({"type": "array", "x-kubernetes-list-type": "set", "items": items});
+    let map = |keys: Value, item: Value| {
+        json!({"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": keys,
+            "items": {"type": "object", "required": ["k"], "properties": {"k": item}}})
+    };
+    let all = [
+        of(set(json!({"type": "string"}))),
+        of(set(
+            json!({"type": "object", "x-kubernetes-map-type": "atomic", "x-kubernetes-preserve-unknown-fields": true}),
+        )),
+        of(set(json!({"type": "object"}))),
+        of(set(json!({"type": "array", "x-kubernetes-list-type": "set", "items": {"type": "string"}}))),
+        of(set(json!({"type": "string", "nullable": true}))),
+        of(map(json!(["k"]), json!({"type": "string"}))),
+        of(map(json!(["k", "k"]), json!({"type": "string"}))),
+        of(map(json!(["k"]), json!({"type": "string", "nullable": true}))),
+        of(json!({"type": "string", "maxLength": -1})),
+        of(json!({"type": "integer", "multipleOf": 0})),
+    ];
+    expect![[r#"
+
+        ---
+
+        ---
+        properties[p].items.x-kubernetes-map-type: Invalid value: "": must be atomic as item of a list with x-kubernetes-list-type=set
+        ---
+        properties[p].items.x-kubernetes-list-type: Invalid value: "set": must be atomic as item of a list with x-kubernetes-list-type=set
+        ---
+        properties[p].items.nullable: Forbidden: cannot be nullable when x-kubernetes-list-type is set
+        ---
+
+        ---
+        properties[p].x-kubernetes-list-map-keys[1]: Duplicate value: "k"
+        ---
+        properties[p].items.properties[k].nullable: Forbidden: cannot be nullable when in x-kubernetes-list-map-keys
+        ---
+        properties[p].maxLength: Invalid value: -1: must be greater than or equal to 0
+        ---
+        properties[p].multipleOf: Invalid value: 0: must be greater than 0"#]].assert_eq(&all.join("\n---\n"));
+}
