@@ -6,13 +6,10 @@ mod log;
 mod policy;
 
 use std::net::IpAddr;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, header};
-use http_body::Frame;
 use http_body_util::BodyExt;
 use serde_json::{Map, Value, json};
 use skiff_object::kinds::{self, Kind};
@@ -23,7 +20,7 @@ pub use log::{Log, LogConfig};
 use policy::{Asked, Decision};
 pub use policy::{Level, Policy, PolicyError, Stage};
 
-use crate::body::{self, Body, BoxError};
+use crate::body::{self, Body};
 use crate::handlers::media_type;
 use crate::present::PROTOBUF;
 use crate::request::{Target, Verb};
@@ -332,7 +329,7 @@ fn streamed(audit: &Arc<Audit>, mut event: Event, response: Response<Body>) -> R
     event.set_response(response.status().as_u16(), None);
     audit.write(&event, Stage::ResponseStarted);
     let response = named(response, &event);
-    response.map(|inner| Recorded { inner, event, audit: Arc::clone(audit) }.boxed())
+    response.map(|body| body::held_with(body, Ending { event, audit: Arc::clone(audit) }))
 }
 
 fn named(mut response: Response<Body>, event: &Event) -> Response<Body> {
@@ -342,31 +339,13 @@ fn named(mut response: Response<Body>, event: &Event) -> Response<Body> {
     response
 }
 
-/// A body whose end is recorded, however it comes.
-struct Recorded {
-    inner: Body,
+/// The end of what streams, however it comes.
+struct Ending {
     event: Event,
     audit: Arc<Audit>,
 }
 
-impl http_body::Body for Recorded {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        Pin::new(&mut self.get_mut().inner).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> http_body::SizeHint {
-        self.inner.size_hint()
-    }
-}
-
-impl Drop for Recorded {
+impl Drop for Ending {
     fn drop(&mut self) {
         self.audit.write(&self.event, Stage::ResponseComplete);
     }

@@ -1,6 +1,8 @@
 //! Bodies: what comes in within limits, what goes out whole or as a stream.
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -33,6 +35,33 @@ pub fn full(bytes: impl Into<Bytes>) -> Body {
 pub fn stream(items: impl Stream<Item = Bytes> + Send + Sync + 'static) -> Body {
     use futures::StreamExt;
     BodyExt::boxed(StreamBody::new(items.map(|bytes| Ok(Frame::data(bytes)))))
+}
+
+/// A body that something is held with until it is sent or given up.
+pub fn held_with(body: Body, guard: impl Send + Sync + Unpin + 'static) -> Body {
+    Guarded { body, _guard: guard }.boxed()
+}
+
+struct Guarded<G> {
+    body: Body,
+    _guard: G,
+}
+
+impl<G: Unpin> http_body::Body for Guarded<G> {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        Pin::new(&mut self.get_mut().body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.body.size_hint()
+    }
 }
 
 pub fn response(code: StatusCode, content_type: &'static str, body: Body) -> Response<Body> {

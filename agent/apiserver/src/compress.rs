@@ -22,6 +22,10 @@ const CHUNK_BYTES: usize = 128 * 1024;
 #[derive(Clone)]
 pub struct Whole(pub Bytes);
 
+/// How many bytes an answer keeps in memory until it is sent.
+#[derive(Clone)]
+pub struct Kept(pub usize);
+
 /// Whether a client reads gzip.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Gzip {
@@ -47,6 +51,7 @@ impl Gzip {
 /// The answer as the client takes it.
 pub fn answer(mut response: Response<Body>, gzip: Gzip) -> Response<Body> {
     let Some(Whole(bytes)) = response.extensions_mut().remove::<Whole>() else { return response };
+    response.extensions_mut().insert(Kept(bytes.len()));
     match gzip {
         Gzip::Unknown => {}
         Gzip::Taken => {

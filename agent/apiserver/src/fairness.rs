@@ -9,13 +9,15 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
-use http::HeaderValue;
+use http::{HeaderValue, Response};
 use serde_json::Value;
 use skiff_object::kinds::{self, Kind};
 use skiff_store::{ListOptions, Store};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::body::{self, Body};
 use crate::codec;
+use crate::compress::Kept;
 use crate::status::ApiError;
 use crate::users::User;
 use levels::{Levels, Running};
@@ -34,6 +36,8 @@ const LARGE_MAX: usize = 2;
 const LARGE_OF_ONE_MAX: usize = 4;
 /// Watches of one caller: each is told of each change for itself, and holds what its client does not read.
 const WATCHES_OF_ONE_MAX: usize = 250;
+/// Bytes of one caller's large answers that are not read yet: who does not read them fills nobody's memory.
+const ANSWERS_OF_ONE_MAX: usize = 128 << 20;
 
 /// Who says what levels there are.
 const KINDS: [&str; 2] = ["FlowSchema", "PriorityLevelConfiguration"];
@@ -54,19 +58,22 @@ enum Counts {
     Request,
     Large,
     Watch,
+    /// Bytes that wait to be read.
+    Answer(usize),
 }
 
 struct Flow {
     requests: usize,
     large: usize,
     watches: usize,
+    answers: usize,
     /// The turn of its large bodies.
     turn: Arc<Semaphore>,
 }
 
 impl Default for Flow {
     fn default() -> Self {
-        Self { requests: 0, large: 0, watches: 0, turn: Arc::new(Semaphore::new(1)) }
+        Self { requests: 0, large: 0, watches: 0, answers: 0, turn: Arc::new(Semaphore::new(1)) }
     }
 }
 
@@ -97,19 +104,22 @@ impl Drop for Counted {
     fn drop(&mut self) {
         let mut flows = self.flows.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(flow) = flows.get_mut(&self.caller) else { return };
-        *flow.count(self.counts) -= 1;
-        if flow.requests + flow.large + flow.watches == 0 {
+        let (count, taken) = flow.count(self.counts);
+        *count -= taken;
+        if flow.requests + flow.large + flow.watches + flow.answers == 0 {
             flows.remove(&self.caller);
         }
     }
 }
 
 impl Flow {
-    fn count(&mut self, counts: Counts) -> &mut usize {
+    /// What it is counted with, and as how many.
+    fn count(&mut self, counts: Counts) -> (&mut usize, usize) {
         match counts {
-            Counts::Request => &mut self.requests,
-            Counts::Large => &mut self.large,
-            Counts::Watch => &mut self.watches,
+            Counts::Request => (&mut self.requests, 1),
+            Counts::Large => (&mut self.large, 1),
+            Counts::Watch => (&mut self.watches, 1),
+            Counts::Answer(bytes) => (&mut self.answers, bytes),
         }
     }
 }
@@ -176,6 +186,15 @@ impl Fairness {
         Ok(Place { _permits: Vec::new(), _running: None, _counted: counted, told: None })
     }
 
+    /// Lets a caller have a large answer, until it has read it or is gone.
+    pub fn answer(&self, user: &User, response: Response<Body>) -> Response<Body> {
+        let Some(Kept(bytes)) = response.extensions().get().cloned() else { return response };
+        match self.enter(user, Counts::Answer(bytes)) {
+            Ok(counted) => response.map(|body| body::held_with(body, counted)),
+            Err(error) => error.into_response(),
+        }
+    }
+
     fn flow<T>(&self, caller: &str, of: impl FnOnce(&mut Flow) -> T) -> T {
         let mut flows = self.flows.lock().unwrap_or_else(PoisonError::into_inner);
         of(flows.entry(caller.to_owned()).or_default())
@@ -186,13 +205,15 @@ impl Fairness {
             Counts::Request => REQUESTS_OF_ONE_MAX,
             Counts::Large => LARGE_OF_ONE_MAX,
             Counts::Watch => WATCHES_OF_ONE_MAX,
+            Counts::Answer(_) => ANSWERS_OF_ONE_MAX,
         };
         self.flow(&user.name, |flow| {
-            let count = flow.count(counts);
-            if *count >= max && !is_exempt(user) {
+            let (count, more) = flow.count(counts);
+            // One is let in whatever its size.
+            if *count > 0 && *count + more > max && !is_exempt(user) {
                 return Err(ApiError::too_many_requests());
             }
-            *count += 1;
+            *count += more;
             Ok(Counted { flows: Arc::clone(&self.flows), caller: user.name.clone(), counts })
         })
     }
@@ -243,6 +264,26 @@ mod tests {
         assert!(fairness.large_place(&user("other")).await.is_ok(), "others come between");
         drop(first);
         assert!(second.await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn what_a_caller_does_not_read_is_bounded() {
+        let fairness = Fairness::default();
+        let greedy = user("greedy");
+        let large = || {
+            let mut response = Response::new(body::full("x"));
+            response.extensions_mut().insert(Kept(50 << 20));
+            response
+        };
+        let mut held = vec![fairness.answer(&greedy, large()), fairness.answer(&greedy, large())];
+        assert_eq!(held.iter().map(|response| response.status().as_u16()).collect::<Vec<_>>(), [200, 200]);
+        assert_eq!(fairness.answer(&greedy, large()).status(), 429);
+        assert_eq!(fairness.answer(&user("other"), large()).status(), 200);
+        assert_eq!(fairness.answer(&User::of(&Identity::Administrator), large()).status(), 200);
+        held.pop();
+        assert_eq!(fairness.answer(&greedy, large()).status(), 200);
+        held.clear();
+        assert!(fairness.flows.lock().expect("a lock").is_empty(), "what is read is forgotten");
     }
 
     #[tokio::test]

@@ -347,7 +347,8 @@ impl<S: Store> Api<S> {
     async fn limited(&self, user: User, request: Request<Body>) -> Response<Body> {
         match self.inner.fairness.place(&user, &request).await {
             Ok(place) => {
-                let mut response = self.handle(user, request).await;
+                let response = self.handle(user.clone(), request).await;
+                let mut response = self.inner.fairness.answer(&user, response);
                 for (name, uid) in PRIORITY_HEADERS.iter().zip(place.told.clone().into_iter().flatten()) {
                     response.headers_mut().insert(*name, uid);
                 }
@@ -366,7 +367,8 @@ impl<S: Store> Api<S> {
         let (api, runtime) = (self.clone(), tokio::runtime::Handle::current());
         let handled = tokio::task::spawn_blocking(move || {
             let _place = place;
-            runtime.block_on(api.handle(user, request))
+            let response = runtime.block_on(api.handle(user.clone(), request));
+            api.inner.fairness.answer(&user, response)
         });
         handled.await.unwrap_or_else(|error| ApiError::internal(error.to_string()).into_response())
     }
