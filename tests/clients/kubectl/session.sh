@@ -80,7 +80,8 @@ kubectl expose deployment/web --port=80 --name=exposed
 kubectl describe deployment/web service/exposed >/dev/null
 
 step "port-forward, proxy, cordon, drain, taint, an apply set"
-pod=$(kubectl get pod -l app=web -o 'jsonpath={.items[0].metadata.name}')
+kubectl rollout status deployment/web --timeout=60s
+pod=$(kubectl get pod -l app=web --sort-by=.metadata.creationTimestamp -o 'jsonpath={.items[-1:].metadata.name}')
 kubectl wait --for=condition=Ready "pod/$pod" --timeout=60s
 kubectl port-forward "pod/$pod" "$PORT:80" >/work/forwarded & forwarding=$!
 until_it_works bash -c "exec 3<>/dev/tcp/127.0.0.1/$PORT; printf 'GET / HTTP/1.0\r\n\r\n' >&3; grep -q ^HTTP <&3"
