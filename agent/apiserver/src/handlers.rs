@@ -22,7 +22,7 @@ use crate::status::ApiError;
 use crate::strategy::{Part, Strategy};
 use crate::users::User;
 use crate::write::{Author, Effect, Operation, Write, check_name};
-use crate::{Api, answer, apply, discovery, feed, report, reviews, subresources, yaml};
+use crate::{Api, answer, apply, discovery, feed, report, reviews, sealing_keys, subresources, yaml};
 
 const YAML: &str = "application/yaml";
 const OBJECT_TYPES: &str = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
@@ -117,6 +117,9 @@ impl<S: Store> Api<S> {
         if !self.authorizer().allows(user, &Attributes::Path { verb: &verb, path }) {
             let why = format!("User \"{}\" cannot {verb} path \"{path}\"", user.name);
             return Err(ApiError::forbidden(format!("forbidden: {why}")));
+        }
+        if path == sealing_keys::PATH {
+            return self.sealing_keys(request.method()).await;
         }
         if *request.method() != Method::GET && *request.method() != Method::HEAD {
             return Err(ApiError::method_not_allowed(request.method().as_str()));

@@ -37,6 +37,7 @@ mod request;
 mod reserve;
 mod resource_quotas;
 mod reviews;
+mod sealing_keys;
 mod serve;
 mod status;
 mod strategy;
@@ -56,7 +57,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::task::{Context, Poll};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use futures::future::BoxFuture;
 use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt;
@@ -72,6 +73,7 @@ pub use own_ports::OwnPort;
 pub use pki::{Names, Pki, PkiError, write_private};
 pub use report::AgentReport;
 pub use reserve::ServiceNetwork;
+pub use sealing_keys::SealingKeys;
 pub use status::ApiError;
 pub use users::{Identity, User};
 
@@ -126,6 +128,7 @@ struct Inner<S> {
     catalogue: ArcSwap<Catalogue>,
     nodes: RwLock<HashMap<String, Arc<dyn NodeService>>>,
     agent: RwLock<Option<Arc<dyn AgentReport>>>,
+    sealing_keys: ArcSwapOption<Arc<dyn SealingKeys>>,
     fairness: Fairness,
     quota_turns: resource_quotas::Turns,
     /// What nodes used when they were asked last.
@@ -160,6 +163,7 @@ impl<S: Store + Clone> Api<S> {
             catalogue: ArcSwap::from(Arc::clone(kinds::built_in())),
             nodes: RwLock::default(),
             agent: RwLock::default(),
+            sealing_keys: ArcSwapOption::empty(),
             usage: Mutex::default(),
             fairness: Fairness::default(),
             quota_turns: resource_quotas::Turns::default(),

@@ -22,6 +22,7 @@ mod limit_ranges;
 mod pod_security;
 mod protobuf;
 mod resource_quotas;
+mod sealing_keys;
 mod usage;
 mod writes;
 
