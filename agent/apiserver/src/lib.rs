@@ -19,6 +19,8 @@ mod fairness;
 mod feed;
 mod follow;
 mod forward;
+#[cfg(any(fuzzing, test))]
+pub mod fuzzing;
 mod handlers;
 mod limit_ranges;
 mod lists;

@@ -10,7 +10,7 @@ use serde_json::{Map, Number, Value};
 
 use crate::status::ApiError;
 
-const BYTES_MAX: usize = 256 * 1024;
+pub(crate) const BYTES_MAX: usize = 256 * 1024;
 /// Of brackets that are open at once.
 const DEPTH_MAX: usize = 100;
 /// What aliases may make of it: bytes of text, and some for each value.
@@ -29,7 +29,7 @@ pub async fn read(bytes: Bytes) -> Result<Value, ApiError> {
     read.map_err(|error| ApiError::bad_request(format!("error decoding YAML: {error}")))
 }
 
-fn parse(bytes: &[u8]) -> Result<Value, String> {
+pub(crate) fn parse(bytes: &[u8]) -> Result<Value, String> {
     check_depth(bytes)?;
     let left = Cell::new(EXPANDED_MAX);
     Bounded { left: &left }.deserialize(serde_yaml::Deserializer::from_slice(bytes)).map_err(|error| error.to_string())
