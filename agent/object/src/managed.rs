@@ -142,8 +142,9 @@ impl Managers {
         Ok(Self { entries })
     }
 
+    /// Whether nobody owns anything. Who owns nothing is not written either.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.entries.values().all(|entry| entry.fields.is_empty())
     }
 
     /// Puts them into an object.

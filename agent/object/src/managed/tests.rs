@@ -135,6 +135,21 @@ fn what_was_there_before_belongs_to_whoever_was_before() {
     assert_eq!(object.owned("before-first-apply"), ".data .data.old .data.x");
 }
 
+/// Such an entry is not written again: an object would change with the second application of nothing.
+#[test]
+fn who_owns_nothing_is_nobody() {
+    let mut object = shared("v1", "ConfigMap");
+    let mut before = object.whole(map(json!({"x": "1"})));
+    let entry = json!({"manager": "m", "operation": "Update", "apiVersion": "v1", "fieldsType": "FieldsV1"});
+    meta::set(&mut before, "managedFields", json!([entry]));
+    object.object = Some(before);
+    object.apply("a", json!({}));
+    assert_eq!(object.owned("before-first-apply"), ".data .data.x");
+    let first = object.object.clone();
+    object.apply("a", json!({}));
+    assert_eq!(object.object, first);
+}
+
 #[test]
 fn items_are_owned_by_key() {
     let mut object = shared("apps/v1", "Deployment");
