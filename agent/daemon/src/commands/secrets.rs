@@ -44,8 +44,10 @@ pub fn run(arguments: &Arguments, paths: &Paths) -> anyhow::Result<()> {
             }
         }
         Some(Command::Rotate) => {
-            let rotated = block_on(async { Client::connect(paths).await?.post(PATH).await });
-            let rotated = rotated.context("the rotation did not end: `skiff secrets` shows how far it is")?;
+            let rotated = block_on(async {
+                let rotated = Client::connect(paths).await?.post(PATH).await;
+                rotated.context("the rotation did not end: `skiff secrets` shows how far it is")
+            })?;
             match arguments.output {
                 Output::Json => println!("{}", serde_json::to_string_pretty(&rotated)?),
                 Output::Text => print!("{}", render_rotated(&serde_json::from_value(rotated)?)),
