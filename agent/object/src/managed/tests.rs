@@ -135,6 +135,18 @@ fn what_was_there_before_belongs_to_whoever_was_before() {
     assert_eq!(object.owned("before-first-apply"), ".data .data.old .data.x");
 }
 
+#[test]
+fn the_last_label_takes_no_name_with_it() {
+    let mut object = shared("v1", "ConfigMap");
+    object.apply("a", json!({"metadata": {"labels": {"a": "b"}}, "data": {"x": "1"}}));
+    let mut stored = object.object.take().expect("made");
+    meta::set(&mut stored, "uid", "u");
+    object.object = Some(stored);
+    object.apply("a", json!({"data": {"x": "1"}}));
+    let kept = object.object.as_ref().and_then(|object| object["metadata"].as_object()).expect("metadata");
+    assert_eq!(kept.keys().collect::<Vec<_>>(), ["managedFields", "name", "uid"]);
+}
+
 /// Such an entry is not written again: an object would change with the second application of nothing.
 #[test]
 fn who_owns_nothing_is_nobody() {
