@@ -24,6 +24,7 @@ mod network;
 mod network_outside;
 mod pods;
 mod reboot;
+mod rotation;
 mod smuggling;
 mod support_bundle;
 mod two_nodes;
@@ -65,6 +66,7 @@ const TESTS: &[Test] = &[
     ("smuggling::no_request_is_smuggled", smuggling::no_request_is_smuggled),
     ("crash::kill_the_agent_again_and_again", crash::kill_the_agent_again_and_again),
     ("crash::a_damaged_database_is_named_and_restored", crash::a_damaged_database_is_named_and_restored),
+    ("rotation::survives_kills_at_any_instant", rotation::survives_kills_at_any_instant),
     ("web::a_deployment_answers_everywhere", web::a_deployment_answers_everywhere),
     ("web::an_upgrade_loses_no_request", web::an_upgrade_loses_no_request),
     ("web::a_bad_image_stops_the_rollout", web::a_bad_image_stops_the_rollout),

@@ -23,7 +23,7 @@ use crate::status::ApiError;
 use crate::strategy::{Part, Strategy};
 use crate::users::User;
 use crate::write::{Author, Effect, Operation, Write, check_name};
-use crate::{Api, answer, apply, audit, discovery, feed, metrics, report, reviews, subresources, yaml};
+use crate::{Api, answer, apply, audit, discovery, feed, metrics, report, reviews, sealing_keys, subresources, yaml};
 
 const OBJECT_TYPES: &str = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
 /// What a definition makes has no keys for merging lists.
@@ -161,6 +161,9 @@ impl<S: Store> Api<S> {
 
     async fn path(&self, user: &User, path: &str, request: &Request<Body>) -> Result<Response<Body>, ApiError> {
         self.authorize_path(user, request.method(), path)?;
+        if path == sealing_keys::PATH {
+            return self.sealing_keys(request.method()).await;
+        }
         if *request.method() != Method::GET && *request.method() != Method::HEAD {
             return Err(ApiError::method_not_allowed(request.method().as_str()));
         }

@@ -24,6 +24,8 @@ mod fairness;
 mod feed;
 mod follow;
 mod forward;
+#[cfg(any(fuzzing, test))]
+pub mod fuzzing;
 mod handlers;
 mod limit_ranges;
 mod lists;
@@ -45,6 +47,7 @@ mod request;
 mod reserve;
 mod resource_quotas;
 mod reviews;
+mod sealing_keys;
 mod serve;
 mod status;
 mod strategy;
@@ -64,7 +67,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::task::{Context, Poll};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use futures::future::BoxFuture;
 use http::{Request, Response};
 use http_body_util::BodyExt;
@@ -82,6 +85,7 @@ pub use own_ports::OwnPort;
 pub use pki::{CertificateRequest, Names, Pki, PkiError, write_private};
 pub use report::AgentReport;
 pub use reserve::ServiceNetwork;
+pub use sealing_keys::SealingKeys;
 pub use status::ApiError;
 pub use users::{Identity, User};
 
@@ -158,6 +162,7 @@ struct Inner<S> {
     agent: RwLock<Option<Arc<dyn AgentReport>>>,
     fairness: Arc<Fairness>,
     audit: Option<Arc<Audit>>,
+    sealing_keys: ArcSwapOption<Arc<dyn SealingKeys>>,
     quota_turns: resource_quotas::Turns,
     oidc: Oidc,
     old_openapi: OldOpenApi,
@@ -200,6 +205,7 @@ impl<S: Store + Clone> Api<S> {
             agent: RwLock::default(),
             oidc: Oidc::new(config.authentication.clone()),
             old_openapi: OldOpenApi::default(),
+            sealing_keys: ArcSwapOption::empty(),
             usage: Mutex::default(),
             fairness: Arc::clone(&fairness),
             audit: config.audit.clone().map(Audit::start).transpose()?.map(Arc::new),

@@ -31,6 +31,7 @@ mod pod_security;
 mod priority_levels;
 mod protobuf;
 mod resource_quotas;
+mod sealing_keys;
 mod usage;
 mod writes;
 

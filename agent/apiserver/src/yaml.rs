@@ -16,7 +16,7 @@ use crate::compress::Whole;
 use crate::present::{JSON, YAML};
 use crate::status::ApiError;
 
-const BYTES_MAX: usize = 256 * 1024;
+pub(crate) const BYTES_MAX: usize = 256 * 1024;
 /// Of brackets that are open at once.
 const DEPTH_MAX: usize = 100;
 /// What aliases may make of it: bytes of text, and some for each value.
@@ -54,7 +54,7 @@ pub async fn answer(response: Response<Body>) -> Response<Body> {
     Response::from_parts(parts, body::full(text))
 }
 
-fn parse(bytes: &[u8]) -> Result<Value, String> {
+pub(crate) fn parse(bytes: &[u8]) -> Result<Value, String> {
     check_depth(bytes)?;
     let left = Cell::new(EXPANDED_MAX);
     Bounded { left: &left }.deserialize(serde_yaml::Deserializer::from_slice(bytes)).map_err(|error| error.to_string())

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::circumstances::{Changed, Circumstances};
 use crate::paths::Paths;
 use crate::problems::Problems;
+use crate::sealing::{Asked, Rotation};
 use crate::supervision::Plan;
 use crate::{memory, notify};
 
@@ -35,6 +36,8 @@ const LOCK_LAG_MAX: Duration = Duration::from_secs(5);
 const LOCK_POLL: Duration = Duration::from_millis(20);
 const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(6 * 3600);
 const RENEWAL_INTERVAL: Duration = Duration::from_secs(12 * 3600);
+/// A rotation that could not end, for example because the disk is full, is tried again.
+const ROTATION_INTERVAL: Duration = Duration::from_secs(600);
 
 /// How the agent ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,6 +137,23 @@ fn keep_up(store: &Embedded, pki: &Arc<Pki>, parts: &Parts) {
     });
 }
 
+/// What a power cut or a full disk interrupted.
+fn finish_rotations(rotation: Arc<Rotation>, parts: &Parts) {
+    let shutdown = parts.shutdown().clone();
+    parts.run("rotation of keys", move || {
+        let rotation = Arc::clone(&rotation);
+        keep(shutdown.clone(), ROTATION_INTERVAL, move || {
+            let rotation = Arc::clone(&rotation);
+            async move {
+                if let Err(error) = rotation.finish().await {
+                    let error = format!("{error:#}");
+                    tracing::warn!(error, "a rotation of the keys of secrets was not gone on with, will retry");
+                }
+            }
+        })
+    });
+}
+
 /// One agent on one data directory.
 pub fn lock(paths: &Paths) -> anyhow::Result<Flock<std::fs::File>> {
     use std::io::{Read, Seek, Write};
@@ -210,6 +230,9 @@ async fn start_api(plan: &Plan, parts: &Parts) -> anyhow::Result<(Api<Embedded>,
     let api = Api::start(plan.api(), store.clone(), &pki, parts.shutdown().clone()).await?;
     let problems = Arc::new(Problems::new(plan, parts.clone(), api.client(&Identity::Agent)));
     api.report_with(problems.clone());
+    let rotation = Arc::new(Rotation::new(store.clone(), plan.paths.sealing_key()));
+    api.seal_with(Arc::new(Asked(Arc::clone(&rotation))));
+    finish_rotations(rotation, parts);
     let recorder = Recorder::new(api.client(&Identity::Agent), "skiff", &plan.node_name);
     parts.run("events of problems", {
         let shutdown = parts.shutdown().clone();

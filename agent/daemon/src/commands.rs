@@ -18,6 +18,7 @@ mod kubeconfig;
 mod man;
 mod node;
 mod screen;
+mod secrets;
 mod slots;
 mod status;
 mod support_bundle;
@@ -63,6 +64,9 @@ enum Command {
         after_help = "Examples:\n  skiff images import nginx.tar\n  skiff images list\n  skiff images remove docker.io/library/nginx:1"
     )]
     Images(images::Arguments),
+    /// Show the keys that Secrets are encrypted with at rest, and exchange them
+    #[command(after_help = "Examples:\n  skiff secrets\n  skiff secrets rotate")]
+    Secrets(secrets::Arguments),
     /// Show routes, endpoints and certificates, and what is wrong with them
     #[command(
         after_help = "Examples:\n  skiff ingress\n  skiff ingress -o json\n  skiff ingress check cloud.example.org     before a certificate is ordered: DNS, ports, challenge"
@@ -132,6 +136,7 @@ pub fn run(command: CommandLine) -> anyhow::Result<()> {
         Command::Status(arguments) => status::run(&arguments, &paths),
         Command::Kubeconfig => kubeconfig::run(&paths),
         Command::Images(arguments) => images::run(&arguments, &paths),
+        Command::Secrets(arguments) => secrets::run(&arguments, &paths),
         Command::Ingress(arguments) => ingress::run(&arguments, &paths),
         Command::IngressProxy(arguments) => ingress_proxy::run(&arguments),
         Command::Node(arguments) => node::run(&arguments, &paths),
@@ -171,7 +176,7 @@ mod tests {
                 "images" => &["list"],
                 "completion" => &["bash"],
                 "slots" | "factory-reset" | "check" | "up" | "down" | "status" | "kubeconfig" | "ingress"
-                | "support-bundle" | "version" => &[],
+                | "secrets" | "support-bundle" | "version" => &[],
                 other => panic!("what does `skiff {other}` need?"),
             };
             let before = [&["skiff", "--data-dir", "/box", name][..], more].concat();

@@ -142,8 +142,9 @@ impl Managers {
         Ok(Self { entries })
     }
 
+    /// Whether nobody owns anything. Who owns nothing is not written either.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.entries.values().all(|entry| entry.fields.is_empty())
     }
 
     /// Puts them into an object.
@@ -380,7 +381,9 @@ fn pruned(shape: Shape<'_>, merged: Value, last: &FieldSet, managers: &Managers)
     // What is emptied on the way still counts as there: only who is left at the end decides.
     let remaining = |set: &FieldSet| named(&walk::fields(shape, &walk::remove(shape, &merged, set)));
     let of_merged = named(&walk::fields(shape, &merged));
-    let owned = managers.entries.values().fold(FieldSet::default(), |all, entry| all.union(&entry.fields));
+    // What is nobody's, such as the name, is never given up: not with the last label of its applier either.
+    let nobodys = NOBODYS.iter().fold(FieldSet::default(), |all, path| all.union(&FieldSet::of_fields(path)));
+    let owned = managers.entries.values().fold(nobodys, |all, entry| all.union(&entry.fields));
     let without_last = remaining(&named(last));
     let with_owned = remaining(&of_merged.difference(&without_last.union(&named(&owned))));
     // What only fell because its surroundings did stays.

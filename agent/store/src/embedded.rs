@@ -1,11 +1,12 @@
 //! The store of one box: SQLite for what must survive, the cache for reads and watches.
 //!
 //! `writer` is the only thread that changes either, the cache after SQLite has committed; `database` is every touch of
-//! SQLite; `snapshots` keeps copies to fall back to.
+//! SQLite; `snapshots` keeps copies to fall back to; `resealing` exchanges the key of what is encrypted.
 
 mod database;
 mod log;
 mod packing;
+mod resealing;
 mod sealing;
 mod snapshots;
 #[cfg(test)]
@@ -19,10 +20,12 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::cache::{Cache, CacheWatch, HistoryMax};
 use crate::{Change, Entry, Error, ListOptions, Page, Revision, Store, VALUE_BYTES_MAX, Write};
+use database::Database;
 use writer::Request;
 
 pub use database::{DamageReport, OpenError};
-pub use sealing::SealingKey;
+pub use resealing::Resealed;
+pub use sealing::{KeyId, KeyUse, SealedWith, SealingKey};
 pub use snapshots::{newest as newest_snapshot, restore as restore_snapshot};
 
 /// Writes that may wait for the writer thread; more are refused, so that a stuck disk cannot fill the memory.
@@ -36,9 +39,9 @@ pub struct Config {
     pub volatile_prefixes: Vec<String>,
     /// Keys whose values are encrypted in the database and its snapshots; what is read from here is plain.
     pub sealed_prefixes: Vec<String>,
-    /// Kept apart from the folder: without it a copy of the folder does not give sealed values away. Values are sealed
-    /// only where there is one.
-    pub sealing_key: Option<SealingKey>,
+    /// Kept apart from the folder: without them a copy of the folder does not give sealed values away. The first seals,
+    /// the others open what was sealed before; without one nothing is sealed.
+    pub sealing_keys: Vec<SealingKey>,
     /// Changes kept for watchers that resume and lists at an older revision, as many and as large as these.
     pub history_max: usize,
     pub history_bytes_max: usize,
@@ -53,7 +56,7 @@ impl Config {
             dir: dir.into(),
             volatile_prefixes: Vec::new(),
             sealed_prefixes: Vec::new(),
-            sealing_key: None,
+            sealing_keys: Vec::new(),
             history_max: 2000,
             // A few of the largest objects; on an ordinary box all 2000 changes are smaller than this.
             history_bytes_max: 16 << 20,
@@ -74,7 +77,7 @@ pub struct Embedded {
 impl Embedded {
     /// Opens or creates the database, checks every row of it and loads it. Blocks.
     pub fn open(config: Config) -> Result<Self, OpenError> {
-        let (database, loaded) = database::Database::open(&config)?;
+        let (database, loaded) = Database::open(&config)?;
         let history_max = HistoryMax { count: config.history_max, bytes: config.history_bytes_max };
         let cache = Arc::new(Cache::new(loaded.entries, loaded.revision, history_max));
         let (requests, receiver) = mpsc::channel(QUEUE_MAX);
@@ -85,9 +88,23 @@ impl Embedded {
     /// Writes a snapshot beside the database while writes go on, and removes the oldest beyond the limit.
     /// Returns `None` where nothing changed since the newest one.
     pub async fn snapshot(&self) -> Result<Option<PathBuf>, Error> {
+        let snapshots_max = self.config.snapshots_max;
+        self.between_writes(move |database| {
+            let taken = snapshots::take(database, snapshots_max).map_err(|error| Error::Backend(error.to_string()));
+            database.fill_log();
+            taken
+        })
+        .await
+    }
+
+    /// Has the writer thread do something with the database when what came before is committed.
+    async fn between_writes<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Database) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
         let (reply, answer) = oneshot::channel();
-        let request = Request::Snapshot { snapshots_max: self.config.snapshots_max, reply };
-        self.requests.send(request).await.map_err(|_| Error::Closed)?;
+        let work = Box::new(move |database: &mut Database| drop(reply.send(work(database))));
+        self.requests.send(Request::Between { work }).await.map_err(|_| Error::Closed)?;
         answer.await.map_err(|_| Error::Closed)?
     }
 

@@ -14,7 +14,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 pub use cache::CacheWatch;
-pub use embedded::{Config, DamageReport, Embedded, OpenError, SealingKey, newest_snapshot, restore_snapshot};
+pub use embedded::{
+    Config, DamageReport, Embedded, KeyId, KeyUse, OpenError, Resealed, SealedWith, SealingKey, newest_snapshot,
+    restore_snapshot,
+};
 
 /// The number of a write. Grows for ever, never reused, not even after a crash; gaps are normal.
 pub type Revision = u64;

@@ -1,6 +1,7 @@
 //! `cargo xtask bench NAME`: measures, beside peers in the same run where there are any. Prints a table and, with
 //! `--json`, a line for each figure. The goals are in the table; a benchmark never fails for missing one.
 
+mod api;
 mod churn;
 mod comparison;
 mod definitions;
@@ -42,11 +43,15 @@ pub struct Arguments {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    api: api::Options,
+    #[command(flatten)]
     ingress: ingress::Options,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Name {
+    /// Creates, gets, lists, patches, applies and watches of the API, beside upstream's server, and what an object costs
+    Api,
     /// Memory after 30 000 objects were made, listed and deleted
     Churn,
     /// Memory, CPU at rest and the start with 500 definitions of custom resources
@@ -125,11 +130,8 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Name::Start => listed(start::run(&bench(arguments)?)?),
         Name::Pods => listed(pods::run(&bench(arguments)?)?),
         Name::Store => listed(store::run(&bench(arguments)?)?),
-        Name::Ingress => {
-            let comparison = ingress::run(&arguments.ingress, arguments.runs.max(1), || bench(arguments))?;
-            comparison.print();
-            comparison.into_figures()
-        }
+        Name::Api => compared(api::run(&arguments.api, &bench(arguments)?)?),
+        Name::Ingress => compared(ingress::run(&arguments.ingress, arguments.runs.max(1), || bench(arguments))?),
     };
     if arguments.json {
         for figure in &figures {
@@ -152,6 +154,11 @@ fn bench(arguments: &Arguments) -> anyhow::Result<Bench> {
         runs: arguments.runs.max(1),
         seconds: arguments.seconds.max(5),
     })
+}
+
+fn compared(comparison: comparison::Comparison) -> Vec<Figure> {
+    comparison.print();
+    comparison.into_figures()
 }
 
 fn listed(figures: Vec<Figure>) -> Vec<Figure> {

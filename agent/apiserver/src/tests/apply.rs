@@ -250,3 +250,37 @@ async fn who_may_only_patch_makes_nothing() {
     let applied = patcher.call(Method::PATCH, &path, APPLY, map(json!({"x": "1"})).to_string()).await;
     assert_eq!(applied.0, StatusCode::OK);
 }
+
+/// The last label that is given up takes nothing with it that nobody applies: the name, and what the server says.
+#[tokio::test]
+async fn what_is_given_up_takes_only_itself() {
+    let server = Server::start().await;
+    let plain = format!("{MAPS}/plain");
+    let map_of = |labels: Value| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "plain", "labels": labels}});
+    let (code, made) = server.apply(&plain, "a", map_of(json!({"a": "b"}))).await;
+    assert_eq!(code, StatusCode::CREATED, "{made}");
+    let (code, bare) = server.apply(&plain, "a", map_of(Value::Null)).await;
+    assert_eq!((code, &bare["metadata"]["labels"]), (StatusCode::OK, &Value::Null), "{bare}");
+    for kept in ["name", "namespace", "uid", "creationTimestamp"] {
+        assert_eq!(bare["metadata"][kept], made["metadata"][kept], "{kept}: {bare}");
+    }
+    let path = format!("{MAPS}/m");
+    let labelled = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "m", "labels": {"a": "b"},
+        "finalizers": ["example.org/hold"]}, "data": {"x": "1"}});
+    let (code, made) = server.apply(&path, "a", labelled).await;
+    assert_eq!(code, StatusCode::CREATED, "{made}");
+    let held = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "m",
+        "finalizers": ["example.org/hold"]}});
+    server.apply(&path, "b", held).await;
+    let (code, going) = server.call(Method::DELETE, &path, "", "").await;
+    assert_eq!(code, StatusCode::OK, "{going}");
+    let (code, bare) = server.apply(&path, "a", map(json!({"x": "1"}))).await;
+    assert_eq!((code, &bare["data"]), (StatusCode::OK, &json!({"x": "1"})), "{bare}");
+    let metadata = &bare["metadata"];
+    assert_eq!(metadata["labels"], Value::Null);
+    for kept in ["name", "namespace", "uid", "creationTimestamp"] {
+        assert_eq!(metadata[kept], made["metadata"][kept], "{kept}: {bare}");
+    }
+    assert_eq!(metadata["finalizers"], json!(["example.org/hold"]));
+    assert!(metadata["deletionTimestamp"].is_string(), "{bare}");
+}

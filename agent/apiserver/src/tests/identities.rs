@@ -137,7 +137,11 @@ const PARTS: &[(&str, &[&str], &[&str])] = &[
             "GET /skiff/v1/parts",
         ],
     ),
-    ("agent", &["GET /api/v1/nodes", "GET /api/v1/namespaces/default"], &[SECRETS, PATCH_NODE]),
+    (
+        "agent",
+        &["GET /api/v1/nodes", "GET /api/v1/namespaces/default"],
+        &[SECRETS, PATCH_NODE, "GET /skiff/v1/sealing-keys", "POST /skiff/v1/sealing-keys"],
+    ),
 ];
 const SECRETS: &str = "GET /api/v1/namespaces/kube-system/secrets";
 const FEED: &str = "GET /skiff/v1/metadata";

@@ -35,7 +35,16 @@ impl Client {
     }
 
     pub async fn get(&mut self, path: &str) -> anyhow::Result<Value> {
-        let request = http::Request::get(path).header("host", &self.authority).body(Empty::new())?;
+        self.ask(http::Method::GET, path).await
+    }
+
+    pub async fn post(&mut self, path: &str) -> anyhow::Result<Value> {
+        self.ask(http::Method::POST, path).await
+    }
+
+    async fn ask(&mut self, method: http::Method, path: &str) -> anyhow::Result<Value> {
+        let request = http::Request::builder().method(method).uri(path);
+        let request = request.header("host", &self.authority).body(Empty::new())?;
         let response = self.sender.send_request(request).await?;
         let status = response.status();
         let body = response.into_body().collect().await?.to_bytes();

@@ -201,6 +201,19 @@ fn whole_floats_after_a_patch() {
     assert!(decode_value(kind, json!({"spec": {"replicas": 2.5}}), FieldValidation::Strict).is_err());
 }
 
+#[test]
+fn numbers_stay_what_they_are() {
+    let kind = by_kind("apiextensions.k8s.io/v1", "CustomResourceDefinition").expect("is served");
+    for number in ["-24.136974067238782", "-120.65487365123505", "1.1e+92", "0.30000000000000004", "5e-324"] {
+        let schema = format!(r#"{{"type":"number","minimum":{number}}}"#);
+        let body = format!(r#"{{"spec":{{"versions":[{{"schema":{{"openAPIV3Schema":{schema}}}}}]}}}}"#);
+        let read = decode(kind, body.as_bytes(), FieldValidation::Strict).expect("a definition").value.to_string();
+        assert!(read.contains(&format!(r#""minimum":{number}"#)), "{number}: {read}");
+        let again = decode(kind, read.as_bytes(), FieldValidation::Strict).expect("the same").value.to_string();
+        assert_eq!(again, read);
+    }
+}
+
 fn any_json() -> impl Strategy<Value = Value> {
     let names = prop_oneof![
         Just("metadata"),

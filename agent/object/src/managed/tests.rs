@@ -136,6 +136,33 @@ fn what_was_there_before_belongs_to_whoever_was_before() {
 }
 
 #[test]
+fn the_last_label_takes_no_name_with_it() {
+    let mut object = shared("v1", "ConfigMap");
+    object.apply("a", json!({"metadata": {"labels": {"a": "b"}}, "data": {"x": "1"}}));
+    let mut stored = object.object.take().expect("made");
+    meta::set(&mut stored, "uid", "u");
+    object.object = Some(stored);
+    object.apply("a", json!({"data": {"x": "1"}}));
+    let kept = object.object.as_ref().and_then(|object| object["metadata"].as_object()).expect("metadata");
+    assert_eq!(kept.keys().collect::<Vec<_>>(), ["managedFields", "name", "uid"]);
+}
+
+/// Such an entry is not written again: an object would change with the second application of nothing.
+#[test]
+fn who_owns_nothing_is_nobody() {
+    let mut object = shared("v1", "ConfigMap");
+    let mut before = object.whole(map(json!({"x": "1"})));
+    let entry = json!({"manager": "m", "operation": "Update", "apiVersion": "v1", "fieldsType": "FieldsV1"});
+    meta::set(&mut before, "managedFields", json!([entry]));
+    object.object = Some(before);
+    object.apply("a", json!({}));
+    assert_eq!(object.owned("before-first-apply"), ".data .data.x");
+    let first = object.object.clone();
+    object.apply("a", json!({}));
+    assert_eq!(object.object, first);
+}
+
+#[test]
 fn items_are_owned_by_key() {
     let mut object = shared("apps/v1", "Deployment");
     object.apply("a", containers(json!([{"name": "x", "image": "1", "ports": [{"containerPort": 80}]}])));

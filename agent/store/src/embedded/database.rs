@@ -1,8 +1,8 @@
 //! Every touch of SQLite: schema, pragmas, the check at start, commits.
 //!
 //! One row is one key. Each row carries a checksum of its own, since SQLite's integrity check does not notice a flipped
-//! bit inside a value. Values that are secrets are sealed on their way in and unsealed when they are loaded. The folder
-//! and its files are for root alone.
+//! bit inside a value. Values that are secrets are sealed on their way in and unsealed when they are loaded; `resealing`
+//! gives them another key. The folder and its files are for root alone.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -12,13 +12,16 @@ use bytes::Bytes;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 
-use super::sealing::{Sealer, UnsealError};
+use super::sealing::{Form, KeyId, SealedWith, Sealer, SealingKey, UnsealError};
 use super::{Config, log, packing, snapshots};
 use crate::{Change, Entry, Revision};
 
 const FILE: &str = "state.db";
 /// 2: values may be packed and sealed; a table with row numbers.
-const FORMAT: i64 = 2;
+/// 3: sealed values name their key. A database gets it when it is made, or with its second key: until then the version
+/// before can be gone back to.
+const FORMAT: i64 = 3;
+const FORMAT_UNNAMED: i64 = 2;
 /// The database's page size; also the unit of `max_page_count`.
 pub(super) const PAGE_BYTES: u64 = 4096;
 
@@ -38,6 +41,11 @@ pub enum OpenError {
     Newer { path: PathBuf, found: i64 },
     #[error("{path} holds encrypted objects, and there is no key: was the key file moved or lost? Nothing was changed")]
     NoKey { path: PathBuf },
+    #[error(
+        "{path} holds encrypted objects, such as {key}, that need {wanted}, and the key file has only {held}: were the \
+         database and the key file put back from different backups? Nothing was changed"
+    )]
+    OtherKey { path: PathBuf, key: String, wanted: String, held: String },
     #[error("{path} is in use by another process")]
     InUse { path: PathBuf },
     #[error("cannot open {path}")]
@@ -134,10 +142,12 @@ impl Database {
             return Err(damaged(what));
         }
         migrate(&mut connection).map_err(failed)?;
-        let sealer = Sealer::new(config.sealing_key.as_ref(), &config.sealed_prefixes);
+        let form = if format(&connection).map_err(failed)? < FORMAT { Form::Unnamed } else { Form::Named };
+        let sealer = Sealer::new(&config.sealing_keys, &config.sealed_prefixes, form);
         let (entries, plain) = load(&connection, &sealer).map_err(failed)?.map_err(|unreadable| match unreadable {
             Unreadable::Damaged(what) => damaged(what),
             Unreadable::NoKey => OpenError::NoKey { path: path.clone() },
+            Unreadable::OtherKey { key, with } => other_key(&path, key, with, &sealer.ids()),
         })?;
         let unsealed = sealer.has_key() && (!plain.is_empty() || !is_sealed(&connection).map_err(failed)?);
         if unsealed && exists {
@@ -190,6 +200,25 @@ impl Database {
         self.written = written;
         self.reserved = reserve.unwrap_or(self.reserved);
         Ok(())
+    }
+
+    /// From now on values are sealed with the first of these keys and name it; all of them open values.
+    pub(super) fn use_keys(&mut self, keys: &[SealingKey]) -> Result<(), CommitError> {
+        if format(&self.connection)? < FORMAT {
+            self.connection.pragma_update(None, "user_version", FORMAT)?;
+        }
+        self.sealer = self.sealer.with_keys(keys);
+        Ok(())
+    }
+
+    pub(super) fn parts(&mut self) -> (&mut Connection, &Sealer) {
+        (&mut self.connection, &self.sealer)
+    }
+
+    /// Writes the file anew with what is in use alone: deleted rows and old versions are in pages that nobody uses, and in
+    /// the log.
+    pub(super) fn leave_nothing_old(&mut self) -> rusqlite::Result<()> {
+        leave_nothing_old(&self.connection)
     }
 
     /// Not while it is opened: nobody waits for it then.
@@ -264,11 +293,27 @@ fn seal_rows(
         write_entry(&transaction, sealer, entry)?;
     }
     transaction.commit()?;
-    // Deleted rows and old versions are in pages that nobody uses: the file is written anew without them.
-    connection.execute_batch("VACUUM")?;
-    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+    leave_nothing_old(connection)?;
     tracing::info!(values = plain.len(), "secrets in the database are encrypted now");
     Ok(())
+}
+
+fn leave_nothing_old(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute_batch("VACUUM")?;
+    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+}
+
+fn format(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.pragma_query_value(None, "user_version", |row| row.get(0))
+}
+
+fn other_key(path: &Path, key: String, with: SealedWith, held: &[KeyId]) -> OpenError {
+    let wanted = match with {
+        SealedWith::Unnamed => "another key".to_owned(),
+        SealedWith::Key(id) => format!("the key {id}"),
+    };
+    let held = held.iter().map(KeyId::to_string).collect::<Vec<_>>().join(", ");
+    OpenError::OtherKey { path: path.to_owned(), key, wanted, held }
 }
 
 /// The format of a database that this version does not know, read without changing a byte of it.
@@ -277,7 +322,7 @@ fn newer_format(path: &Path) -> rusqlite::Result<Option<i64>> {
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     connection.busy_timeout(std::time::Duration::ZERO)?;
     connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
-    let format: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let format = format(&connection)?;
     Ok((format > FORMAT).then_some(format))
 }
 
@@ -315,12 +360,12 @@ fn integrity_problem(connection: &Connection) -> rusqlite::Result<Option<String>
 }
 
 fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
-    let format: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let format = format(connection)?;
     let transaction = connection.transaction()?;
     if format == 1 {
         transaction.execute_batch("ALTER TABLE object RENAME TO object_1")?;
     }
-    if format < FORMAT {
+    if format < FORMAT_UNNAMED {
         // With row numbers: a row may fill its page. Without, what is over a quarter of a page goes to pages of its own.
         transaction.execute_batch(
             "CREATE TABLE object (
@@ -329,15 +374,18 @@ fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
         )?;
     }
     match format {
-        0 => transaction.execute_batch(
-            "CREATE TABLE meta (name TEXT PRIMARY KEY NOT NULL, value INTEGER NOT NULL) WITHOUT ROWID;
-             INSERT INTO meta VALUES ('reserved', 0);",
-        )?,
-        1 => transaction.execute_batch("INSERT INTO object SELECT * FROM object_1; DROP TABLE object_1")?,
+        0 => {
+            transaction.execute_batch(
+                "CREATE TABLE meta (name TEXT PRIMARY KEY NOT NULL, value INTEGER NOT NULL) WITHOUT ROWID;
+                 INSERT INTO meta VALUES ('reserved', 0);",
+            )?;
+            transaction.pragma_update(None, "user_version", FORMAT)?;
+        }
+        1 => {
+            transaction.execute_batch("INSERT INTO object SELECT * FROM object_1; DROP TABLE object_1")?;
+            transaction.pragma_update(None, "user_version", FORMAT_UNNAMED)?;
+        }
         _ => {}
-    }
-    if format != FORMAT {
-        transaction.pragma_update(None, "user_version", FORMAT)?;
     }
     transaction.commit()
 }
@@ -348,6 +396,10 @@ enum Unreadable {
     /// The first row that does not match its checksum or cannot be unsealed.
     Damaged(String),
     NoKey,
+    OtherKey {
+        key: String,
+        with: SealedWith,
+    },
 }
 
 /// All rows, and the keys of those that should be sealed and are not.
@@ -363,14 +415,15 @@ fn load(connection: &Connection, sealer: &Sealer) -> rusqlite::Result<Result<Row
         if checksum(&key, modified, &value) != row.get::<_, i64>(3)? {
             return damaged(format!("the object {key} does not match its checksum"));
         }
-        if sealer.covers(&key) && !Sealer::is_sealed(&value) {
+        if sealer.covers(&key) && SealedWith::of(&value).is_none() {
             plain.push(Arc::clone(&key));
         }
         let value = match sealer.unseal(&key, value).map(packing::unpack) {
             Ok(Some(value)) => Bytes::from(value),
             Ok(None) => return damaged(format!("the object {key} cannot be unpacked")),
             Err(UnsealError::NoKey) => return Ok(Err(Unreadable::NoKey)),
-            Err(error) => return damaged(format!("the object {key} cannot be read: {error}")),
+            Err(UnsealError::OtherKey(with)) => return Ok(Err(Unreadable::OtherKey { key: key.to_string(), with })),
+            Err(error @ UnsealError::Refused) => return damaged(format!("the object {key} cannot be read: {error}")),
         };
         entries.push(Entry { key, value, created: row.get::<_, i64>(1)? as Revision, modified });
     }

@@ -7,6 +7,10 @@ use super::database::{self, Database};
 
 const DIR: &str = "snapshots";
 const SUFFIX: &str = ".db";
+/// What a database that was replaced is called, with a suffix.
+const ASIDE: &str = "state.db.";
+/// One that is being written.
+const PARTIAL: &str = "partial";
 
 #[derive(Debug, thiserror::Error)]
 pub enum SnapshotError {
@@ -28,16 +32,20 @@ pub(super) fn take(database: &mut Database, snapshots_max: usize) -> Result<Opti
     Ok(Some(path))
 }
 
-/// Takes one now and removes all others, where there are any: what they hold must not be left anywhere.
-pub(super) fn replace_all(database: &Database) -> Result<(), SnapshotError> {
+/// Takes one now and removes all others, where there are any: what they hold must not be left anywhere. Returns how many
+/// there were.
+pub(super) fn replace_all(database: &Database) -> Result<usize, SnapshotError> {
+    let partial = database.dir().join(DIR).join(PARTIAL);
+    remove_if_present(&partial).map_err(file_error(&partial))?;
     let old = list_in(database.dir());
     if old.is_empty() {
-        return Ok(());
+        return Ok(0);
     }
     let path = path_of(database);
     write(database, &path)?;
-    let others: Vec<_> = old.into_iter().filter(|other| *other != path).collect();
-    remove(&others)
+    let others: Vec<_> = old.iter().filter(|other| **other != path).cloned().collect();
+    remove(&others)?;
+    Ok(old.len())
 }
 
 fn path_of(database: &Database) -> PathBuf {
@@ -47,7 +55,7 @@ fn path_of(database: &Database) -> PathBuf {
 fn write(database: &Database, path: &Path) -> Result<(), SnapshotError> {
     let dir = database.dir().join(DIR);
     std::fs::create_dir_all(&dir).map_err(file_error(&dir))?;
-    let partial = dir.join("partial");
+    let partial = dir.join(PARTIAL);
     remove_if_present(&partial).map_err(file_error(&partial))?;
     database.copy_to(&partial).map_err(|source| SnapshotError::Copy { path: path.to_owned(), source })?;
     let copied = std::fs::File::open(&partial).and_then(|file| {
@@ -77,7 +85,7 @@ pub fn newest(dir: &Path) -> Option<PathBuf> {
 pub fn restore(dir: &Path, suffix: &str) -> std::io::Result<Option<(PathBuf, PathBuf)>> {
     let Some(snapshot) = newest(dir) else { return Ok(None) };
     let database = database::file(dir);
-    let aside = dir.join(format!("state.db.{suffix}"));
+    let aside = dir.join(format!("{ASIDE}{suffix}"));
     let staged = dir.join("state.db.restoring");
     std::fs::copy(&snapshot, &staged)?;
     database::skip_revisions(&staged).map_err(std::io::Error::other)?;
@@ -94,6 +102,16 @@ pub fn restore(dir: &Path, suffix: &str) -> std::io::Result<Option<(PathBuf, Pat
     std::fs::rename(&staged, &database)?;
     std::fs::File::open(dir)?.sync_all()?;
     Ok(Some((snapshot, aside)))
+}
+
+/// Databases that [`restore`] put aside: nothing reads them any more but their owner.
+pub(super) fn set_aside(dir: &Path) -> Vec<PathBuf> {
+    let name = |path: &PathBuf| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let is_aside = |name: String| name.starts_with(ASIDE) && !name.ends_with("-wal") && !name.ends_with("-shm");
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut found: Vec<_> = entries.filter(|path| is_aside(name(path))).collect();
+    found.sort();
+    found
 }
 
 /// All snapshots of a store's folder.

@@ -301,7 +301,7 @@ const NEEDLE: &str = "a planted secret that no file may hold";
 fn sealed(dir: &Path) -> Config {
     Config {
         sealed_prefixes: vec!["/secrets/".to_owned()],
-        sealing_key: Some(SealingKey::new([3; SealingKey::BYTES])),
+        sealing_keys: vec![SealingKey::new([3; SealingKey::BYTES])],
         ..config(dir)
     }
 }

@@ -2,13 +2,11 @@
 //! them: many writers share one sync of the disk.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
 use super::database::{Database, OpenError};
-use super::snapshots;
 use crate::cache::Cache;
 use crate::{Change, Entry, Error, Expect, Revision, Write};
 
@@ -29,9 +27,9 @@ pub(super) enum Request {
     EndEra {
         reply: oneshot::Sender<Result<(), Error>>,
     },
-    Snapshot {
-        snapshots_max: usize,
-        reply: oneshot::Sender<Result<Option<PathBuf>, Error>>,
+    /// Something else with the database, such as a snapshot. Changes nothing that readers see.
+    Between {
+        work: Box<dyn FnOnce(&mut Database) + Send>,
     },
     /// Fold the log back and let go of the file; nothing is written afterwards.
     Close {
@@ -86,12 +84,9 @@ impl Writer {
                         self.finish(std::mem::take(&mut batch));
                         let _ = reply.send(self.end_era());
                     }
-                    Request::Snapshot { snapshots_max, reply } => {
+                    Request::Between { work } => {
                         self.finish(std::mem::take(&mut batch));
-                        let result = snapshots::take(&mut self.database, snapshots_max)
-                            .map_err(|error| Error::Backend(error.to_string()));
-                        let _ = reply.send(result);
-                        self.database.fill_log();
+                        work(&mut self.database);
                     }
                     Request::Close { reply } => {
                         self.finish(batch);

@@ -199,7 +199,9 @@ async fn not_answered(paths: &Paths, why: &str, collected: &mut Collected) {
         let _lock = crate::agent::lock(paths)?;
         anyhow::ensure!(paths.store().exists(), "there is no database");
         let plan = Plan::new(Settings::default(), paths.clone())?;
-        let config = skiff_store::Config { sealing_key: crate::sealing::read(&paths.sealing_key())?, ..plan.store() };
+        let keys = crate::sealing::Keys::read(&paths.sealing_key())?;
+        let sealing_keys = keys.map(|keys| keys.secrets()).unwrap_or_default();
+        let config = skiff_store::Config { sealing_keys, ..plan.store() };
         let store = tokio::task::spawn_blocking(move || Embedded::open(config)).await??;
         let page = store.list("/registry/", ListOptions::default()).await?;
         for entry in &page.entries {
