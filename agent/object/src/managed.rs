@@ -330,7 +330,8 @@ pub fn apply(
     let merged = walk::merge(shape, live, config);
     let mut next = managers.clone();
     next.set(manager.clone(), writing, own.clone(), false);
-    let mut object = pruned(shape, merged, &last, &next);
+    // What is applied as an empty struct is there also where all that was in it is given up.
+    let mut object = walk::merge(shape, &pruned(shape, merged, &last, &next), config);
     meta::unset(&mut object, "managedFields");
     let comparison = writing.compare(shape, live, &object);
     let conflicts = if force { Vec::new() } else { managers.conflicts(&manager, &comparison) };

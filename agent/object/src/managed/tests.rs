@@ -435,3 +435,22 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn an_empty_struct_is_applied_once() {
+    let kind = by_kind("v1", "Pod").expect("a kind");
+    let writing = Writing { kind, manager: "one", subresource: "", untouched: &[], now: "2026-01-01T00:00:00Z" };
+    let config = |spec: Value| json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}, "spec": spec});
+    let write = |live: Option<&Value>, spec: Value| match apply(&writing, live, &config(spec), false).expect("it fits")
+    {
+        Applied::Object(mut object, managers) => {
+            managers.write(&mut object);
+            object
+        }
+        Applied::Conflicts(conflicts) => panic!("{conflicts:?}"),
+    };
+    let first = write(None, json!({"containers": [{"name": "c", "image": "i"}]}));
+    let second = write(Some(&first), json!({}));
+    assert_eq!(second["spec"], json!({}));
+    assert_eq!(write(Some(&second), json!({})), second);
+}
