@@ -95,11 +95,11 @@ impl Event {
         let mut known = json!({
             "kind": "Event", "apiVersion": "audit.k8s.io/v1", "level": decision.level.as_str(),
             "auditID": id.map_or_else(random::uuid, str::to_owned), "requestURI": request.uri().to_string(),
-            "verb": asked.verb, "user": asked.user.map_or_else(|| json!({}), shown),
+            "verb": asked.verb, "user": asked.user.map_or_else(|| json!({}), User::info),
             "requestReceivedTimestamp": now(),
         });
         if let Some(ActingFor(user)) = request.extensions().get() {
-            let acted = std::mem::replace(&mut known["user"], shown(user));
+            let acted = std::mem::replace(&mut known["user"], user.info());
             known["impersonatedUser"] = acted;
         }
         if let Some(Peer(address)) = request.extensions().get() {
@@ -178,17 +178,6 @@ impl Event {
 
 fn now() -> String {
     format!("{:.6}", jiff::Timestamp::now())
-}
-
-fn shown(user: &User) -> Value {
-    let mut shown = json!({"username": user.name, "groups": user.groups});
-    if !user.uid.is_empty() {
-        shown["uid"] = json!(user.uid);
-    }
-    if !user.extra.is_empty() {
-        shown["extra"] = json!(user.extra);
-    }
-    shown
 }
 
 fn reference(target: &Target) -> Value {

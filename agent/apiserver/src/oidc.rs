@@ -188,7 +188,7 @@ fn user(issuer: &Issuer, claims: &Value) -> Result<User, OidcError> {
             return Err(OidcError::Own(name.clone()));
         }
     }
-    let shown = json!({"username": user.name, "uid": user.uid, "groups": user.groups, "extra": user.extra});
+    let shown = user.info();
     for rule in &issuer.user_validation_rules {
         if evaluate(&rule.expression, "user", &shown)? != Value::Bool(true) {
             return Err(OidcError::Rule(rule.message.clone()));

@@ -22,7 +22,7 @@ pub(crate) async fn handle<S: Store>(api: &Api<S>, call: Call) -> Result<Respons
     review["kind"] = json!(target.kind.kind);
     meta::set(&mut review, "creationTimestamp", Value::Null);
     review["status"] = match &*target.kind.kind {
-        "SelfSubjectReview" => json!({"userInfo": user_info(&user)}),
+        "SelfSubjectReview" => json!({"userInfo": user.info()}),
         "SelfSubjectAccessReview" => access(api, &user, &review["spec"]).await?,
         "SelfSubjectRulesReview" => rules(api, &user, Some(meta::text_at(&review, &["spec", "namespace"]))),
         "SubjectAccessReview" => access(api, &reviewed_user(&review["spec"])?, &review["spec"]).await?,
@@ -34,17 +34,6 @@ pub(crate) async fn handle<S: Store>(api: &Api<S>, call: Call) -> Result<Respons
         _ => return Err(ApiError::path_not_found()),
     };
     Ok(answer::document(StatusCode::CREATED, form.encoding(), &target.kind, &review))
-}
-
-fn user_info(user: &User) -> Value {
-    let mut info = json!({"username": user.name, "groups": user.groups});
-    if !user.uid.is_empty() {
-        info["uid"] = json!(user.uid);
-    }
-    if !user.extra.is_empty() {
-        info["extra"] = json!(user.extra);
-    }
-    info
 }
 
 /// Whoever may ask in one namespace is told of no other.
@@ -122,7 +111,7 @@ async fn token<S: Store>(api: &Api<S>, spec: &Value) -> Value {
         Ok((user, known)) => {
             let matching: Vec<_> =
                 known.iter().filter(|a| audiences.is_empty() || audiences.contains(&a.as_str())).collect();
-            json!({"authenticated": true, "user": user_info(&user), "audiences": matching})
+            json!({"authenticated": true, "user": user.info(), "audiences": matching})
         }
         Err(_) => json!({"authenticated": false, "error": "the token is not valid"}),
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use rustls::pki_types::CertificateDer;
+use serde_json::{Value, json};
 use skiff_object::kinds;
 use skiff_store::Store;
 
@@ -122,6 +123,18 @@ impl User {
             extra("pod-uid", &pod.uid);
         }
         user
+    }
+
+    /// As answers, webhooks and the audit log tell of it.
+    pub fn info(&self) -> Value {
+        let mut info = json!({"username": self.name, "groups": self.groups});
+        if !self.uid.is_empty() {
+            info["uid"] = json!(self.uid);
+        }
+        if !self.extra.is_empty() {
+            info["extra"] = json!(self.extra);
+        }
+        info
     }
 
     /// The same as one who was recognised.

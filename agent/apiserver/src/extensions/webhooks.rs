@@ -14,7 +14,6 @@ use skiff_store::Store;
 use super::call::Client;
 use super::matching::{Asked, Conditions, Constraints};
 use crate::status::ApiError;
-use crate::users::User;
 use crate::write::{Author, Effect};
 use crate::{Api, random};
 
@@ -196,7 +195,7 @@ pub fn request(author: &Author, asked: &Asked<'_>, kind: &Kind, [object, old]: [
     let mut request = json!({
         "uid": random::uuid(), "kind": gvk(kind), "resource": gvr(kind), "requestKind": gvk(asked.kind),
         "requestResource": gvr(asked.kind), "name": asked.name, "operation": asked.operation,
-        "userInfo": user_info(&author.user), "object": object, "oldObject": old,
+        "userInfo": author.user.info(), "object": object, "oldObject": old,
         "dryRun": author.effect == Effect::DryRun,
         "options": {"kind": options, "apiVersion": "meta.k8s.io/v1"},
     });
@@ -208,10 +207,6 @@ pub fn request(author: &Author, asked: &Asked<'_>, kind: &Kind, [object, old]: [
         request["namespace"] = json!(meta::name(namespace));
     }
     request
-}
-
-fn user_info(user: &User) -> Value {
-    json!({"username": user.name, "uid": user.uid, "groups": user.groups, "extra": user.extra})
 }
 
 impl<S: Store> Api<S> {

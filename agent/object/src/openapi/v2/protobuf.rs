@@ -182,25 +182,19 @@ fn parameter(out: &mut Vec<u8>, parameter: &Value) {
                 message(out, 5, |out| self::schema(out, schema));
             }
         }),
-        Some("path") => message(out, 2, |out| {
-            message(out, 4, |out| {
-                flag(out, 1, get("required"));
-                text(out, 2, get("in"));
-                text(out, 3, get("description"));
-                text(out, 4, get("name"));
-                text(out, 5, get("type"));
-                flag(out, 19, get("uniqueItems"));
+        place => {
+            // The one of the query has one field more before its type.
+            let (field, shift) = if place == Some("path") { (4, 0) } else { (3, 1) };
+            message(out, 2, |out| {
+                message(out, field, |out| {
+                    flag(out, 1, get("required"));
+                    text(out, 2, get("in"));
+                    text(out, 3, get("description"));
+                    text(out, 4, get("name"));
+                    text(out, 5 + shift, get("type"));
+                    flag(out, 19 + shift, get("uniqueItems"));
+                });
             });
-        }),
-        _ => message(out, 2, |out| {
-            message(out, 3, |out| {
-                flag(out, 1, get("required"));
-                text(out, 2, get("in"));
-                text(out, 3, get("description"));
-                text(out, 4, get("name"));
-                text(out, 6, get("type"));
-                flag(out, 20, get("uniqueItems"));
-            });
-        }),
+        }
     }
 }
