@@ -94,7 +94,7 @@ impl Event {
         let id = Some(text(AUDIT_ID)).filter(|id| !id.is_empty() && id.len() <= AUDIT_ID_BYTES_MAX);
         let mut known = json!({
             "kind": "Event", "apiVersion": "audit.k8s.io/v1", "level": decision.level.as_str(),
-            "auditID": id.map_or_else(random::uuid, str::to_owned), "requestURI": request.uri().to_string(),
+            "auditID": id.map_or_else(random::uuid, str::to_owned), "requestURI": request.uri().path_and_query().map_or("", |asked| asked.as_str()),
             "verb": asked.verb, "user": asked.user.map_or_else(|| json!({}), User::info),
             "requestReceivedTimestamp": now(),
         });

@@ -104,7 +104,8 @@ async fn what_the_policy_asks_for_is_recorded() {
 #[tokio::test]
 async fn who_acts_for_whom_is_recorded() {
     let server = Server::recording(config).await;
-    let mut request = Request::get(format!("{SECRETS}/x"))
+    // As HTTP/2 has it.
+    let mut request = Request::get(format!("https://box:6443{SECRETS}/x?pretty=1"))
         .header("audit-id", "mine")
         .header("user-agent", "curl/8")
         .body(body::full(""))
@@ -125,6 +126,7 @@ async fn who_acts_for_whom_is_recorded() {
         (&last[1]["user"]["username"], &last[1]["impersonatedUser"]["username"]),
         (&json!("system:admin"), &json!("bob"))
     );
+    assert_eq!(last[1]["requestURI"], format!("{SECRETS}/x?pretty=1"));
     let told = ["auditID", "sourceIPs", "userAgent"].map(|field| last[1][field].clone());
     assert_eq!(told, [json!("mine"), json!(["192.0.2.7"]), json!("curl/8")]);
     assert_eq!((&last[0]["user"], &last[0]["responseStatus"]["code"]), (&json!({}), &json!(401)));

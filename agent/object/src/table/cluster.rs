@@ -2,7 +2,7 @@
 //!
 //! Owns what is about the cluster rather than about a workload.
 
-use super::cells::{NONE, UNKNOWN, condition, count, int, list, text_or_none};
+use super::cells::{NONE, UNKNOWN, condition, count, int, list, scalar_or, text_or_none};
 use super::{AGE, Column, NAME, Printed, age, boolean, name, number, text, wide};
 use crate::quantity::Quantity;
 use crate::{duration, meta};
@@ -42,6 +42,32 @@ pub const PRINTED: &[Printed] = &[
         api_service,
     ),
     ("certificates.k8s.io", "CertificateSigningRequest", REQUEST, certificate_request),
+    (
+        "flowcontrol.apiserver.k8s.io",
+        "FlowSchema",
+        &[
+            NAME,
+            text("PriorityLevel", "The level of the requests."),
+            number("MatchingPrecedence", "Lower ones are asked first."),
+            text("DistinguisherMethod", "What tells flows from each other."),
+            AGE,
+        ],
+        flow_schema,
+    ),
+    (
+        "flowcontrol.apiserver.k8s.io",
+        "PriorityLevelConfiguration",
+        &[
+            NAME,
+            text("Type", "Whether requests are limited."),
+            text("NominalConcurrencyShares", "Its part of all places."),
+            text("Queues", "How many queues there are."),
+            text("HandSize", "Queues of one flow."),
+            text("QueueLengthLimit", "Requests that may wait in one."),
+            AGE,
+        ],
+        priority_level,
+    ),
     ("metrics.k8s.io", "NodeMetrics", METRICS, node_metrics),
     ("metrics.k8s.io", "PodMetrics", METRICS, pod_metrics),
     ("coordination.k8s.io", "Lease", &[NAME, text("Holder", "Who holds the lease."), AGE], lease),
@@ -77,6 +103,31 @@ fn certificate_request(request: &Value, now: Timestamp) -> Vec<Value> {
         said.push("Issued");
     }
     vec![name(request), age(request, now), spec("signerName"), spec("username"), lasting.into(), said.join(",").into()]
+}
+
+fn flow_schema(schema: &Value, now: Timestamp) -> Vec<Value> {
+    let precedence = int(schema, &["spec", "matchingPrecedence"]).into();
+    vec![
+        name(schema),
+        text_or_none(schema, &["spec", "priorityLevelConfiguration", "name"]),
+        precedence,
+        text_or_none(schema, &["spec", "distinguisherMethod", "type"]),
+        age(schema, now),
+    ]
+}
+
+fn priority_level(level: &Value, now: Timestamp) -> Vec<Value> {
+    let limited = |path: &[&str]| scalar_or(level, &[&["spec", "limited"], path].concat(), NONE).into();
+    let queuing = |field| limited(&["limitResponse", "queuing", field]);
+    vec![
+        name(level),
+        text_or_none(level, &["spec", "type"]),
+        limited(&["nominalConcurrencyShares"]),
+        queuing("queues"),
+        queuing("handSize"),
+        queuing("queueLengthLimit"),
+        age(level, now),
+    ]
 }
 
 fn api_service(object: &Value, now: Timestamp) -> Vec<Value> {
