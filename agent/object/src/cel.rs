@@ -5,6 +5,7 @@
 
 mod eval;
 mod functions;
+mod macros;
 mod values;
 
 use std::fmt;
@@ -101,6 +102,7 @@ impl Program {
         if is_deeper(&expression, DEPTH_MAX) {
             return Err(CompileError::Deep);
         }
+        let expression = macros::expand(expression);
         let mut known: Vec<&str> = variables.to_vec();
         check(&expression, &mut known, 0)?;
         Ok(Self { expression, patterns: Patterns::default() })

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
+use super::super::macros::INSERT;
 use super::super::values::Val;
 use super::{Outcome, wrong};
 use crate::quantity::{Format, Quantity};
@@ -27,6 +28,11 @@ pub fn call<'a>(space: &str, name: &str, arguments: &[Val<'a>]) -> Option<Outcom
         }
         ("or", [Val::Optional(value), other]) => {
             Some(Ok(if value.is_some() { Val::Optional(value.clone()) } else { other.clone() }))
+        }
+        (INSERT, [Val::Map(entries), key, value]) => {
+            let mut entries = entries.to_vec();
+            entries.push((key.clone(), value.clone()));
+            Some(Ok(Val::Map(Arc::new(entries))))
         }
         ("escapeKey", [Val::Text(key)]) if space == "jsonpatch" => {
             Some(Ok(Val::text(key.replace('~', "~0").replace('/', "~1"))))
