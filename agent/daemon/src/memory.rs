@@ -1,4 +1,5 @@
-//! The heap: what a load leaves free in it goes back to the system.
+//! What the agent holds without using it goes back to the system: heap that a load left free, and code that only the start
+//! or a rare request ran.
 
 use std::time::Duration;
 
@@ -6,6 +7,9 @@ use tokio_util::sync::CancellationToken;
 
 /// How often the heap is looked at, which takes microseconds where little of it is free.
 const INTERVAL: Duration = Duration::from_secs(10);
+/// When the code is let go of, counted in looks at the heap: after the start, and again from time to time.
+const START_LOOKS: u32 = 3;
+const CODE_LOOKS: u32 = 60;
 /// Less than this stays: the next load wants it again.
 const FREE_BYTES_MAX: usize = 1 << 20;
 
@@ -20,9 +24,11 @@ pub fn limit_heaps() {
     }
 }
 
-/// Gives memory back until `shutdown`. The allocator itself gives back only what is free at the end of a heap, and one
+/// Gives memory back until `shutdown`. Code is let go of as a whole: what is used comes back with the next step that needs it,
+/// mostly from the system's cache. The allocator itself gives back only what is free at the end of a heap, and one
 /// object that lives there keeps all before it.
 pub async fn give_back(shutdown: CancellationToken) {
+    let mut looks = 0;
     loop {
         tokio::select! {
             () = tokio::time::sleep(INTERVAL) => {}
@@ -34,5 +40,63 @@ pub async fn give_back(shutdown: CancellationToken) {
                 libc::malloc_trim(0);
             }
         }
+        looks += 1;
+        if looks % CODE_LOOKS == START_LOOKS {
+            let_go_of_code();
+        }
+    }
+}
+
+fn let_go_of_code() {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
+    let program = std::env::current_exe().ok();
+    let Some(program) = program.as_ref().and_then(|program| program.to_str()) else { return };
+    for (start, length) in unchanged(&maps, program) {
+        // SAFETY: the range is a mapping of this program's file that nobody can write to; its pages are read again from
+        // there when they are needed.
+        unsafe {
+            libc::madvise(std::ptr::with_exposed_provenance_mut(start), length, libc::MADV_DONTNEED);
+        }
+    }
+}
+
+/// Where the program's file is mapped as it is: its code, and the constants at its beginning. What the loader has written to,
+/// though nobody may any more, is neither.
+fn unchanged(maps: &str, program: &str) -> Vec<(usize, usize)> {
+    let range = |line: &str| {
+        let mut fields = line.split_whitespace();
+        let (range, permissions, offset) = (fields.next()?, fields.next()?, fields.next()?);
+        let is_first = permissions == "r--p" && usize::from_str_radix(offset, 16) == Ok(0);
+        if permissions != "r-xp" && !is_first || fields.nth(2)? != program {
+            return None;
+        }
+        let (start, end) = range.split_once('-')?;
+        let (start, end) = (usize::from_str_radix(start, 16).ok()?, usize::from_str_radix(end, 16).ok()?);
+        Some((start, end.checked_sub(start)?))
+    };
+    maps.lines().filter_map(range).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_nobody_wrote_to_is_let_go_of() {
+        let maps = "5560-6000 r--p 00000000 fd:00 12 /usr/bin/skiff
+6000-9000 r-xp 00560000 fd:00 12 /usr/bin/skiff
+9000-a000 r--p 01b00000 fd:00 12 /usr/bin/skiff
+a000-b000 rw-p 01c00000 fd:00 12 /usr/bin/skiff
+b000-c000 r-xp 00000000 fd:00 13 /usr/lib/libc.so.6
+d000-e000 rw-p 00000000 00:00 0 [heap]
+nonsense";
+        assert_eq!(unchanged(maps, "/usr/bin/skiff"), [(0x5560, 0xaa0), (0x6000, 0x3000)]);
+        assert_eq!(unchanged(maps, "/usr/bin/other"), []);
+    }
+
+    #[test]
+    fn what_is_let_go_of_comes_back() {
+        let_go_of_code();
+        assert_eq!((1..=10).map(|n| n.to_string()).collect::<String>(), "12345678910");
     }
 }

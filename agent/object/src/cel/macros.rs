@@ -58,11 +58,10 @@ fn of_call(call: &mut CallExpr) -> Option<ComprehensionExpr> {
         _ => None,
     };
     let (first, second) = (name(call.args.first())?, name(call.args.get(1))?);
-    let is_loop = match (call.func_name.as_str(), call.args.len()) {
-        ("all" | "exists" | "existsOne" | "exists_one", 3) => true,
-        ("transformList" | "transformMap", 3 | 4) => true,
-        _ => false,
-    };
+    let is_loop = matches!(
+        (call.func_name.as_str(), call.args.len()),
+        ("all" | "exists" | "existsOne" | "exists_one", 3) | ("transformList" | "transformMap", 3 | 4)
+    );
     if !is_loop {
         return None;
     }
