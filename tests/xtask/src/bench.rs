@@ -2,6 +2,7 @@
 //! `--json`, a line for each figure. The goals are in the table; a benchmark never fails for missing one.
 
 mod churn;
+mod clients;
 mod comparison;
 mod definitions;
 mod failing;
@@ -29,7 +30,7 @@ pub struct Arguments {
     /// How often; the median counts
     #[arg(long, default_value_t = 5)]
     runs: usize,
-    /// Seconds that a box is watched at idle
+    /// Seconds that a box is watched at idle, or that clients load it
     #[arg(long, default_value_t = 60)]
     seconds: u64,
     /// Measure this agent instead of building one: to compare two versions
@@ -49,6 +50,8 @@ pub struct Arguments {
 enum Name {
     /// Memory after 30 000 objects were made, listed and deleted
     Churn,
+    /// 200 clients that write and watch at once: rates, whether each is told all, and memory afterwards
+    Clients,
     /// Memory, CPU at rest and the start with 500 definitions of custom resources
     Definitions,
     /// The ingress with 1000 hosts and certificates, and with 10 000 idle connections
@@ -119,6 +122,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let figures = match arguments.name {
         Name::Hosts => listed(hosts::run(&bench(arguments)?)?),
         Name::Churn => listed(churn::run(&bench(arguments)?)?),
+        Name::Clients => listed(clients::run(&bench(arguments)?)?),
         Name::Definitions => listed(definitions::run(&bench(arguments)?)?),
         Name::Idle if arguments.failing => listed(failing::run(&bench(arguments)?)?),
         Name::Idle => listed(idle::run(&bench(arguments)?)?),
