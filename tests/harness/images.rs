@@ -7,12 +7,14 @@ use anyhow::Context;
 
 use crate::command;
 
+const PYTHON: &str = "/usr/bin/python3";
+
 /// What an image consists of and starts.
 #[derive(Clone, Debug, Default)]
 pub struct Image {
     /// Its full name: `localhost/demo/web:1`.
     pub name: String,
-    /// Programs of this machine, copied with the libraries they need.
+    /// Programs of this machine and parts of such, copied with the libraries they need.
     pub programs: Vec<PathBuf>,
     /// Files by path.
     pub files: Vec<(String, String)>,
@@ -79,6 +81,19 @@ pub fn nginx(name: &str, page: &str) -> Image {
     image.entrypoint = vec!["/usr/sbin/nginx".to_owned()];
     image.stop_signal = Some("SIGQUIT".to_owned());
     image
+}
+
+/// A Python program, with Debian's Python and just those of its modules that it imports.
+pub fn python(name: &str, program: &str) -> anyhow::Result<Image> {
+    // As a module: it is loaded, and does nothing.
+    let loaded = "import sys; exec(sys.argv[1], {'__name__': 'program'}); \
+                  print(*{m.__file__ for m in sys.modules.values() if getattr(m, '__file__', None)}, sep='\\n')";
+    let modules = command::run(PYTHON, ["-I", "-c", loaded, program])?;
+    let mut image = Image { name: name.to_owned(), files: base_files(), ..Image::default() };
+    image.programs = std::iter::once(PYTHON).chain(modules.lines()).map(PathBuf::from).collect();
+    image.files.push(("srv/program.py".to_owned(), program.to_owned()));
+    image.entrypoint = [PYTHON, "-Iu", "/srv/program.py"].map(str::to_owned).to_vec();
+    Ok(image)
 }
 
 impl Image {
@@ -155,8 +170,11 @@ impl Image {
     }
 }
 
-/// What the dynamic linker loads for a program; nothing for a static one.
+/// What the dynamic linker loads for a program; nothing for a static one, or for a script.
 fn libraries(program: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    if program.extension().is_some_and(|extension| extension == "py") {
+        return Ok(Vec::new());
+    }
     let mut ldd = std::process::Command::new("ldd");
     ldd.arg(program);
     let text = command::output(ldd)?.stdout;

@@ -22,6 +22,7 @@ mod kubectl;
 mod lifecycle;
 mod network;
 mod network_outside;
+mod operators;
 mod pods;
 mod reboot;
 mod rotation;
@@ -67,6 +68,7 @@ const TESTS: &[Test] = &[
     ("crash::kill_the_agent_again_and_again", crash::kill_the_agent_again_and_again),
     ("crash::a_damaged_database_is_named_and_restored", crash::a_damaged_database_is_named_and_restored),
     ("rotation::survives_kills_at_any_instant", rotation::survives_kills_at_any_instant),
+    ("operators::a_large_operator_does_its_work", operators::a_large_operator_does_its_work),
     ("web::a_deployment_answers_everywhere", web::a_deployment_answers_everywhere),
     ("web::an_upgrade_loses_no_request", web::an_upgrade_loses_no_request),
     ("web::a_bad_image_stops_the_rollout", web::a_bad_image_stops_the_rollout),

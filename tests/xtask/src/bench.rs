@@ -3,6 +3,7 @@
 
 mod api;
 mod churn;
+mod clients;
 mod comparison;
 mod definitions;
 mod failing;
@@ -30,7 +31,7 @@ pub struct Arguments {
     /// How often; the median counts
     #[arg(long, default_value_t = 5)]
     runs: usize,
-    /// Seconds that a box is watched at idle
+    /// Seconds that a box is watched at idle, or that clients load it
     #[arg(long, default_value_t = 60)]
     seconds: u64,
     /// Measure this agent instead of building one: to compare two versions
@@ -54,6 +55,8 @@ enum Name {
     Api,
     /// Memory after 30 000 objects were made, listed and deleted
     Churn,
+    /// 200 clients that write and watch at once: rates, whether each is told all, and memory afterwards
+    Clients,
     /// Memory, CPU at rest and the start with 500 definitions of custom resources
     Definitions,
     /// The ingress with 1000 hosts and certificates, and with 10 000 idle connections
@@ -124,6 +127,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let figures = match arguments.name {
         Name::Hosts => listed(hosts::run(&bench(arguments)?)?),
         Name::Churn => listed(churn::run(&bench(arguments)?)?),
+        Name::Clients => listed(clients::run(&bench(arguments)?)?),
         Name::Definitions => listed(definitions::run(&bench(arguments)?)?),
         Name::Idle if arguments.failing => listed(failing::run(&bench(arguments)?)?),
         Name::Idle => listed(idle::run(&bench(arguments)?)?),
