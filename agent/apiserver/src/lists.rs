@@ -303,7 +303,7 @@ fn list_options(query: &Query, newest: Revision) -> Result<ListOptions, ApiError
 enum State {
     Start(Bytes),
     Following,
-    /// The last bookmark is out; the watch ends at its deadline.
+    /// The watch ends at its deadline: the client was told, and is told once more where to go on.
     Ending,
     Ended,
 }
@@ -337,6 +337,10 @@ impl<S: Store> Running<S> {
                     match self.changes(self.deadline).await {
                         Some(bytes) if bytes.is_empty() => {}
                         Some(bytes) => return Some((bytes, self)),
+                        None if self.bookmarks && !self.shutdown.is_cancelled() => {
+                            self.state = State::Ended;
+                            return Some((self.bookmark(), self));
+                        }
                         None => return None,
                     }
                 }
@@ -349,14 +353,17 @@ impl<S: Store> Running<S> {
                             return None;
                         }
                         if self.bookmarks {
-                            let seen = self.watch.seen();
-                            let bytes = bookmark(&self.selection.kind, self.form, seen, Mark::Progress);
-                            return Some((bytes.unwrap_or_else(|error| self.end(&error)), self));
+                            return Some((self.bookmark(), self));
                         }
                     }
                 },
             }
         }
+    }
+
+    fn bookmark(&mut self) -> Bytes {
+        let bytes = bookmark(&self.selection.kind, self.form, self.watch.seen(), Mark::Progress);
+        bytes.unwrap_or_else(|error| self.end(&error))
     }
 
     /// The next changes as events; `None` at `until` or when the server stops.

@@ -69,7 +69,7 @@ impl Cache {
 
     pub(crate) fn watch(self: &Arc<Self>, prefix: &str, after: Revision) -> Result<CacheWatch, Error> {
         let published = self.published.subscribe();
-        self.memory().check_revision(after)?;
+        self.memory().check_revision(prefix, after)?;
         Ok(CacheWatch { cache: Arc::clone(self), published, prefix: prefix.to_owned(), seen: after })
     }
 

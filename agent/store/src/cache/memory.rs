@@ -1,11 +1,14 @@
 //! The objects and the recent changes. Pure.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 
 use super::HistoryMax;
 use crate::{Change, Entry, Error, ListOptions, Page, Revision};
+
+/// Of which it is known what was dropped.
+const GROUPS_MAX: usize = 4096;
 
 pub(super) struct Memory {
     entries: BTreeMap<Arc<str>, Entry>,
@@ -13,8 +16,11 @@ pub(super) struct Memory {
     history: VecDeque<Change>,
     history_bytes: usize,
     history_max: HistoryMax,
-    /// Changes up to this revision are no longer in `history`.
+    /// Some changes up to this revision are no longer in `history`: of what, and of which revision the last, is in `dropped`.
     compacted: Revision,
+    dropped: HashMap<Box<str>, Revision>,
+    /// Nothing is known of changes up to this revision.
+    floor: Revision,
     revision: Revision,
     values_bytes: usize,
 }
@@ -29,6 +35,8 @@ impl Memory {
             history_bytes: 0,
             history_max,
             compacted: revision,
+            dropped: HashMap::new(),
+            floor: revision,
             revision,
             values_bytes,
         }
@@ -70,6 +78,7 @@ impl Memory {
             let Some(dropped) = self.history.pop_front() else { break };
             self.history_bytes -= held(&dropped);
             self.compacted = dropped.revision();
+            self.forget(dropped.key());
         }
     }
 
@@ -79,10 +88,32 @@ impl Memory {
         self.history_bytes = 0;
         self.revision = revision;
         self.compacted = revision;
+        self.dropped.clear();
+        self.floor = revision;
     }
 
-    pub(super) fn check_revision(&self, wanted: Revision) -> Result<(), Error> {
-        if wanted < self.compacted {
+    /// A change of this key is no longer in the history.
+    fn forget(&mut self, key: &str) {
+        let group = group(key);
+        if let Some(last) = self.dropped.get_mut(group) {
+            *last = self.compacted;
+        } else if self.dropped.len() < GROUPS_MAX {
+            self.dropped.insert(group.into(), self.compacted);
+        } else {
+            self.dropped.clear();
+            self.floor = self.compacted;
+        }
+    }
+
+    /// Whether changes under a prefix after a revision may be missing: those of others do not count, however many there were.
+    fn is_expired(&self, prefix: &str, wanted: Revision) -> bool {
+        let is_below = |group: &str| group.starts_with(prefix) || prefix.starts_with(group);
+        let was_dropped = || self.dropped.iter().any(|(group, last)| *last > wanted && is_below(group));
+        wanted < self.floor || wanted < self.compacted && was_dropped()
+    }
+
+    pub(super) fn check_revision(&self, prefix: &str, wanted: Revision) -> Result<(), Error> {
+        if self.is_expired(prefix, wanted) {
             return Err(Error::Expired { wanted, oldest: self.compacted });
         }
         if wanted > self.revision {
@@ -93,7 +124,7 @@ impl Memory {
 
     /// Changes under `prefix` after `seen`, at most `max`, and the revision up to which they are complete.
     pub(super) fn changes(&self, prefix: &str, seen: Revision, max: usize) -> Result<(Vec<Change>, Revision), Error> {
-        if seen < self.compacted {
+        if self.is_expired(prefix, seen) {
             return Err(Error::Expired { wanted: seen, oldest: self.compacted });
         }
         let first = self.history.partition_point(|change| change.revision() <= seen);
@@ -109,7 +140,7 @@ impl Memory {
 
     pub(super) fn list(&self, prefix: &str, options: &ListOptions) -> Result<Page, Error> {
         let revision = options.at.unwrap_or(self.revision);
-        self.check_revision(revision)?;
+        self.check_revision(prefix, revision)?;
         if revision == self.revision {
             return Ok(page(range(&self.entries, prefix, options), revision, options.limit));
         }
@@ -134,6 +165,13 @@ impl Memory {
         }
         entries
     }
+}
+
+/// The objects that a change counts among: those of a kind, or of a kind in a namespace.
+fn group(key: &str) -> &str {
+    let ends = key.char_indices().filter(|(_, c)| *c == '/').map(|(at, _)| at + 1);
+    let end = ends.take(4).last().unwrap_or(0);
+    &key[..end]
 }
 
 /// What a change keeps in memory beside the entries: the value it replaced. Its own is an entry's, or the next change's.

@@ -492,3 +492,25 @@ proptest! {
         });
     }
 }
+
+#[tokio::test]
+async fn who_watches_little_is_not_outrun_by_others() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let store = Embedded::open(Config { history_max: 100, ..Config::new(dir.path()) }).expect("opens");
+    create(&store, "/registry/secrets/a/one", "1").await;
+    let since = store.revision();
+    for number in 0..200 {
+        create(&store, &format!("/registry/configmaps/a/{number}"), "1").await;
+    }
+    let mut quiet = store.watch("/registry/secrets/", since).await.expect("nothing of it was dropped");
+    let expired = |error: Option<Error>| matches!(error, Some(Error::Expired { .. }));
+    for busy in ["/registry/configmaps/", "/registry/configmaps/a/", "/registry/"] {
+        assert!(expired(store.watch(busy, since).await.err()), "{busy}");
+    }
+    let second = create(&store, "/registry/secrets/a/two", "2").await;
+    let (changes, _) = quiet.next().await.expect("a change");
+    assert_eq!(changes.iter().map(|change| change.revision()).collect::<Vec<_>>(), [second.modified]);
+    let at = ListOptions { at: Some(since), ..ListOptions::default() };
+    assert_eq!(store.list("/registry/secrets/", at.clone()).await.expect("as it was").entries.len(), 1);
+    assert!(expired(store.list("/registry/configmaps/", at).await.err()));
+}
