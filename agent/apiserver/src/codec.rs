@@ -5,21 +5,14 @@
 //! text, and rarely read.
 
 use std::borrow::Cow;
-use std::io::{Read, Write};
 
 use bytes::Bytes;
-use flate2::Compression;
-use flate2::read::DeflateDecoder;
-use flate2::write::DeflateEncoder;
 use serde_json::{Map, Value};
-use skiff_store::{Entry, Revision, VALUE_BYTES_MAX};
+use skiff_store::{Entry, Revision, packing};
 
 const HEAD: &[u8] = b"{\"metadata\":{";
-/// What a compressed object begins with. No JSON does.
-const PACKED: &[u8] = b"\0ao1";
-/// What is smaller is read often, and as it is.
-const PACKED_BYTES_MIN: usize = 8 * 1024;
-
+/// What a revision adds to an object.
+const REVISION_BYTES: usize = 40;
 /// The stored form. `metadata` must not be empty; it never is, since every object has a name and a uid.
 pub fn encode(mut object: Value) -> Bytes {
     let mut bytes = Vec::with_capacity(1024);
@@ -35,31 +28,17 @@ pub fn encode(mut object: Value) -> Bytes {
         write(&mut bytes, b":", value);
     }
     bytes.push(b'}');
-    let mut bytes = packed(&bytes).unwrap_or(bytes);
-    bytes.shrink_to_fit();
-    Bytes::from(bytes)
+    packing::pack(bytes)
 }
 
-/// The compressed form, where that is worth it. What is too large to be stored is not made small enough by it.
-fn packed(bytes: &[u8]) -> Option<Vec<u8>> {
-    if !(PACKED_BYTES_MIN..=VALUE_BYTES_MAX).contains(&bytes.len()) {
-        return None;
-    }
-    let mut encoder = DeflateEncoder::new(PACKED.to_vec(), Compression::fast());
-    encoder.write_all(bytes).ok()?;
-    encoder.finish().ok().filter(|packed| packed.len() * 2 < bytes.len())
-}
-
-/// The JSON of a stored object.
+/// The JSON of a stored object. What is damaged is no JSON, and is told of as that.
 pub fn text(entry: &Entry) -> Cow<'_, [u8]> {
-    let Some(packed) = entry.value.strip_prefix(PACKED) else { return Cow::Borrowed(&entry.value) };
-    let mut text = Vec::new();
-    let limit = u64::try_from(VALUE_BYTES_MAX).unwrap_or(u64::MAX);
-    // What is damaged is no JSON, and is told of as that.
-    if DeflateDecoder::new(packed).take(limit).read_to_end(&mut text).is_err() {
-        text.clear();
-    }
-    Cow::Owned(text)
+    packing::unpacked(&entry.value)
+}
+
+/// About how long the objects are as clients see them.
+pub fn length(entries: &[Entry]) -> usize {
+    entries.iter().map(|entry| packing::length(&entry.value) + REVISION_BYTES).sum()
 }
 
 fn write(bytes: &mut Vec<u8>, before: &[u8], value: &Value) {
@@ -124,14 +103,13 @@ mod tests {
         let stored =
             |object: &Value| Entry { key: Arc::from("/k"), value: encode(object.clone()), created: 1, modified: 2 };
         let large = stored(&object(&"text ".repeat(5000)));
-        assert!(large.value.len() < 1000 && large.value.starts_with(PACKED), "{}", large.value.len());
+        assert!(large.value.len() < 1000 && !large.value.starts_with(HEAD), "{}", large.value.len());
         assert_eq!(decode(&large)["data"]["a"].as_str().map(str::len), Some(25_000));
         let mut spliced = Vec::new();
         splice(&mut spliced, &large, 7);
         assert!(spliced.starts_with(b"{\"metadata\":{\"resourceVersion\":\"7\",\"name\""));
         assert!(stored(&object("short")).value.starts_with(HEAD));
-        // What the store refuses for its size it still does.
-        assert!(stored(&object(&"x".repeat(VALUE_BYTES_MAX))).value.len() > VALUE_BYTES_MAX);
+        assert!((25_000..26_000).contains(&length(std::slice::from_ref(&large))));
         let damaged = Entry { value: large.value.slice(..large.value.len() / 2), ..large };
         assert_eq!(decode(&damaged)["data"], Value::Null);
     }

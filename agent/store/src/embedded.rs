@@ -5,7 +5,6 @@
 
 mod database;
 mod log;
-mod packing;
 mod resealing;
 mod sealing;
 mod snapshots;

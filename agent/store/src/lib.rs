@@ -7,6 +7,7 @@ mod cache;
 #[cfg(any(test, feature = "contract"))]
 pub mod contract;
 mod embedded;
+pub mod packing;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -29,6 +30,7 @@ pub const VALUE_BYTES_MAX: usize = 1_572_864;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     pub key: Arc<str>,
+    /// As it was written, which may be [packed](packing).
     pub value: Bytes,
     /// The write that created the key.
     pub created: Revision,

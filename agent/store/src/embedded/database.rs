@@ -13,8 +13,8 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 
 use super::sealing::{Form, KeyId, SealedWith, Sealer, SealingKey, UnsealError};
-use super::{Config, log, packing, snapshots};
-use crate::{Change, Entry, Revision};
+use super::{Config, log, snapshots};
+use crate::{Change, Entry, Revision, packing};
 
 const FILE: &str = "state.db";
 /// 2: values may be packed and sealed; a table with row numbers.
@@ -250,7 +250,7 @@ fn write_change(transaction: &rusqlite::Transaction<'_>, sealer: &Sealer, change
 }
 
 fn write_entry(transaction: &rusqlite::Transaction<'_>, sealer: &Sealer, entry: &Entry) -> rusqlite::Result<()> {
-    let packed = packing::pack(&entry.value);
+    let packed = packing::pack_for_disk(&entry.value);
     let sealed = sealer.seal(&entry.key, &packed);
     let value = sealed.as_deref().unwrap_or(&packed);
     transaction
@@ -418,7 +418,7 @@ fn load(connection: &Connection, sealer: &Sealer) -> rusqlite::Result<Result<Row
         if sealer.covers(&key) && SealedWith::of(&value).is_none() {
             plain.push(Arc::clone(&key));
         }
-        let value = match sealer.unseal(&key, value).map(packing::unpack) {
+        let value = match sealer.unseal(&key, value).map(packing::from_disk) {
             Ok(Some(value)) => Bytes::from(value),
             Ok(None) => return damaged(format!("the object {key} cannot be unpacked")),
             Err(UnsealError::NoKey) => return Ok(Err(Unreadable::NoKey)),
