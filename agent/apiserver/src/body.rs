@@ -37,6 +37,28 @@ pub fn stream(items: impl Stream<Item = Bytes> + Send + Sync + 'static) -> Body 
     BodyExt::boxed(StreamBody::new(items.map(|bytes| Ok(Frame::data(bytes)))))
 }
 
+/// Bytes that something is held with for as long as they are in memory.
+pub fn bytes_with(bytes: Bytes, guard: impl Send + 'static) -> Bytes {
+    struct Held<G>(Bytes, G);
+    impl<G> AsRef<[u8]> for Held<G> {
+        fn as_ref(&self) -> &[u8] {
+            &self.0
+        }
+    }
+    Bytes::from_owner(Held(bytes, guard))
+}
+
+/// A body that something is held with until all that it sends is out of memory: a server takes pieces long before their
+/// reader does.
+pub fn kept_with(body: Body, guard: impl Send + Sync + 'static) -> Body {
+    let guard = Arc::new(guard);
+    let held = body.map_frame({
+        let guard = Arc::clone(&guard);
+        move |frame| frame.map_data(|bytes| bytes_with(bytes, Arc::clone(&guard)))
+    });
+    held_with(held.boxed(), guard)
+}
+
 /// A body that something is held with until it is sent or given up.
 pub fn held_with(body: Body, guard: impl Send + Sync + Unpin + 'static) -> Body {
     Guarded { body, _guard: guard }.boxed()

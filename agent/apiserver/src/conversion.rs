@@ -62,16 +62,20 @@ impl<S: Store> Api<S> {
         Ok(page)
     }
 
-    /// The same of changes, and of what was there before them.
+    /// The same of changes, and where that is looked at of what was there before them.
     pub(crate) async fn converted_changes(
         &self,
         kind: &Kind,
         mut changes: Vec<Change>,
+        sees_before: bool,
     ) -> Result<Vec<Change>, ApiError> {
         let mut entries = Vec::new();
         for change in &mut changes {
             match change {
-                Change::Put { entry, previous } => entries.extend(std::iter::once(entry).chain(previous)),
+                Change::Put { entry, previous } => {
+                    entries.push(entry);
+                    entries.extend(previous.as_mut().filter(|_| sees_before));
+                }
                 Change::Deleted { previous, .. } => entries.push(previous),
             }
         }
@@ -86,7 +90,7 @@ impl<S: Store> Api<S> {
         let mut entries = entries.into_iter().peekable();
         while entries.peek().is_some() {
             let (mut some, mut objects, mut size) = (Vec::new(), Vec::new(), 0);
-            let length = |entry: &Entry| codec::text(entry).len();
+            let length = |entry: &Entry| codec::length(std::slice::from_ref(entry));
             while let Some(entry) = entries.next_if(|entry| size == 0 || size + length(entry) <= QUESTION_BYTES) {
                 size += length(entry);
                 objects.push(codec::decode(entry));

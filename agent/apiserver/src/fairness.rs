@@ -15,9 +15,11 @@ use skiff_object::kinds::{self, Kind};
 use skiff_store::{ListOptions, Store};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::audit::ActingFor;
 use crate::body::{self, Body};
 use crate::codec;
 use crate::compress::Kept;
+use crate::request::{Parts, Query};
 use crate::status::ApiError;
 use crate::users::User;
 use levels::{Levels, Running};
@@ -51,6 +53,47 @@ pub fn prefixes() -> Vec<String> {
 }
 
 const NODES: &str = "system:nodes";
+const ACCOUNTS: &str = "system:serviceaccount:";
+
+/// Whose a request is counted as.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// Its own watches, and large bodies.
+    name: String,
+    /// The accounts of a namespace are one: who may make one may make a thousand.
+    all: String,
+    is_exempt: bool,
+}
+
+impl Caller {
+    /// Who acts as another is counted as itself.
+    pub fn of<B>(user: &User, request: &http::Request<B>) -> Self {
+        Self::from(request.extensions().get().map_or(user, |ActingFor(own)| own))
+    }
+}
+
+impl From<&User> for Caller {
+    fn from(user: &User) -> Self {
+        let account = user.name.strip_prefix(ACCOUNTS).and_then(|account| account.split_once(':'));
+        let all = account.map_or_else(|| user.name.clone(), |(namespace, _)| format!("{ACCOUNTS}{namespace}"));
+        Self { name: user.name.clone(), all, is_exempt: is_exempt(user) }
+    }
+}
+
+/// Requests that another answers, when it likes to: they take no place that others wait for.
+fn is_answered_by_another(parts: &Parts) -> bool {
+    const THERE: [&str; 5] = ["attach", "exec", "log", "portforward", "proxy"];
+    parts.subresource.as_deref().is_some_and(|part| THERE.contains(&part))
+}
+
+/// Requests whose body goes on to another, and may have any size.
+pub fn is_proxied<B>(request: &http::Request<B>) -> bool {
+    parts(request).is_some_and(|parts| parts.subresource.as_deref() == Some("proxy"))
+}
+
+fn parts<B>(request: &http::Request<B>) -> Option<Parts> {
+    Parts::read(request.uri().path(), &Query::parse(request.uri().query()))
+}
 
 /// What of a caller's is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,7 +137,7 @@ pub struct Place {
 }
 
 /// That a caller has a request, or waits with one: also who goes away while it waits is counted no longer.
-struct Counted {
+pub struct Counted {
     flows: Arc<Mutex<HashMap<String, Flow>>>,
     caller: String,
     counts: Counts,
@@ -153,7 +196,10 @@ impl Fairness {
 
     /// A place for a request: at its priority level, and among all.
     pub async fn place<B>(&self, user: &User, request: &http::Request<B>) -> Result<Place, ApiError> {
-        let counted = self.enter(user, Counts::Request)?;
+        let counted = self.enter(&Caller::of(user, request), Counts::Request)?;
+        if parts(request).is_some_and(|parts| is_answered_by_another(&parts)) {
+            return Ok(Place { _permits: Vec::new(), _running: None, _counted: counted, told: None });
+        }
         let levels = self.levels.load_full();
         let Some((level, told)) = levels.of(user, request) else {
             let permit = Arc::clone(&self.places).try_acquire_owned().map_err(|_| ApiError::too_many_requests())?;
@@ -162,17 +208,18 @@ impl Fairness {
         let running = levels.enter(&level, REQUESTS_MAX).await.ok_or_else(ApiError::too_many_requests)?;
         let mut permits = Vec::new();
         if level.is_limited() {
-            let permit = Arc::clone(&self.places).try_acquire_owned();
-            permits.push(permit.map_err(|_| ApiError::too_many_requests())?);
+            let permit = tokio::time::timeout(level.wait_max(), Arc::clone(&self.places).acquire_owned()).await;
+            let permit = permit.ok().and_then(Result::ok);
+            permits.push(permit.ok_or_else(ApiError::too_many_requests)?);
         }
         Ok(Place { _permits: permits, _running: Some(running), _counted: counted, told: Some(told) })
     }
 
     /// A place for a request with a large body: one of a few, for which others of its kind may have to be waited. Of one
     /// caller's the next has to wait for the one before, so that others come between.
-    pub async fn large_place(&self, user: &User) -> Result<Place, ApiError> {
-        let counted = self.enter(user, Counts::Large)?;
-        let turn = self.flow(&user.name, |flow| Arc::clone(&flow.turn));
+    pub async fn large_place(&self, caller: &Caller) -> Result<Place, ApiError> {
+        let counted = self.enter(caller, Counts::Large)?;
+        let turn = self.flow(&caller.name, |flow| Arc::clone(&flow.turn));
         // Neither is ever closed.
         let closed = |_| ApiError::too_many_requests();
         let turn = turn.acquire_owned().await.map_err(closed)?;
@@ -181,18 +228,31 @@ impl Fairness {
     }
 
     /// A place for a watch, for as long as it lasts.
-    pub fn watch(&self, user: &User) -> Result<Place, ApiError> {
-        let counted = self.enter(user, Counts::Watch)?;
+    pub fn watch(&self, caller: &Caller) -> Result<Place, ApiError> {
+        let counted = self.enter(caller, Counts::Watch)?;
         Ok(Place { _permits: Vec::new(), _running: None, _counted: counted, told: None })
     }
 
     /// Lets a caller have a large answer, until it has read it or is gone.
-    pub fn answer(&self, user: &User, response: Response<Body>) -> Response<Body> {
+    pub fn answer(&self, caller: &Caller, response: Response<Body>) -> Response<Body> {
         let Some(Kept(bytes)) = response.extensions().get().cloned() else { return response };
-        match self.enter(user, Counts::Answer(bytes)) {
-            Ok(counted) => response.map(|body| body::held_with(body, counted)),
+        match self.enter(caller, Counts::Answer(bytes)) {
+            Ok(counted) => response.map(|body| body::kept_with(body, counted)),
             Err(error) => error.into_response(),
         }
+    }
+
+    /// Asks before an answer of so many bytes is made; what is returned is held while they are in memory.
+    pub fn reserve(&self, caller: &Caller, bytes: usize) -> Result<Counted, ApiError> {
+        if bytes > ANSWERS_OF_ONE_MAX && !caller.is_exempt {
+            return Err(ApiError::bad_request(format!(
+                "the answer would have {} MiB, and {} MiB are sent at once: ask for less with a selector, or for parts with \
+                 limit",
+                bytes >> 20,
+                ANSWERS_OF_ONE_MAX >> 20
+            )));
+        }
+        self.enter(caller, Counts::Answer(bytes))
     }
 
     fn flow<T>(&self, caller: &str, of: impl FnOnce(&mut Flow) -> T) -> T {
@@ -200,21 +260,21 @@ impl Fairness {
         of(flows.entry(caller.to_owned()).or_default())
     }
 
-    fn enter(&self, user: &User, counts: Counts) -> Result<Counted, ApiError> {
-        let max = match counts {
-            Counts::Request => REQUESTS_OF_ONE_MAX,
-            Counts::Large => LARGE_OF_ONE_MAX,
-            Counts::Watch => WATCHES_OF_ONE_MAX,
-            Counts::Answer(_) => ANSWERS_OF_ONE_MAX,
+    fn enter(&self, caller: &Caller, counts: Counts) -> Result<Counted, ApiError> {
+        let (max, name) = match counts {
+            Counts::Request => (REQUESTS_OF_ONE_MAX, &caller.all),
+            Counts::Large => (LARGE_OF_ONE_MAX, &caller.name),
+            Counts::Watch => (WATCHES_OF_ONE_MAX, &caller.name),
+            Counts::Answer(_) => (ANSWERS_OF_ONE_MAX, &caller.all),
         };
-        self.flow(&user.name, |flow| {
+        self.flow(name, |flow| {
             let (count, more) = flow.count(counts);
             // One is let in whatever its size.
-            if *count > 0 && *count + more > max && !is_exempt(user) {
+            if *count > 0 && *count + more > max && !caller.is_exempt {
                 return Err(ApiError::too_many_requests());
             }
             *count += more;
-            Ok(Counted { flows: Arc::clone(&self.flows), caller: user.name.clone(), counts })
+            Ok(Counted { flows: Arc::clone(&self.flows), caller: name.clone(), counts })
         })
     }
 }
@@ -254,14 +314,18 @@ mod tests {
         assert!(fairness.flows.lock().expect("a lock").is_empty(), "who is gone leaves nothing");
     }
 
+    fn caller(name: &str) -> Caller {
+        Caller::from(&user(name))
+    }
+
     #[tokio::test]
     async fn one_callers_large_bodies_leave_room_for_anothers() {
         let fairness = Fairness::default();
-        let greedy = user("greedy");
+        let greedy = caller("greedy");
         let first = fairness.large_place(&greedy).await;
         let mut second = Box::pin(fairness.large_place(&greedy));
         assert!(tokio::time::timeout(Duration::from_millis(20), &mut second).await.is_err(), "one at a time");
-        assert!(fairness.large_place(&user("other")).await.is_ok(), "others come between");
+        assert!(fairness.large_place(&caller("other")).await.is_ok(), "others come between");
         drop(first);
         assert!(second.await.is_ok());
     }
@@ -269,7 +333,7 @@ mod tests {
     #[tokio::test]
     async fn what_a_caller_does_not_read_is_bounded() {
         let fairness = Fairness::default();
-        let greedy = user("greedy");
+        let greedy = caller("greedy");
         let large = || {
             let mut response = Response::new(body::full("x"));
             response.extensions_mut().insert(Kept(50 << 20));
@@ -278,8 +342,8 @@ mod tests {
         let mut held = vec![fairness.answer(&greedy, large()), fairness.answer(&greedy, large())];
         assert_eq!(held.iter().map(|response| response.status().as_u16()).collect::<Vec<_>>(), [200, 200]);
         assert_eq!(fairness.answer(&greedy, large()).status(), 429);
-        assert_eq!(fairness.answer(&user("other"), large()).status(), 200);
-        assert_eq!(fairness.answer(&User::of(&Identity::Administrator), large()).status(), 200);
+        assert_eq!(fairness.answer(&caller("other"), large()).status(), 200);
+        assert_eq!(fairness.answer(&Caller::from(&User::of(&Identity::Administrator)), large()).status(), 200);
         held.pop();
         assert_eq!(fairness.answer(&greedy, large()).status(), 200);
         held.clear();
@@ -289,10 +353,10 @@ mod tests {
     #[tokio::test]
     async fn watches_of_one_caller_are_bounded() {
         let fairness = Fairness::default();
-        let greedy = user("greedy");
+        let greedy = caller("greedy");
         let held: Vec<Place> = (0..WATCHES_OF_ONE_MAX).map(|_| fairness.watch(&greedy).expect("a place")).collect();
-        assert!(fairness.watch(&greedy).is_err() && fairness.watch(&user("other")).is_ok());
-        assert!(fairness.place(&greedy, &get()).await.is_ok(), "it may still ask");
+        assert!(fairness.watch(&greedy).is_err() && fairness.watch(&caller("other")).is_ok());
+        assert!(fairness.place(&user("greedy"), &get()).await.is_ok(), "it may still ask");
         drop(held);
         assert!(fairness.watch(&greedy).is_ok());
     }
@@ -302,18 +366,65 @@ mod tests {
         let fairness = Fairness::default();
         let one = user("one");
         let names = ["one", "another"];
-        let callers: Vec<User> = names[..LARGE_MAX].iter().map(|name| user(name)).collect();
+        let callers: Vec<Caller> = names[..LARGE_MAX].iter().map(|name| caller(name)).collect();
         let mut first = Vec::new();
         for caller in &callers {
             first.push(fairness.large_place(caller).await.map_err(|error| error.to_string()).expect("a place"));
         }
         // Who gives up while it waits is gone.
-        let waits = tokio::time::timeout(Duration::from_millis(20), fairness.large_place(&user("two"))).await;
+        let waits = tokio::time::timeout(Duration::from_millis(20), fairness.large_place(&caller("two"))).await;
         assert!(waits.is_err());
         assert!(!fairness.flows.lock().expect("a lock").contains_key("two"));
         assert!(fairness.place(&one, &get()).await.is_ok(), "others pass");
-        let two = user("two");
+        let two = caller("two");
         let (next, ()) = tokio::join!(fairness.large_place(&two), async { drop(first) });
         assert!(next.is_ok());
+    }
+
+    #[tokio::test]
+    async fn who_has_many_names_is_one_caller() {
+        let fairness = Fairness::default();
+        let mut held = Vec::new();
+        for number in 0..REQUESTS_OF_ONE_MAX {
+            let account = user(&format!("{ACCOUNTS}garden:{number}"));
+            held.push(fairness.place(&account, &get()).await.map_err(|error| error.to_string()).expect("a place"));
+        }
+        assert!(fairness.place(&user("system:serviceaccount:garden:more"), &get()).await.is_err());
+        assert!(fairness.place(&user("system:serviceaccount:kitchen:one"), &get()).await.is_ok());
+        let mut acting = get();
+        acting.extensions_mut().insert(ActingFor(user("system:serviceaccount:garden:more")));
+        assert!(fairness.place(&user("anybody"), &acting).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn what_another_answers_takes_nobodys_place() {
+        let fairness = Fairness::default();
+        let proxied = || http::Request::get("/api/v1/namespaces/a/pods/b/proxy/slow").body(()).expect("a request");
+        let named = http::Request::get("/api/v1/namespaces/proxy/pods").body(()).expect("a request");
+        assert!(is_proxied(&proxied()) && !is_proxied(&named));
+        let mut held = Vec::new();
+        for number in 0..REQUESTS_MAX {
+            let somebody = user(&number.to_string());
+            held.push(fairness.place(&somebody, &proxied()).await.map_err(|error| error.to_string()).expect("a place"));
+        }
+        assert!(fairness.place(&user("other"), &get()).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_held_until_it_is_out_of_memory() {
+        use http_body_util::BodyExt;
+        let fairness = Fairness::default();
+        let greedy = caller("greedy");
+        let mut response = Response::new(body::full("x"));
+        response.extensions_mut().insert(Kept(100 << 20));
+        let mut body = fairness.answer(&greedy, response).into_body();
+        // As a server takes it, before its client has read anything.
+        let taken = body.frame().await;
+        drop(body);
+        assert!(fairness.reserve(&greedy, 50 << 20).is_err());
+        drop(taken);
+        let reserved = fairness.reserve(&greedy, 50 << 20);
+        assert!(reserved.is_ok() && fairness.reserve(&greedy, 100 << 20).is_err());
+        assert!(fairness.reserve(&caller("other"), ANSWERS_OF_ONE_MAX + 1).is_err(), "not even one");
     }
 }

@@ -15,6 +15,7 @@ use skiff_store::Store;
 
 use crate::body::{self, Body};
 use crate::compress::{self, Gzip};
+use crate::fairness::Caller;
 use crate::prepare::{DeleteOptions, Propagation};
 use crate::present::{self, Encoding, Form, PROTOBUF, YAML};
 use crate::rbac::Attributes;
@@ -105,7 +106,7 @@ impl<S: Store> Api<S> {
         }
         match call.target.verb {
             Verb::Get => self.get(&call).await,
-            Verb::List => self.list(&call.target, &call.query, call.form).await,
+            Verb::List => self.list(&call).await,
             Verb::Watch => self.watch(&call).await,
             Verb::Create => self.create(call).await,
             Verb::Update => self.update(call, Part::Main).await,
@@ -320,6 +321,10 @@ pub(crate) fn cannot(user: &User, verb: &str, resource: &str, group: &str, names
 }
 
 impl Call {
+    pub(crate) fn caller(&self) -> Caller {
+        Caller::of(&self.user, &self.request)
+    }
+
     /// Who writes with this call.
     pub(crate) fn author(&self) -> Result<Author, ApiError> {
         let agent = self.request.headers().get(header::USER_AGENT).and_then(|v| v.to_str().ok()).unwrap_or_default();

@@ -92,7 +92,7 @@ pub use users::{Identity, User};
 use aggregation::Aggregation;
 use audit::Audit;
 use extensions::Extensions;
-use fairness::Fairness;
+use fairness::{Caller, Fairness};
 use metrics::Metrics;
 use oidc::Oidc;
 use old_openapi::OldOpenApi;
@@ -353,8 +353,9 @@ impl<S: Store> Api<S> {
     async fn limited(&self, user: User, request: Request<Body>) -> Response<Body> {
         match self.inner.fairness.place(&user, &request).await {
             Ok(place) => {
-                let response = self.handle(user.clone(), request).await;
-                let mut response = self.inner.fairness.answer(&user, response);
+                let caller = Caller::of(&user, &request);
+                let response = self.handle(user, request).await;
+                let mut response = self.inner.fairness.answer(&caller, response);
                 for (name, uid) in PRIORITY_HEADERS.iter().zip(place.told.clone().into_iter().flatten()) {
                     response.headers_mut().insert(*name, uid);
                 }
@@ -366,15 +367,16 @@ impl<S: Store> Api<S> {
 
     /// The same with a large body, on a thread of its own: what reads it and compares it keeps nobody waiting.
     async fn limited_apart(&self, user: User, request: Request<Body>) -> Response<Body> {
-        let place = match self.inner.fairness.large_place(&user).await {
+        let caller = Caller::of(&user, &request);
+        let place = match self.inner.fairness.large_place(&caller).await {
             Ok(place) => place,
             Err(error) => return error.into_response(),
         };
         let (api, runtime) = (self.clone(), tokio::runtime::Handle::current());
         let handled = tokio::task::spawn_blocking(move || {
             let _place = place;
-            let response = runtime.block_on(api.handle(user.clone(), request));
-            api.inner.fairness.answer(&user, response)
+            let response = runtime.block_on(api.handle(user, request));
+            api.inner.fairness.answer(&caller, response)
         });
         handled.await.unwrap_or_else(|error| ApiError::internal(error.to_string()).into_response())
     }

@@ -31,6 +31,8 @@ const WATCH_SECONDS_MIN: u64 = 1800;
 const BOOKMARK_BEFORE_END: Duration = Duration::from_secs(2);
 /// What upstream calls a watch in protobuf.
 const PROTOBUF_WATCH: &str = "application/vnd.kubernetes.protobuf;stream=watch";
+/// Of one part of a list.
+const PART_BYTES_MAX: usize = 16 << 20;
 /// Bytes gathered into one chunk of a watch.
 const CHUNK_BYTES: usize = 64 * 1024;
 
@@ -77,6 +79,11 @@ impl Selection {
         !(of_metadata && self.fields.is_of_metadata())
     }
 
+    /// Whether it depends on what is in an object, which a conversion may change, labels included.
+    fn sees_content(&self) -> bool {
+        !(self.labels.is_empty() && self.fields.is_of_metadata())
+    }
+
     fn object(&self, entry: &Entry, revision: Revision) -> Option<Value> {
         let stored = codec::decode_at(entry, revision);
         let (storage, kind) = (&*self.storage, &*self.kind);
@@ -94,11 +101,14 @@ struct Continue {
 }
 
 impl<S: Store> Api<S> {
-    pub(crate) async fn list(&self, target: &Target, query: &Query, form: Form) -> Result<Response<Body>, ApiError> {
+    pub(crate) async fn list(&self, call: &Call) -> Result<Response<Body>, ApiError> {
+        let (target, query, form, caller) = (&call.target, &call.query, call.form, &call.caller());
         let selection = Selection::of(&self.catalogue(), target, query)?;
         let options = list_options(query, self.store().revision())?;
         let limit = options.limit;
         let page = self.page_in(&selection, form, options).await?;
+        // Until the answer is there, which is counted then.
+        let _reserved = self.fairness().reserve(caller, codec::length(&page.entries))?;
         let mut metadata = json!({"resourceVersion": page.revision.to_string()});
         if let (true, Some(last)) = (page.remaining > 0 && limit.is_some(), page.entries.last()) {
             let token = Continue { rv: page.revision, start: last.key.to_string() };
@@ -124,14 +134,15 @@ impl<S: Store> Api<S> {
     }
 
     pub(crate) async fn page(&self, selection: &Selection, options: ListOptions) -> Result<Page, ApiError> {
-        let continued = options.after.is_some();
-        self.store().list(&selection.namespace_prefix, options).await.map_err(|error| match error {
+        let (continued, is_part) = (options.after.is_some(), options.limit.is_some());
+        let page = self.store().list(&selection.namespace_prefix, options).await.map_err(|error| match error {
             skiff_store::Error::Expired { .. } if continued => ApiError::expired(
                 "The provided continue parameter is too old to display a consistent list result. You must start a \
                  new list without the continue parameter.",
             ),
             error => ApiError::from_store(error, &selection.kind, ""),
-        })
+        })?;
+        Ok(if is_part { bounded(page) } else { page })
     }
 
     /// A page as it is to be sent.
@@ -156,7 +167,8 @@ impl<S: Store> Api<S> {
 
     pub(crate) async fn watch(&self, call: &Call) -> Result<Response<Body>, ApiError> {
         let (target, query, form) = (&call.target, &call.query, call.form);
-        let place = self.fairness().watch(&call.user)?;
+        let caller = call.caller();
+        let place = self.fairness().watch(&caller)?;
         let selection = Selection::of(&self.catalogue(), target, query)?;
         let asked = revision(query)?;
         let send_initial = query.is_true("sendInitialEvents");
@@ -165,13 +177,14 @@ impl<S: Store> Api<S> {
                 "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
             ));
         }
-        let mut first = Vec::new();
+        let (mut first, mut reserved) = (Vec::new(), None);
         let from = match asked {
             Some(revision) if revision > 0 && !send_initial => revision,
             Some(_) | None => {
                 let page = self.page_in(&selection, form, ListOptions::default()).await?;
                 // An absent revision means "start anywhere, with what there is" unless the client says otherwise.
                 if send_initial || query.get("sendInitialEvents").is_none() {
+                    reserved = Some(self.fairness().reserve(&caller, codec::length(&page.entries))?);
                     initial_events(&selection, form, &page, &mut first)?;
                 }
                 if send_initial {
@@ -197,7 +210,7 @@ impl<S: Store> Api<S> {
             selection,
             form,
             bookmarks: query.is_true("allowWatchBookmarks"),
-            state: State::Start(Bytes::from(first)),
+            state: State::Start(body::bytes_with(Bytes::from(first), reserved)),
             deadline: tokio::time::Instant::now() + timeout,
             shutdown: self.shutdown().clone(),
             _place: place,
@@ -226,7 +239,7 @@ fn watch_timeout(query: &Query) -> Result<Duration, ApiError> {
 
 /// The list in protobuf, from what is stored where nothing else needs to be known of it.
 fn in_protobuf(selection: &Selection, extent: Extent, metadata: &Value, page: &Page) -> Result<Vec<u8>, ApiError> {
-    let size: usize = page.entries.iter().map(|entry| entry.value.len()).sum();
+    let size = codec::length(&page.entries);
     let size = match extent {
         // Objects are smaller than their JSON by a quarter and more.
         Extent::Whole => size / 4 * 3,
@@ -247,8 +260,7 @@ fn in_protobuf(selection: &Selection, extent: Extent, metadata: &Value, page: &P
 }
 
 fn verbatim(kind: &Kind, metadata: &Value, page: &Page) -> Vec<u8> {
-    let size: usize = page.entries.iter().map(|e| e.value.len() + 40).sum();
-    let mut out = Vec::with_capacity(size + 256);
+    let mut out = Vec::with_capacity(codec::length(&page.entries) + 256);
     let head = format!(
         r#"{{"kind":"{}","apiVersion":"{}","metadata":{metadata},"items":["#,
         kind.list_kind(),
@@ -297,6 +309,19 @@ fn list_options(query: &Query, newest: Revision) -> Result<ListOptions, ApiError
         Some(revision) if exact => Ok(ListOptions { at: Some(revision), after: None, limit }),
         Some(_) | None => Ok(ListOptions { at: None, after: None, limit }),
     }
+}
+
+/// Whoever asks for parts is given smaller ones of what is large.
+fn bounded(mut page: Page) -> Page {
+    let mut size = 0;
+    let mut fits = |entry: &Entry| {
+        size += codec::length(std::slice::from_ref(entry));
+        size <= PART_BYTES_MAX
+    };
+    let count = page.entries.iter().position(|entry| !fits(entry)).unwrap_or(page.entries.len()).max(1);
+    page.remaining += page.entries.len().saturating_sub(count);
+    page.entries.truncate(count);
+    page
 }
 
 /// What has been sent of a watch so far.
@@ -383,7 +408,11 @@ impl<S: Store> Running<S> {
     async fn events(&mut self, changes: Vec<Change>) -> Result<Bytes, ApiError> {
         let Self { api, selection, form, .. } = self;
         let is_whole = selection.needs_form(*form);
-        let changes = if is_whole { api.converted_changes(&selection.kind, changes).await? } else { changes };
+        let changes = if is_whole {
+            api.converted_changes(&selection.kind, changes, selection.sees_content()).await?
+        } else {
+            changes
+        };
         events(selection, *form, &changes)
     }
 

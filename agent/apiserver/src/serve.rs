@@ -144,7 +144,11 @@ impl<S: Store> Api<S> {
 
     /// A body that drips in holds no slot: the request is handled when it is there.
     async fn received(&self, user: User, request: Request<Incoming>) -> Response<Body> {
-        let streams = request.headers().contains_key(http::header::UPGRADE) || is_proxied(request.uri().path());
+        // Whether it lives is asked of a server above all where many ask it for more.
+        if is_public(request.uri().path()) && http_body::Body::is_end_stream(request.body()) {
+            return self.handle(user, request.map(|body| body.map_err(BoxError::from).boxed())).await;
+        }
+        let streams = request.headers().contains_key(http::header::UPGRADE) || fairness::is_proxied(&request);
         if streams || http_body::Body::is_end_stream(request.body()) {
             return self.limited(user, request.map(|body| body.map_err(BoxError::from).boxed())).await;
         }
@@ -196,11 +200,6 @@ impl<S: Store> Api<S> {
             None => Err(ApiError::unauthorized()),
         }
     }
-}
-
-/// Requests that another answers, with a body of any size.
-fn is_proxied(path: &str) -> bool {
-    path.split('/').any(|segment| segment == "proxy")
 }
 
 fn without_body(mut response: Response<Body>) -> Response<Body> {

@@ -17,6 +17,8 @@ use crate::present::{JSON, YAML};
 use crate::status::ApiError;
 
 pub(crate) const BYTES_MAX: usize = 256 * 1024;
+/// A larger answer stays JSON, which is YAML, too.
+const ANSWER_BYTES_MAX: u64 = 8 << 20;
 /// Of brackets that are open at once.
 const DEPTH_MAX: usize = 100;
 /// What aliases may make of it: bytes of text, and some for each value.
@@ -38,20 +40,30 @@ pub async fn read(bytes: Bytes) -> Result<Value, ApiError> {
 /// An answer in JSON that is there as a whole, in YAML.
 pub async fn answer(response: Response<Body>) -> Response<Body> {
     let is_json = response.headers().get(CONTENT_TYPE).is_some_and(|ty| ty.as_bytes() == JSON.as_bytes());
-    if !is_json || http_body::Body::size_hint(response.body()).exact().is_none() {
+    let size = http_body::Body::size_hint(response.body()).exact();
+    if !is_json || size.is_none_or(|size| size > ANSWER_BYTES_MAX) {
         return response;
     }
     let (mut parts, sent) = response.into_parts();
     let written = match sent.collect().await {
-        Ok(bytes) => serde_json::from_slice::<Value>(&bytes.to_bytes()).ok(),
+        Ok(bytes) => tokio::task::spawn_blocking(move || write(&bytes.to_bytes())).await.ok().flatten(),
         Err(_) => None,
     };
-    let Some(text) = written.and_then(|value| serde_yaml::to_string(&value).ok()) else {
+    let Some(text) = written else {
         return ApiError::internal("the answer cannot be written in YAML").into_response();
     };
-    parts.extensions.remove::<Whole>();
+    let text = Bytes::from(text);
+    // It may be compressed as the JSON may.
+    if parts.extensions.remove::<Whole>().is_some() {
+        parts.extensions.insert(Whole(text.clone()));
+    }
     parts.headers.insert(CONTENT_TYPE, HeaderValue::from_static(YAML));
     Response::from_parts(parts, body::full(text))
+}
+
+fn write(json: &[u8]) -> Option<String> {
+    let value: Value = serde_json::from_slice(json).ok()?;
+    serde_yaml::to_string(&value).ok()
 }
 
 pub(crate) fn parse(bytes: &[u8]) -> Result<Value, String> {

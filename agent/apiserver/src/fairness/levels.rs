@@ -24,6 +24,7 @@ pub struct Levels {
     /// In the order in which they are asked.
     schemas: Vec<Schema>,
     levels: Vec<Arc<Level>>,
+    freed: Arc<Notify>,
 }
 
 struct Schema {
@@ -48,16 +49,19 @@ pub struct Level {
 pub struct Used {
     running: AtomicUsize,
     waiting: AtomicUsize,
-    freed: Notify,
 }
 
 /// One who is counted, until it is dropped.
-pub struct Running(Arc<Used>);
+pub struct Running {
+    used: Arc<Used>,
+    freed: Arc<Notify>,
+}
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.0.running.fetch_sub(1, Ordering::AcqRel);
-        self.0.freed.notify_one();
+        self.used.running.fetch_sub(1, Ordering::AcqRel);
+        // Of any level: its place may have been a borrowed one.
+        self.freed.notify_waiters();
     }
 }
 
@@ -133,7 +137,8 @@ impl Levels {
             })
             .collect();
         ordered.sort_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)));
-        Self { schemas: ordered.into_iter().map(|(_, _, schema)| schema).collect(), levels }
+        let schemas = ordered.into_iter().map(|(_, _, schema)| schema).collect();
+        Self { schemas, levels, freed: Arc::clone(&before.freed) }
     }
 
     /// The level of a request, and what names its schema and it. `None` where no schema is about it.
@@ -161,17 +166,15 @@ impl Levels {
     }
 
     fn try_enter(&self, level: &Level, places: usize) -> Option<Running> {
-        let own = level.used.running.fetch_add(1, Ordering::AcqRel) + 1;
-        let is_free = level.places.is_none_or(|nominal| {
-            let borrows = || self.running() + self.kept_by_others(level) <= places;
-            own <= nominal || own - nominal <= level.borrows_max && borrows()
-        });
-        if is_free {
-            return Some(Running(Arc::clone(&level.used)));
-        }
-        // Nobody is told: it had none.
-        level.used.running.fetch_sub(1, Ordering::AcqRel);
-        None
+        let is_free = |before: usize| {
+            level.places.is_none_or(|nominal| {
+                let borrows = || self.running() + self.kept_by_others(level) < places;
+                before < nominal || before - nominal < level.borrows_max && borrows()
+            })
+        };
+        let more = |before| is_free(before).then_some(before + 1);
+        level.used.running.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).ok()?;
+        Some(Running { used: Arc::clone(&level.used), freed: Arc::clone(&self.freed) })
     }
 
     /// A place at a level, at once, or after a while where the level lets wait.
@@ -186,10 +189,11 @@ impl Levels {
         let _waiting = Waiting(&level.used);
         let waited = tokio::time::timeout(WAIT_MAX, async {
             loop {
-                level.used.freed.notified().await;
+                let freed = self.freed.notified();
                 if let Some(running) = self.try_enter(level, places) {
                     return running;
                 }
+                freed.await;
             }
         });
         waited.await.ok()
@@ -224,6 +228,11 @@ impl Level {
 
     pub fn is_limited(&self) -> bool {
         self.places.is_some()
+    }
+
+    /// How long a request of it waits for a place.
+    pub fn wait_max(&self) -> Duration {
+        if self.waits_max > 0 { WAIT_MAX } else { Duration::ZERO }
     }
 }
 

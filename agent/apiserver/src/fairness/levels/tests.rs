@@ -97,3 +97,21 @@ async fn who_may_wait_does() {
     assert!(second.await.is_some());
     assert_eq!((a.used.running.load(Ordering::Acquire), a.used.waiting.load(Ordering::Acquire)), (0, 0));
 }
+
+#[tokio::test]
+async fn who_waits_to_borrow_is_told_of_any_free_place() {
+    let queue = json!({"limitResponse": {"type": "Queue"}});
+    let levels = Levels::read(
+        &[],
+        &[level("a", 1, json!({"lendablePercent": 100})), level("b", 1, queue)],
+        2,
+        &Levels::default(),
+    );
+    let [a, b] = [0, 1].map(|index| Arc::clone(&levels.levels[index]));
+    let (lent, own) = (levels.enter(&a, 2).await, levels.enter(&b, 2).await);
+    let mut borrowed = Box::pin(levels.enter(&b, 2));
+    assert!(tokio::time::timeout(Duration::from_millis(20), &mut borrowed).await.is_err(), "it waits");
+    drop(lent);
+    assert!(tokio::time::timeout(Duration::from_secs(5), borrowed).await.is_ok_and(|place| place.is_some()));
+    drop(own);
+}
