@@ -17,13 +17,13 @@ use skiff_object::{meta, protobuf};
 use skiff_store::Store;
 
 pub use log::{Log, LogConfig};
-use policy::{Asked, Decision};
+use policy::{About, Asked, Decision};
 pub use policy::{Level, Policy, PolicyError, Stage};
 
 use crate::body::{self, Body};
 use crate::handlers::media_type;
 use crate::present::PROTOBUF;
-use crate::request::{Target, Verb};
+use crate::request::{Parts, Verb};
 use crate::status::ApiError;
 use crate::users::User;
 use crate::{Api, random, yaml};
@@ -31,6 +31,14 @@ use crate::{Api, random, yaml};
 /// A client may name its request.
 const AUDIT_ID: &str = "audit-id";
 const AUDIT_ID_BYTES_MAX: usize = 64;
+/// What a client may say of itself without bound is cut.
+const TEXT_BYTES_MAX: usize = 2048;
+/// Of somebody unknown.
+const STRANGERS_TEXT_BYTES_MAX: usize = 256;
+/// Refusals of people unknown that are recorded in a minute: they must not push out what others did.
+const REFUSALS_MAX: u32 = 60;
+/// Larger answers are not recorded.
+const ANSWER_BYTES_MAX: u64 = 3 * 1024 * 1024;
 /// What goes on after its answer has begun.
 const STREAMS: &[&str] = &["attach", "exec", "log", "portforward", "proxy"];
 
@@ -44,6 +52,48 @@ pub struct AuditConfig {
 pub struct Audit {
     policy: Policy,
     log: Log,
+    refusals: Mutex<Refusals>,
+}
+
+/// Refusals of people unknown: in the minute that began then, and those that were not recorded.
+#[derive(Default)]
+struct Refusals {
+    since: Option<std::time::Instant>,
+    count: u32,
+    left_out: u32,
+}
+
+impl Refusals {
+    /// Whether one more is recorded, with how many were not before it.
+    fn take(&mut self) -> Option<u32> {
+        let is_over = self.since.is_none_or(|since| since.elapsed() >= std::time::Duration::from_secs(60));
+        if is_over {
+            (self.since, self.count) = (Some(std::time::Instant::now()), 0);
+        }
+        self.count += 1;
+        if self.count <= REFUSALS_MAX {
+            return Some(std::mem::take(&mut self.left_out));
+        }
+        self.left_out = self.left_out.saturating_add(1);
+        None
+    }
+}
+
+/// A request that is being answered. One whose client goes away is recorded, too: it may have done what it was to do.
+struct Open<'a> {
+    audit: &'a Audit,
+    event: Option<Event>,
+    annotations: Arc<Mutex<Map<String, Value>>>,
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        if let Some(mut event) = self.event.take() {
+            event.set_annotations(&self.annotations);
+            event.known["annotations"]["audit.skiff.dev/aborted"] = "the client went away before the answer".into();
+            self.audit.write(&event, Stage::ResponseComplete);
+        }
+    }
 }
 
 /// Where a request came from, and who asks to be another. Extensions of the request.
@@ -72,7 +122,7 @@ pub fn annotate_decision(is_allowed: bool) {
 
 impl Audit {
     pub fn start(config: AuditConfig) -> std::io::Result<Self> {
-        Ok(Self { policy: config.policy, log: Log::open(config.log)? })
+        Ok(Self { policy: config.policy, log: Log::open(config.log)?, refusals: Mutex::default() })
     }
 
     fn write(&self, event: &Event, stage: Stage) {
@@ -91,10 +141,12 @@ struct Event {
 impl Event {
     fn new<B>(decision: Decision, asked: &Asked<'_>, request: &Request<B>) -> Self {
         let text = |name| request.headers().get(name).and_then(|v: &HeaderValue| v.to_str().ok()).unwrap_or_default();
+        let max = if asked.user.is_some() { TEXT_BYTES_MAX } else { STRANGERS_TEXT_BYTES_MAX };
+        let cut = |text: &str| text[..text.floor_char_boundary(max)].to_owned();
         let id = Some(text(AUDIT_ID)).filter(|id| !id.is_empty() && id.len() <= AUDIT_ID_BYTES_MAX);
         let mut known = json!({
             "kind": "Event", "apiVersion": "audit.k8s.io/v1", "level": decision.level.as_str(),
-            "auditID": id.map_or_else(random::uuid, str::to_owned), "requestURI": request.uri().path_and_query().map_or("", |asked| asked.as_str()),
+            "auditID": id.map_or_else(random::uuid, str::to_owned), "requestURI": cut(request.uri().path_and_query().map_or("", |asked| asked.as_str())),
             "verb": asked.verb, "user": asked.user.map_or_else(|| json!({}), User::info),
             "requestReceivedTimestamp": now(),
         });
@@ -106,10 +158,10 @@ impl Event {
             known["sourceIPs"] = json!([address.to_canonical()]);
         }
         if !text("user-agent").is_empty() {
-            known["userAgent"] = json!(text("user-agent"));
+            known["userAgent"] = json!(cut(text("user-agent")));
         }
-        if let Some(target) = &asked.target {
-            known["objectRef"] = reference(target);
+        if let Some((parts, _)) = &asked.about.parts {
+            known["objectRef"] = reference(parts);
         }
         Self { decision, known }
     }
@@ -180,14 +232,14 @@ fn now() -> String {
     format!("{:.6}", jiff::Timestamp::now())
 }
 
-fn reference(target: &Target) -> Value {
+fn reference(parts: &Parts) -> Value {
     let fields = [
-        ("resource", Some(&*target.kind.plural)),
-        ("namespace", target.namespace()),
-        ("name", target.name.as_deref()),
-        ("apiGroup", Some(&*target.kind.group)),
-        ("apiVersion", Some(&*target.kind.version)),
-        ("subresource", target.subresource.as_deref()),
+        ("resource", Some(parts.resource.as_str())),
+        ("namespace", parts.namespace.as_deref()),
+        ("name", parts.name.as_deref()),
+        ("apiGroup", Some(&parts.group)),
+        ("apiVersion", Some(&parts.version)),
+        ("subresource", parts.subresource.as_deref()),
     ];
     let fields = fields.into_iter().filter_map(|(field, text)| Some((field, text.filter(|text| !text.is_empty())?)));
     Value::Object(fields.map(|(field, text)| (field.to_owned(), text.into())).collect())
@@ -202,22 +254,32 @@ impl<S: Store> Api<S> {
         request: Request<Body>,
     ) -> Response<Body> {
         let asked = Asked::of(&self.catalogue(), Some(&user), &request);
-        let decision = audit.policy.decide(&asked);
+        let decision = match request.extensions().get() {
+            // Whoever may act as another does not choose the rule with that.
+            Some(ActingFor(own)) => audit.policy.decide(&Asked::of(&self.catalogue(), Some(own), &request)),
+            None => audit.policy.decide(&asked),
+        };
         if decision.level == Level::None {
             return self.answered(user, request).await;
         }
-        let mut event = Event::new(decision, &asked, &request);
-        let target = asked.target;
+        let event = Event::new(decision, &asked, &request);
+        let about = asked.about;
         audit.write(&event, Stage::RequestReceived);
-        let annotations = Arc::default();
-        let response = match read_request(&mut event, target.as_ref(), request).await {
+        let mut open = Open { audit, event: Some(event), annotations: Arc::default() };
+        let annotations = Arc::clone(&open.annotations);
+        let request = match &mut open.event {
+            Some(event) => read_request(event, &about, request).await,
+            None => Ok(request),
+        };
+        let response = match request {
             Ok(request) => ANNOTATIONS.scope(Arc::clone(&annotations), self.answered(user, request)).await,
             Err(error) => error.into_response(),
         };
+        let Some(mut event) = open.event.take() else { return response };
         event.set_annotations(&annotations);
-        match is_stream(target.as_ref()) && response.status().as_u16() < 400 {
+        match is_stream(&about) && response.status().as_u16() < 400 {
             true => streamed(audit, event, response),
-            false => complete(audit, event, target.as_ref(), response).await,
+            false => complete(audit, event, &about, response).await,
         }
     }
 
@@ -230,32 +292,34 @@ impl<S: Store> Api<S> {
             return;
         }
         let mut event = Event::new(decision, &asked, request);
+        if user.is_none() {
+            let mut refusals = audit.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+            match refusals.take() {
+                Some(0) => {}
+                Some(left_out) => event.known["annotations"]["audit.skiff.dev/left-out"] = left_out.to_string().into(),
+                None => return,
+            }
+        }
         audit.write(&event, Stage::RequestReceived);
         event.set_response(error.code.as_u16(), Some(error.to_status()));
         audit.write(&event, Stage::ResponseComplete);
     }
 }
 
-fn is_stream(target: Option<&Target>) -> bool {
-    target.is_some_and(|target| {
-        target.verb == Verb::Watch || target.subresource.as_deref().is_some_and(|part| STREAMS.contains(&part))
-    })
+fn is_stream(about: &About) -> bool {
+    about.is(Verb::Watch) || about.subresource().is_some_and(|part| STREAMS.contains(&part))
 }
 
 /// Reads what is sent where it is to be recorded: all of it, or of a new object its name.
-async fn read_request(
-    event: &mut Event,
-    target: Option<&Target>,
-    request: Request<Body>,
-) -> Result<Request<Body>, ApiError> {
-    let Some(target) = target.filter(|target| !is_stream(Some(target))) else { return Ok(request) };
-    if !event.is_at_least(Level::Request) && target.verb != Verb::Create {
+async fn read_request(event: &mut Event, about: &About, request: Request<Body>) -> Result<Request<Body>, ApiError> {
+    let Some(kind) = about.kind.as_ref().filter(|_| !is_stream(about)) else { return Ok(request) };
+    if !event.is_at_least(Level::Request) && !about.is(Verb::Create) {
         return Ok(request);
     }
     let media_type = media_type(&request);
     let (parts, sent) = request.into_parts();
     let bytes = body::read(sent).await?;
-    if let Some(sent) = value(&target.kind, &media_type, &bytes).await {
+    if let Some(sent) = value(kind, &media_type, &bytes).await {
         event.set_request(sent);
     }
     Ok(Request::from_parts(parts, body::full(bytes)))
@@ -273,21 +337,19 @@ async fn value(kind: &Kind, media_type: &str, bytes: &Bytes) -> Option<Value> {
 }
 
 /// The event of an answer that is there as a whole.
-async fn complete(
-    audit: &Audit,
-    mut event: Event,
-    target: Option<&Target>,
-    response: Response<Body>,
-) -> Response<Body> {
+async fn complete(audit: &Audit, mut event: Event, about: &About, response: Response<Body>) -> Response<Body> {
     let code = response.status().as_u16();
-    let may_be_status = code >= 400 || target.is_some_and(|target| target.verb == Verb::Delete);
+    let may_be_status = code >= 400 || about.is(Verb::Delete);
     let (parts, sent) = response.into_parts();
-    let (sent, recorded) = if event.is_at_least(Level::RequestResponse) || may_be_status {
+    // What another sends may have no end.
+    let is_bounded = http_body::Body::size_hint(&sent).exact().is_some_and(|size| size <= ANSWER_BYTES_MAX);
+    let is_own = !is_stream(about) && is_bounded;
+    let (sent, recorded) = if is_own && (event.is_at_least(Level::RequestResponse) || may_be_status) {
         match sent.collect().await {
             Ok(bytes) => {
                 let bytes = bytes.to_bytes();
                 let ty = parts.headers.get(header::CONTENT_TYPE).and_then(|ty| ty.to_str().ok()).unwrap_or_default();
-                let recorded = read_answer(target, ty, &bytes);
+                let recorded = read_answer(about.kind.as_deref(), ty, &bytes);
                 (body::full(bytes), recorded)
             }
             Err(error) => return ApiError::internal(error.to_string()).into_response(),
@@ -301,13 +363,13 @@ async fn complete(
 }
 
 /// Lists in protobuf are not read back.
-fn read_answer(target: Option<&Target>, media_type: &str, bytes: &Bytes) -> Option<Value> {
+fn read_answer(kind: Option<&Kind>, media_type: &str, bytes: &Bytes) -> Option<Value> {
     if media_type != PROTOBUF {
         return serde_json::from_slice(bytes).ok();
     }
     let status = kinds::body("v1", "Status").expect("a kind of answers");
-    let read = protobuf::decode(status, bytes).or_else(|error| match target {
-        Some(target) => protobuf::decode(&target.kind, bytes),
+    let read = protobuf::decode(status, bytes).or_else(|error| match kind {
+        Some(kind) => protobuf::decode(kind, bytes),
         None => Err(error),
     });
     read.ok()

@@ -24,6 +24,8 @@ pub struct Log {
 struct Open {
     file: File,
     size: u64,
+    /// Its last line may be half a line.
+    is_torn: bool,
     /// Something could not be written: said once.
     is_failing: bool,
 }
@@ -34,7 +36,7 @@ impl Log {
             std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
         }
         let (file, size) = open(&config.path)?;
-        Ok(Self { config, open: Mutex::new(Open { file, size, is_failing: false }) })
+        Ok(Self { config, open: Mutex::new(Open { file, size, is_torn: false, is_failing: false }) })
     }
 
     /// Never fails a request: what cannot be written is told of in the agent's log.
@@ -58,13 +60,22 @@ impl Log {
             self.rotate()?;
             (open.file, open.size) = self::open(&self.config.path)?;
         }
+        // What was written of the last one is a line of its own.
+        if std::mem::replace(&mut open.is_torn, true) {
+            open.file.write_all(b"\n")?;
+        }
         open.file.write_all(line)?;
         open.size = open.size.saturating_add(length);
+        open.is_torn = false;
         Ok(())
     }
 
     /// `audit.log` becomes `audit.log.1`, that `audit.log.2`, and the last is gone.
     fn rotate(&self) -> io::Result<()> {
+        // Somebody took it away, or it could not be opened anew: the older parts stay where they are.
+        if !self.config.path.try_exists()? {
+            return Ok(());
+        }
         let last = self.config.files_max.saturating_sub(1);
         if last == 0 {
             return std::fs::remove_file(&self.config.path);

@@ -1,9 +1,11 @@
 //! What is recorded of which request: a policy in upstream's format, `audit.k8s.io/v1`. Pure.
 
-use serde::Deserialize;
-use skiff_object::kinds::Catalogue;
+use std::sync::Arc;
 
-use crate::request::{Query, Target};
+use serde::Deserialize;
+use skiff_object::kinds::{Catalogue, Kind};
+
+use crate::request::{Parts, Query, Verb};
 use crate::users::User;
 
 /// How much of a request is recorded.
@@ -107,7 +109,26 @@ pub struct Asked<'a> {
     pub user: Option<&'a User>,
     pub verb: String,
     pub path: &'a str,
-    pub target: Option<Target>,
+    pub about: About,
+}
+
+/// What a request is about.
+#[derive(Default)]
+pub struct About {
+    /// A resource, whoever answers for it.
+    pub parts: Option<(Parts, Verb)>,
+    /// Its kind, where it is served here.
+    pub kind: Option<Arc<Kind>>,
+}
+
+impl About {
+    pub fn is(&self, wanted: Verb) -> bool {
+        self.parts.as_ref().is_some_and(|(_, verb)| *verb == wanted)
+    }
+
+    pub fn subresource(&self) -> Option<&str> {
+        self.parts.as_ref().and_then(|(parts, _)| parts.subresource.as_deref())
+    }
 }
 
 impl<'a> Asked<'a> {
@@ -115,12 +136,15 @@ impl<'a> Asked<'a> {
         let (method, path) = (request.method(), request.uri().path());
         let query = Query::parse(request.uri().query());
         // What is no request is one of a path: it is refused, and recorded as that.
-        let target = crate::request::target(catalogue, method, path, &query).ok().flatten();
-        let verb = match &target {
-            Some(target) => target.verb.as_str().to_owned(),
+        let parts = Parts::read(path, &query).and_then(|parts| parts.verb(method).ok().map(|verb| (parts, verb)));
+        let kind = parts.as_ref().and_then(|(parts, _)| {
+            catalogue.by_resource(&parts.group, &parts.version, &parts.resource).map(Arc::clone)
+        });
+        let verb = match &parts {
+            Some((_, verb)) => verb.as_str().to_owned(),
             None => method.as_str().to_ascii_lowercase(),
         };
-        Self { user, verb, path, target }
+        Self { user, verb, path, about: About { parts, kind } }
     }
 }
 
@@ -211,10 +235,10 @@ impl Rule {
         if !of_user || !has(&self.verbs, &asked.verb) {
             return false;
         }
-        match &asked.target {
-            Some(target) if !self.resources.is_empty() || !self.namespaces.is_empty() => {
-                let in_namespace = has(&self.namespaces, target.namespace().unwrap_or_default());
-                in_namespace && (self.resources.is_empty() || self.resources.iter().any(|one| one.matches(target)))
+        match &asked.about.parts {
+            Some((parts, _)) if !self.resources.is_empty() || !self.namespaces.is_empty() => {
+                let in_namespace = has(&self.namespaces, parts.namespace.as_deref().unwrap_or_default());
+                in_namespace && (self.resources.is_empty() || self.resources.iter().any(|one| one.matches(parts)))
             }
             Some(_) => self.non_resource_urls.is_empty(),
             None if !self.resources.is_empty() || !self.namespaces.is_empty() => false,
@@ -224,9 +248,9 @@ impl Rule {
 }
 
 impl Resources {
-    fn matches(&self, target: &Target) -> bool {
-        let (own, sub) = (&*target.kind.plural, target.subresource.as_deref());
-        let name = target.name.as_deref().unwrap_or_default();
+    fn matches(&self, parts: &Parts) -> bool {
+        let (own, sub) = (parts.resource.as_str(), parts.subresource.as_deref());
+        let name = parts.name.as_deref().unwrap_or_default();
         let named = self.resource_names.is_empty() || self.resource_names.iter().any(|one| one == name);
         let resource = |wanted: &String| match (wanted.as_str(), wanted.split_once('/')) {
             ("*", _) => true,
@@ -237,7 +261,7 @@ impl Resources {
                 (resource == own && (is_part || part == "*")) || (resource == "*" && is_part)
             }
         };
-        target.kind.group == self.group && named && (self.resources.is_empty() || self.resources.iter().any(resource))
+        parts.group == self.group && named && (self.resources.is_empty() || self.resources.iter().any(resource))
     }
 }
 

@@ -132,6 +132,32 @@ async fn who_acts_for_whom_is_recorded() {
     assert_eq!((&last[0]["user"], &last[0]["responseStatus"]["code"]), (&json!({}), &json!(401)));
 }
 
+#[tokio::test]
+async fn refusals_of_people_unknown_do_not_push_out_the_rest() {
+    let server = Server::recording(config).await;
+    let refused = Request::get(format!("{SECRETS}?{}", "x".repeat(5000))).body(()).expect("a request");
+    for _ in 0..200 {
+        server.api.record_refusal(None, &refused, &crate::ApiError::unauthorized());
+    }
+    let refused = events(&server).into_iter().filter(|event| event["user"] == json!({})).collect::<Vec<_>>();
+    assert_eq!(refused.len(), 60);
+    assert!(refused[0]["requestURI"].as_str().is_some_and(|uri| uri.len() == 256));
+}
+
+#[tokio::test]
+async fn a_request_whose_client_goes_away_is_recorded() {
+    let server = Server::recording(config).await;
+    let endless = body::stream(futures::stream::pending());
+    let request = Request::post(MAPS).header("audit-id", "gone").body(endless).expect("a request");
+    let mut request = Box::pin(server.api.handle(server.user.clone(), request));
+    let waits = tokio::time::timeout(std::time::Duration::from_millis(50), &mut request).await;
+    assert!(waits.is_err());
+    drop(request);
+    let gone: Vec<Value> = events(&server).into_iter().filter(|event| event["auditID"] == "gone").collect();
+    assert_eq!(gone.len(), 1, "{gone:?}");
+    assert_eq!(gone[0]["annotations"]["audit.skiff.dev/aborted"], "the client went away before the answer");
+}
+
 #[test]
 fn wrong_policies_are_refused() {
     let policy = |rule: &str| format!("apiVersion: audit.k8s.io/v1\nkind: Policy\nrules: [{rule}]");
@@ -184,4 +210,19 @@ fn the_log_keeps_so_many_parts() {
     assert_eq!(parts, ["a line that is longer than a file may be\n", "event 6\n", "event 3\nevent 4\nevent 5\n", ""]);
     let mode = std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(&path).expect("a file"));
     assert_eq!(mode & 0o777, 0o600);
+}
+
+#[test]
+fn a_log_that_is_taken_away_goes_on() {
+    let dir = tempfile::tempdir().expect("a folder");
+    for files_max in [1, 3] {
+        let path = dir.path().join(format!("{files_max}.log"));
+        let log = Log::open(LogConfig { path: path.clone(), file_bytes_max: 10, files_max }).expect("a log");
+        ["one", "two", "three"].iter().for_each(|line| log.write((*line).to_owned()));
+        std::fs::remove_file(&path).expect("taken away");
+        ["four and more", "five and more"].iter().for_each(|line| log.write((*line).to_owned()));
+        assert_eq!(std::fs::read_to_string(&path).expect("a log"), "five and more\n");
+        let older = std::fs::read_to_string(dir.path().join("3.log.2")).unwrap_or_default();
+        assert_eq!(older, if files_max == 3 { "one\ntwo\n" } else { "" });
+    }
 }
