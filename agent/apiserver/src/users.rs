@@ -1,4 +1,4 @@
-//! Who calls: client certificates and service-account tokens become a user with groups.
+//! Who calls: a user with groups, from a client certificate here, and from tokens by those who know them.
 
 use std::collections::BTreeMap;
 
@@ -105,7 +105,12 @@ impl User {
     pub fn from_certificate(certificate: &CertificateDer<'_>) -> Option<Self> {
         let (_, certificate) = x509_parser::parse_x509_certificate(certificate).ok()?;
         let subject = certificate.subject();
-        let name = subject.iter_common_name().next()?.as_str().ok()?.to_owned();
+        let mut names = subject.iter_common_name();
+        let name = names.next()?.as_str().ok()?.to_owned();
+        // Whoever signed it may have read another.
+        if names.next().is_some() {
+            return None;
+        }
         let groups = subject.iter_organization().filter_map(|o| o.as_str().ok()).map(str::to_owned);
         Some(Self::new(name, groups.collect::<Vec<_>>()))
     }

@@ -50,7 +50,10 @@ impl Controller {
             Plan::Wait(next) => return next,
             Plan::Delete => self.delete(request).await,
             Plan::Fail(why) => self.say(&name, "Failed", "SignerValidationFailure", &why).await,
-            Plan::Approve { right } => self.approve(request, right).await,
+            Plan::Approve { right, left } => match self.approve(request, right).await {
+                Ok(false) => return Next::After(left),
+                approved => approved.map(drop),
+            },
             Plan::Sign { lifetime } => match self.signer.sign(&text, plan::usages(request), lifetime) {
                 Ok(certificate) => self.issue(&name, &certificate).await,
                 Err(why) => self.say(&name, "Failed", "SigningError", &why).await,
@@ -80,7 +83,8 @@ impl Controller {
     }
 
     /// Where whoever asks has the right to it.
-    async fn approve(&self, request: &CertificateSigningRequest, right: &str) -> Result<(), kube::Error> {
+    /// Whether whoever asks has the right.
+    async fn approve(&self, request: &CertificateSigningRequest, right: &str) -> Result<bool, kube::Error> {
         let spec = &request.spec;
         let review: SubjectAccessReview = serde_json::from_value(json!({"spec": {
             "user": spec.username, "uid": spec.uid, "groups": spec.groups, "extra": spec.extra,
@@ -91,14 +95,14 @@ impl Controller {
         let reviews: Api<SubjectAccessReview> = Api::all(self.client.clone());
         let reviewed = reviews.create(&PostParams::default(), &review).await?;
         if !reviewed.status.is_some_and(|status| status.allowed) {
-            return Ok(());
+            return Ok(false);
         }
         let condition = json!({"type": "Approved", "status": "True", "reason": "AutoApproved",
             "message": "Auto approving kubelet client certificate after SubjectAccessReview."});
         let patch = Patch::Strategic(json!({"status": {"conditions": [condition]}}));
         let requests: Api<CertificateSigningRequest> = Api::all(self.client.clone());
         let params = PatchParams::default();
-        requests.patch_approval(&request.name_any(), &params, &patch).await.map(drop)
+        requests.patch_approval(&request.name_any(), &params, &patch).await.map(|_| true)
     }
 }
 

@@ -428,6 +428,22 @@ fn host_name() -> anyhow::Result<String> {
     }
 }
 
+/// The box's CA as it signs for others.
+#[derive(Debug)]
+struct BoxSigner(Arc<Pki>);
+
+impl Signer for BoxSigner {
+    fn read(&self, request: &str) -> Result<Requested, String> {
+        let CertificateRequest { common_name, organizations, dns_names, addresses, others, .. } =
+            CertificateRequest::read(request)?;
+        Ok(Requested { common_name, organizations, dns_names, addresses, others })
+    }
+
+    fn sign(&self, request: &str, usages: &[String], lifetime: Duration) -> Result<String, String> {
+        self.0.sign_request(&CertificateRequest::read(request)?, usages, lifetime)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use skiff_object::validate::names;
@@ -481,21 +497,5 @@ mod tests {
             assert!(error.contains(expected) && error.contains("line 2"), "{error}");
         }
         assert_eq!(parse("[node]\nlabels = { \"example.org/room\" = \"1\" }\n"), Ok(()));
-    }
-}
-
-/// The box's CA as it signs for others.
-#[derive(Debug)]
-struct BoxSigner(Arc<Pki>);
-
-impl Signer for BoxSigner {
-    fn read(&self, request: &str) -> Result<Requested, String> {
-        let CertificateRequest { common_name, organizations, dns_names, addresses, others, .. } =
-            CertificateRequest::read(request)?;
-        Ok(Requested { common_name, organizations, dns_names, addresses, others })
-    }
-
-    fn sign(&self, request: &str, usages: &[String], lifetime: Duration) -> Result<String, String> {
-        self.0.sign_request(&CertificateRequest::read(request)?, usages, lifetime)
     }
 }

@@ -51,12 +51,21 @@ impl CertificateRequest {
         }
         request.verify_signature().map_err(|_| "its signature is not by its key".to_owned())?;
         let info = &request.certification_request_info;
-        let texts = |values: Vec<&x509_parser::x509::AttributeTypeAndValue<'_>>| {
-            values.iter().filter_map(|value| value.as_str().ok()).map(str::to_owned).collect::<Vec<_>>()
+        // What is not read here another may read.
+        let text = |value: &x509_parser::x509::AttributeTypeAndValue<'_>| {
+            value
+                .as_str()
+                .map(str::to_owned)
+                .map_err(|_| "its subject has what is no text in UTF-8 or ASCII".to_owned())
         };
+        let mut common_names = info.subject.iter_common_name().map(text).collect::<Result<Vec<_>, _>>()?;
+        // Who reads the first and who reads the last would take it for different people.
+        if common_names.len() > 1 {
+            return Err("it has more than one common name".to_owned());
+        }
         let mut read = Self {
-            common_name: texts(info.subject.iter_common_name().collect()).pop().unwrap_or_default(),
-            organizations: texts(info.subject.iter_organization().collect()),
+            common_name: common_names.pop().unwrap_or_default(),
+            organizations: info.subject.iter_organization().map(text).collect::<Result<_, _>>()?,
             dns_names: Vec::new(),
             addresses: 0,
             others: 0,

@@ -153,3 +153,23 @@ async fn wrong_requests_are_refused() {
         spec.signerName: Invalid value: "kubernetes.io/legacy-unknown": the legacy signerName is not allowed via this API version
         spec.expirationSeconds: Invalid value: 599: may not specify a duration less than 600 seconds (10 minutes)"#]].assert_eq(&all.join("\n"));
 }
+
+#[tokio::test]
+async fn a_request_names_one_person() {
+    let server = Server::start().await;
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, "system:apiserver");
+    params.distinguished_name.push(DnType::CustomDnType(vec![2, 5, 4, 3]), "sam");
+    let key = KeyPair::generate().expect("a key");
+    let pem = params.serialize_request(&key).expect("a request").pem().expect("PEM");
+    let mut asked = request("two", "staff", CLIENTS);
+    asked["spec"]["request"] = json!(BASE64_STANDARD.encode(pem));
+    check_error(
+        &server.post(REQUESTS, asked).await,
+        expect![[
+            r#"422 "Invalid": "CertificateSigningRequest.certificates.k8s.io \"two\" is invalid: spec.request: Invalid value: it has more than one common name""#
+        ]],
+    );
+    let certificate = params.self_signed(&key).expect("a certificate");
+    assert!(crate::users::User::from_certificate(certificate.der()).is_none());
+}

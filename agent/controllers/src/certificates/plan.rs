@@ -31,9 +31,10 @@ pub struct Requested {
 pub enum Plan {
     Wait(Next),
     Delete,
-    /// If whoever asks has this right.
+    /// If whoever asks has this right; otherwise others may, until it is too old.
     Approve {
         right: &'static str,
+        left: Duration,
     },
     Sign {
         lifetime: Duration,
@@ -63,7 +64,8 @@ pub fn plan(request: &CertificateSigningRequest, read: &Result<Requested, String
     match (decided, read) {
         (None, Ok(read)) if request.spec.signer_name == NODE_CLIENT && is_of_node(request, read).is_ok() => {
             let is_own = request.spec.username.as_deref() == Some(&read.common_name);
-            Plan::Approve { right: if is_own { "selfnodeclient" } else { "nodeclient" } }
+            let right = if is_own { "selfnodeclient" } else { "nodeclient" };
+            Plan::Approve { right, left: left.unsigned_abs() }
         }
         _ => Plan::Wait(Next::After(left.unsigned_abs())),
     }

@@ -23,6 +23,7 @@ pub struct Part {
     pub paths: &'static [&'static str],
 }
 
+const SIGNING: &[&str] = &["certificates.k8s.io"];
 const COORDINATION: &[&str] = &["coordination.k8s.io"];
 const DISCOVERY: &[&str] = &["discovery.k8s.io"];
 const NETWORKING: &[&str] = &["networking.k8s.io"];
@@ -204,6 +205,22 @@ pub const PARTS: &[Part] = &[
         )
     },
     part("system:node", &[], NODE),
+    // Who joins with a token is bound to these by whoever wants that.
+    part(
+        "system:node-bootstrapper",
+        &[],
+        &[(&["create", "get", "list", "watch"], SIGNING, &["certificatesigningrequests"])],
+    ),
+    part(
+        "system:certificates.k8s.io:certificatesigningrequests:nodeclient",
+        &[],
+        &[(&["create"], SIGNING, &["certificatesigningrequests/nodeclient"])],
+    ),
+    part(
+        "system:certificates.k8s.io:certificatesigningrequests:selfnodeclient",
+        &[],
+        &[(&["create"], SIGNING, &["certificatesigningrequests/selfnodeclient"])],
+    ),
     part("system:skiff:node", &[Subject::Group("system:nodes")], NODE_TRAFFIC),
     within(
         "kube-node-lease",
