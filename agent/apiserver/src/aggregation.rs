@@ -172,6 +172,10 @@ impl<S: Store> Api<S> {
         let documents = path.strip_prefix("/openapi/v3");
         let mut segments = documents.unwrap_or(path).strip_prefix("/apis/")?.split('/');
         let (group, version) = (segments.next()?, segments.next()?);
+        // Only its document: what is below would be asked for with the right to read documents.
+        if documents.is_some() && segments.any(|segment| !segment.is_empty()) {
+            return None;
+        }
         self.aggregation().of(&self.catalogue(), group, version)
     }
 

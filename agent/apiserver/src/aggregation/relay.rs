@@ -19,11 +19,14 @@ use crate::Api;
 use crate::body::Body;
 use crate::extensions::CallError;
 use crate::forward;
+use crate::request::{Parts, Query, Verb};
 use crate::status::ApiError;
 use crate::users::User;
 
 /// Who does not take a connection for this long does not listen.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
+/// As upstream: until its answer begins.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(60);
 const REMOTE: &str = "x-remote-";
 
 pub async fn send<S: Store>(
@@ -34,9 +37,17 @@ pub async fn send<S: Store>(
 ) -> Result<Response<Body>, ApiError> {
     let stream = connect(api, service).await.map_err(|error| unavailable(&error))?;
     say_who(request.headers_mut(), user)?;
+    let path = request.uri().path_and_query().map_or("/", |asked| asked.as_str());
+    *request.uri_mut() = path.parse().map_err(|_| ApiError::bad_request("the path is not valid"))?;
     let host = HeaderValue::from_str(&service.client.host()).map_err(|error| unavailable(&error))?;
     request.headers_mut().insert(header::HOST, host);
-    forward::over(request, TokioIo::new(stream)).await.map_err(|error| unavailable(&error))
+    let goes_on = request.headers().contains_key(header::UPGRADE) || is_watch(&request);
+    let answered = forward::over(request, TokioIo::new(stream));
+    if goes_on {
+        return answered.await.map_err(|error| unavailable(&error));
+    }
+    let answered = tokio::time::timeout(ANSWER_TIME_MAX, answered).await;
+    answered.map_err(|_| unavailable(&"it did not answer in time"))?.map_err(|error| unavailable(&error))
 }
 
 pub async fn connect<S: Store>(api: &Api<S>, service: &Service) -> Result<TlsStream<TcpStream>, CallError> {
@@ -51,6 +62,13 @@ pub async fn connect<S: Store>(api: &Api<S>, service: &Service) -> Result<TlsStr
     connected.unwrap_or(Err(CallError::Timeout))
 }
 
+/// Some begin their answer with the first change.
+fn is_watch(request: &Request<Body>) -> bool {
+    let query = Query::parse(request.uri().query());
+    let verb = Parts::read(request.uri().path(), &query).and_then(|parts| parts.verb(request.method()).ok());
+    verb == Some(Verb::Watch)
+}
+
 fn unavailable(why: &dyn std::fmt::Display) -> ApiError {
     ApiError::service_unavailable(format!("error trying to reach service: {why}"))
 }
@@ -59,11 +77,16 @@ fn unavailable(why: &dyn std::fmt::Display) -> ApiError {
 fn say_who(headers: &mut HeaderMap, user: &User) -> Result<(), ApiError> {
     let is_ours = |name: &HeaderName| {
         let name = name.as_str();
-        name.starts_with(REMOTE) || name.starts_with("impersonate-") || name == header::AUTHORIZATION.as_str()
+        let is_said = name.starts_with(REMOTE) || name.starts_with("impersonate-") || name.starts_with("proxy-");
+        is_said || [header::AUTHORIZATION.as_str(), header::CONNECTION.as_str(), "te", "keep-alive"].contains(&name)
     };
+    let becomes_another = headers.contains_key(header::UPGRADE);
     let ours: Vec<HeaderName> = headers.keys().filter(|name| is_ours(name)).cloned().collect();
     for name in ours {
         headers.remove(name);
+    }
+    if becomes_another {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
     }
     let mut say = |name: &str, text: &str| {
         let name = HeaderName::from_bytes(format!("{REMOTE}{name}").as_bytes());
