@@ -29,8 +29,10 @@ use crate::users::User;
 const FETCH_TIME_MAX: Duration = Duration::from_secs(10);
 /// Who sends tokens with unknown keys does not make this ask more often.
 const FETCH_AGAIN: Duration = Duration::from_secs(10);
-/// Keys that were taken back are believed no longer than this.
+/// After this they are fetched again; whoever comes meanwhile is let in by those that are known.
 const FETCHED_VALID: Duration = Duration::from_secs(3600);
+/// Keys that cannot be fetched again are believed no longer than this.
+const KEYS_VALID: Duration = Duration::from_secs(24 * 3600);
 const OWN: &str = "system:";
 const BUDGET: u64 = 1_000_000;
 const ALGORITHMS: &[Algorithm] = &[
@@ -130,17 +132,24 @@ impl<S: Store> Api<S> {
     }
 
     async fn keys(&self, known: &Known, is_unknown: bool) -> Result<Arc<(JwkSet, Instant)>, OidcError> {
-        let current = || known.keys.load_full();
+        let current = || known.keys.load_full().filter(|keys| keys.1.elapsed() < KEYS_VALID);
         let is_good = |keys: &Arc<(JwkSet, Instant)>| !is_unknown && keys.1.elapsed() < FETCHED_VALID;
         if let Some(keys) = current().filter(is_good) {
             return Ok(keys);
         }
-        let mut tried = known.tried.lock().await;
+        let mut tried = match (known.tried.try_lock(), current()) {
+            (Ok(tried), _) => tried,
+            // Somebody else is at it.
+            (Err(_), Some(keys)) if !is_unknown => return Ok(keys),
+            (Err(_), _) => known.tried.lock().await,
+        };
         if tried.is_some_and(|at| at.elapsed() < FETCH_AGAIN) {
             return current().ok_or(OidcError::Key);
         }
+        let fetched = self.fetch(&known.issuer.issuer).await;
+        // Those who waited take what came of it.
         *tried = Some(Instant::now());
-        match self.fetch(&known.issuer.issuer).await {
+        match fetched {
             Ok(set) => known.keys.store(Some(Arc::new((set, Instant::now())))),
             // An issuer that is away for a while does not lock out whom it let in.
             Err(error) => {
@@ -210,8 +219,7 @@ fn mapped(mappings: &Mappings, claims: &Value) -> Result<User, OidcError> {
                 (claims.get(claim).cloned().unwrap_or_default(), mapping.prefix.as_deref().unwrap_or(default))
             }
         };
-        let of = if mapping.claim.is_empty() { &mapping.expression } else { &mapping.claim };
-        let wrong = || OidcError::Claim(of.clone());
+        let wrong = || OidcError::Claim(mapping.source().to_owned());
         let named = |value: &Value| Ok(format!("{prefix}{}", value.as_str().ok_or_else(wrong)?));
         match &found {
             Value::Null => Ok(Vec::new()),
@@ -223,7 +231,7 @@ fn mapped(mappings: &Mappings, claims: &Value) -> Result<User, OidcError> {
         let mut all = names(mapping, "")?;
         match (all.pop().filter(|name| !name.is_empty()), all.is_empty()) {
             (Some(name), true) => Ok(name),
-            _ => Err(OidcError::Claim(if mapping.claim.is_empty() { "uid" } else { &mapping.claim }.to_owned())),
+            _ => Err(OidcError::Claim(mapping.source().to_owned())),
         }
     };
     let has_uid = !mappings.uid.claim.is_empty() || !mappings.uid.expression.is_empty();
@@ -250,6 +258,5 @@ fn evaluate(expression: &str, variable: &str, value: &Value) -> Result<Value, Oi
     let failed = |error: &dyn std::fmt::Display| OidcError::Rule(format!("expression '{expression}': {error}"));
     let program = Program::compile(expression, &[variable]).map_err(|error| failed(&error))?;
     let mut budget = BUDGET;
-    let made = program.evaluate(&[(variable, Val::of(value, None))], &mut budget);
-    made.and_then(|made| made.to_json()).map_err(|error| failed(&error))
+    program.evaluate_json(&[(variable, Val::of(value, None))], &mut budget).map_err(|error| failed(&error))
 }

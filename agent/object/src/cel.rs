@@ -128,6 +128,19 @@ impl Program {
         *budget = budget.saturating_sub(evaluation.spent());
         result
     }
+
+    /// What it is as a part of an object: all that is in it is paid for, however often it is shared.
+    pub fn evaluate_json<'a>(
+        &'a self,
+        variables: &[(&'a str, Val<'a>)],
+        budget: &mut u64,
+    ) -> Result<serde_json::Value, EvalError> {
+        let mut evaluation = Evaluation::new(variables, &self.patterns, (*budget).min(BUDGET));
+        let result = evaluation.run(&self.expression);
+        let result = result.and_then(|made| evaluation.spend_on(&made).and_then(|()| made.to_json()));
+        *budget = budget.saturating_sub(evaluation.spent());
+        result
+    }
 }
 
 /// The names that mean something without being a variable.

@@ -1,5 +1,5 @@
-//! The way to a webhook, and to others who are asked something: who it is, and one question over TLS. A service is reached by its endpoints, so that it needs no
-//! rules of packets.
+//! The way to a webhook, and to others who are asked something: who it is, and one question over TLS. A service is reached
+//! by its endpoints, so that it needs no rules of packets.
 
 use std::sync::Arc;
 use std::time::Duration;

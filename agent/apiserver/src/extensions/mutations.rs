@@ -37,7 +37,7 @@ impl Policy {
         for mutation in &self.mutations {
             let now = Asked { object: Some(&object), ..*asked };
             let made = self.evaluate(&now, request, params, |variables, budget| match &mutation.program {
-                Some(program) => program.evaluate(variables, budget).and_then(|made| made.to_json()),
+                Some(program) => program.evaluate_json(variables, budget),
                 None => Ok(Value::Null),
             });
             let of = |why: String| format!("expression '{}' resulted in error: {why}", mutation.text);

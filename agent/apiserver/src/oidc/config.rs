@@ -85,6 +85,12 @@ pub struct Mapping {
     pub expression: String,
 }
 
+impl Mapping {
+    pub fn source(&self) -> &str {
+        if self.claim.is_empty() { &self.expression } else { &self.claim }
+    }
+}
+
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct ExtraMapping {
@@ -100,6 +106,8 @@ pub enum AuthenticationConfigError {
     Invalid { field: String, why: String },
 }
 
+/// Whose keys nobody else gives a meaning to.
+const RESERVED: [&str; 2] = ["k8s.io", "kubernetes.io"];
 const CLAIMS: &[&str] = &["claims"];
 const USER: &[&str] = &["user"];
 
@@ -186,13 +194,8 @@ impl Issuer {
                 return Some((format!("{field}.expression"), why));
             }
         }
-        for (index, extra) in mappings.extra.iter().enumerate() {
-            if !extra.key.contains('/') || extra.key.to_lowercase() != extra.key {
-                return wrong(&format!("claimMappings.extra[{index}].key"), "it must be a lower-case DOMAIN/PATH");
-            }
-            if let Some(why) = uncompiled(&extra.value_expression, CLAIMS) {
-                return Some((format!("claimMappings.extra[{index}].valueExpression"), why));
-            }
+        if let Some(problem) = mappings.problem_of_extra().or_else(|| self.problem_of_mail()) {
+            return Some(problem);
         }
         for (index, rule) in self.claim_validation_rules.iter().enumerate() {
             if rule.claim.is_empty() == rule.expression.is_empty() {
@@ -212,6 +215,49 @@ impl Issuer {
         }
         None
     }
+}
+
+impl Issuer {
+    /// Whoever's mail is not proven could be anybody's.
+    fn problem_of_mail(&self) -> Option<(String, String)> {
+        let mappings = &self.claim_mappings;
+        let extras = mappings.extra.iter().map(|extra| &extra.value_expression);
+        let rules = self.claim_validation_rules.iter().map(|rule| &rule.expression);
+        let mut all = std::iter::once(&mappings.username.expression).chain(extras).chain(rules);
+        let by_mail = names(&mappings.username.expression, "email");
+        let is_missed = by_mail && !all.any(|expression| names(expression, "email_verified"));
+        let why = "claims.email_verified must be used in it, in a valueExpression of extra, or in a claimValidationRule, since \
+                   it uses claims.email";
+        is_missed.then(|| ("claimMappings.username.expression".to_owned(), why.to_owned()))
+    }
+}
+
+impl Mappings {
+    fn problem_of_extra(&self) -> Option<(String, String)> {
+        let wrong = |field: &str, why: &str| Some((field.to_owned(), why.to_owned()));
+        for (index, extra) in self.extra.iter().enumerate() {
+            if !extra.key.contains('/') || extra.key.to_lowercase() != extra.key {
+                return wrong(&format!("claimMappings.extra[{index}].key"), "it must be a lower-case DOMAIN/PATH");
+            }
+            let domain = extra.key.split('/').next().unwrap_or_default();
+            if RESERVED.iter().any(|own| domain == *own || domain.ends_with(&format!(".{own}"))) {
+                return wrong(&format!("claimMappings.extra[{index}].key"), "k8s.io and kubernetes.io are reserved");
+            }
+            if self.extra[..index].iter().any(|before| before.key == extra.key) {
+                return wrong(&format!("claimMappings.extra[{index}].key"), "it is there twice");
+            }
+            if let Some(why) = uncompiled(&extra.value_expression, CLAIMS) {
+                return Some((format!("claimMappings.extra[{index}].valueExpression"), why));
+            }
+        }
+        None
+    }
+}
+
+/// Whether an expression is about a claim.
+fn names(expression: &str, claim: &str) -> bool {
+    let is_end = |rest: &str| !rest.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_');
+    expression.match_indices(&format!("claims.{claim}")).any(|(at, found)| is_end(&expression[at + found.len()..]))
 }
 
 fn uncompiled(expression: &str, variables: &[&str]) -> Option<String> {

@@ -192,6 +192,15 @@ fn wrong_configurations_are_refused() {
             good,
             "claimMappings: {username: {claim: sub, prefix: ''}, extra: [{key: A, valueExpression: claims.sub}]}",
         ),
+        with(
+            good,
+            "claimMappings: {username: {claim: sub, prefix: ''}, extra: [{key: x.k8s.io/a, valueExpression: claims.sub}]}",
+        ),
+        with(
+            good,
+            "claimMappings: {username: {claim: sub, prefix: ''}, extra: [{key: a.org/a, valueExpression: claims.sub}, {key: a.org/a, valueExpression: claims.sub}]}",
+        ),
+        with(good, "claimMappings: {username: {expression: 'claims.email'}}"),
         with(good, &format!("{mapped}\n  claimValidationRules: [{{message: a}}]")),
         with(good, &format!("{mapped}\n  userValidationRules: [{{expression: claims.sub}}]")),
         twice,
@@ -210,6 +219,9 @@ fn wrong_configurations_are_refused() {
         jwt[0].claimMappings.username: claim and expression cannot both be set
         jwt[0].claimMappings.username.expression: compilation failed: ERROR: <input>:1:8: expected identifier after '.' | claims.( | .......^
         jwt[0].claimMappings.extra[0].key: it must be a lower-case DOMAIN/PATH
+        jwt[0].claimMappings.extra[0].key: k8s.io and kubernetes.io are reserved
+        jwt[0].claimMappings.extra[1].key: it is there twice
+        jwt[0].claimMappings.username.expression: claims.email_verified must be used in it, in a valueExpression of extra, or in a claimValidationRule, since it uses claims.email
         jwt[0].claimValidationRules[0]: claim or expression is required, and not both
         jwt[0].userValidationRules[0].expression: compilation failed: undeclared reference to 'claims' (in container '')
         jwt[1].issuer.url: another issuer has it"#]].assert_eq(&said.join("\n"));

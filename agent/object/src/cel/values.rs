@@ -109,7 +109,7 @@ impl<'a> Val<'a> {
     }
 
     /// What it is as a part of an object; what is nothing there is an error.
-    pub fn to_json(&self) -> Result<Value, EvalError> {
+    pub(super) fn to_json(&self) -> Result<Value, EvalError> {
         let none = || EvalError::Value(format!("{} cannot be part of an object", self.type_name()));
         Ok(match self {
             Val::Null => Value::Null,
