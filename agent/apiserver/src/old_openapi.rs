@@ -61,7 +61,7 @@ impl<S: Store> Api<S> {
         let custom = discovery::custom_documents(&self.catalogue());
         let hashes: Vec<&str> =
             documents().iter().map(|d| d.hash).chain(custom.iter().map(|(_, hash)| hash.as_str())).collect();
-        let etag = format!("\"{}\"", discovery::hash(&hashes.join(" ")));
+        let etag = format!("\"{}\"", discovery::hash(&format!("{form:?} {}", hashes.join(" "))));
         let is_known = headers.get_all(IF_NONE_MATCH).iter().any(|known| known.as_bytes() == etag.as_bytes());
         let (media_type, slot) = match form {
             v2::Form::Json => (JSON, 0),
