@@ -49,6 +49,9 @@ impl Drop for InFlight<'_> {
 pub fn labels(target: Option<&Target>, method: &Method, is_dry_run: bool) -> String {
     let dry_run = if is_dry_run { "All" } else { "" };
     let Some(target) = target else {
+        // Anybody may invent methods.
+        let known = ["CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"];
+        let method = known.iter().find(|known| **known == method.as_str()).unwrap_or(&"other");
         return format!(
             "component=\"apiserver\",dry_run=\"{dry_run}\",group=\"\",resource=\"\",scope=\"\",subresource=\"\",\
              verb=\"{method}\",version=\"\""

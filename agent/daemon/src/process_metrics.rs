@@ -2,9 +2,8 @@
 
 use std::fmt::Write;
 
-/// The kernel's clock ticks a second and the size of its pages, fixed in its interface.
+/// The kernel's clock ticks a second, fixed in its interface.
 const TICKS: f64 = 100.0;
-const PAGE_BYTES: f64 = 4096.0;
 
 pub fn text() -> String {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
@@ -19,12 +18,16 @@ pub fn text() -> String {
     let limits = read("/proc/self/limits");
     let files_max =
         limits.lines().find_map(|line| line.strip_prefix("Max open files")?.split_whitespace().next().map(number));
+    // In kilobytes, where `stat` counts pages.
+    let status = read("/proc/self/status");
+    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next().map(number));
+    let resident = resident.unwrap_or_default() * 1024.0;
     let mut out = String::new();
     for (name, ty, help, value) in [
         ("process_cpu_seconds_total", "counter", "CPU time spent.", (field(14) + field(15)) / TICKS),
         ("process_start_time_seconds", "gauge", "When it started, since 1970.", booted + field(22) / TICKS),
         ("process_virtual_memory_bytes", "gauge", "Size of its address space.", field(23)),
-        ("process_resident_memory_bytes", "gauge", "Memory that it has.", field(24) * PAGE_BYTES),
+        ("process_resident_memory_bytes", "gauge", "Memory that it has.", resident),
         ("process_open_fds", "gauge", "Files that are open.", u32::try_from(files).map_or(0.0, f64::from)),
         ("process_max_fds", "gauge", "Files that may be open.", files_max.unwrap_or_default()),
     ] {
