@@ -30,6 +30,8 @@ pub use levels::defaults;
 const REQUESTS_MAX: usize = 400;
 /// Of one caller, so that none keeps all others out. Who administers the box, and nodes, are not held to that.
 const REQUESTS_OF_ONE_MAX: usize = 100;
+/// Of all accounts of a namespace: who may make one may make a thousand.
+const REQUESTS_OF_NAMESPACE_MAX: usize = 200;
 /// A body from this size on costs so much time that other requests would wait for it.
 pub const LARGE_BYTES: usize = 64 * 1024;
 /// Large bodies worked on at once: each may take a processor for a second, and a hundred times its size of memory.
@@ -58,9 +60,8 @@ const ACCOUNTS: &str = "system:serviceaccount:";
 /// Whose a request is counted as.
 #[derive(Clone, Debug)]
 pub struct Caller {
-    /// Its own watches, and large bodies.
     name: String,
-    /// The accounts of a namespace are one: who may make one may make a thousand.
+    /// What all accounts of its namespace are counted as; of others it is the name.
     all: String,
     is_exempt: bool,
 }
@@ -99,6 +100,7 @@ fn parts<B>(request: &http::Request<B>) -> Option<Parts> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Counts {
     Request,
+    RequestOfNamespace,
     Large,
     Watch,
     /// Bytes that wait to be read.
@@ -131,7 +133,7 @@ pub struct Fairness {
 pub struct Place {
     _permits: Vec<OwnedSemaphorePermit>,
     _running: Option<Running>,
-    _counted: Counted,
+    _counted: Vec<Counted>,
     /// What the client is told of how it was counted.
     pub told: Option<[HeaderValue; 2]>,
 }
@@ -159,7 +161,7 @@ impl Flow {
     /// What it is counted with, and as how many.
     fn count(&mut self, counts: Counts) -> (&mut usize, usize) {
         match counts {
-            Counts::Request => (&mut self.requests, 1),
+            Counts::Request | Counts::RequestOfNamespace => (&mut self.requests, 1),
             Counts::Large => (&mut self.large, 1),
             Counts::Watch => (&mut self.watches, 1),
             Counts::Answer(bytes) => (&mut self.answers, bytes),
@@ -196,7 +198,11 @@ impl Fairness {
 
     /// A place for a request: at its priority level, and among all.
     pub async fn place<B>(&self, user: &User, request: &http::Request<B>) -> Result<Place, ApiError> {
-        let counted = self.enter(&Caller::of(user, request), Counts::Request)?;
+        let caller = Caller::of(user, request);
+        let mut counted = vec![self.enter(&caller, Counts::Request)?];
+        if caller.all != caller.name {
+            counted.push(self.enter(&caller, Counts::RequestOfNamespace)?);
+        }
         if parts(request).is_some_and(|parts| is_answered_by_another(&parts)) {
             return Ok(Place { _permits: Vec::new(), _running: None, _counted: counted, told: None });
         }
@@ -218,7 +224,7 @@ impl Fairness {
     /// A place for a request with a large body: one of a few, for which others of its kind may have to be waited. Of one
     /// caller's the next has to wait for the one before, so that others come between.
     pub async fn large_place(&self, caller: &Caller) -> Result<Place, ApiError> {
-        let counted = self.enter(caller, Counts::Large)?;
+        let counted = vec![self.enter(caller, Counts::Large)?];
         let turn = self.flow(&caller.name, |flow| Arc::clone(&flow.turn));
         // Neither is ever closed.
         let closed = |_| ApiError::too_many_requests();
@@ -229,7 +235,7 @@ impl Fairness {
 
     /// A place for a watch, for as long as it lasts.
     pub fn watch(&self, caller: &Caller) -> Result<Place, ApiError> {
-        let counted = self.enter(caller, Counts::Watch)?;
+        let counted = vec![self.enter(caller, Counts::Watch)?];
         Ok(Place { _permits: Vec::new(), _running: None, _counted: counted, told: None })
     }
 
@@ -262,7 +268,8 @@ impl Fairness {
 
     fn enter(&self, caller: &Caller, counts: Counts) -> Result<Counted, ApiError> {
         let (max, name) = match counts {
-            Counts::Request => (REQUESTS_OF_ONE_MAX, &caller.all),
+            Counts::Request => (REQUESTS_OF_ONE_MAX, &caller.name),
+            Counts::RequestOfNamespace => (REQUESTS_OF_NAMESPACE_MAX, &caller.all),
             Counts::Large => (LARGE_OF_ONE_MAX, &caller.name),
             Counts::Watch => (WATCHES_OF_ONE_MAX, &caller.name),
             Counts::Answer(_) => (ANSWERS_OF_ONE_MAX, &caller.all),
@@ -385,7 +392,7 @@ mod tests {
     async fn who_has_many_names_is_one_caller() {
         let fairness = Fairness::default();
         let mut held = Vec::new();
-        for number in 0..REQUESTS_OF_ONE_MAX {
+        for number in 0..REQUESTS_OF_NAMESPACE_MAX {
             let account = user(&format!("{ACCOUNTS}garden:{number}"));
             held.push(fairness.place(&account, &get()).await.map_err(|error| error.to_string()).expect("a place"));
         }
