@@ -25,7 +25,7 @@ use crate::extensions::Client;
 use crate::handlers::cannot;
 use crate::pki::FRONT_PROXY;
 use crate::rbac::Attributes;
-use crate::request::{Parts, Query};
+use crate::request::Parts;
 use crate::status::ApiError;
 use crate::users::User;
 use crate::{Api, Pki, codec};
@@ -190,9 +190,8 @@ impl<S: Store> Api<S> {
     }
 
     async fn authorize_behind(&self, user: &User, request: &Request<Body>) -> Result<(), ApiError> {
-        let path = request.uri().path();
-        let Some(parts) = Parts::read(path, &Query::parse(request.uri().query())) else {
-            return self.authorize_path(user, request.method(), path);
+        let Some(parts) = Parts::of(request) else {
+            return self.authorize_path(user, request.method(), request.uri().path());
         };
         let (verb, resource) = (parts.verb(request.method())?.as_str(), parts.named_resource());
         let (group, namespace, name) = (&*parts.group, parts.namespace.as_deref(), parts.name.as_deref());

@@ -39,8 +39,6 @@ const STRANGERS_TEXT_BYTES_MAX: usize = 256;
 const REFUSALS_MAX: u32 = 60;
 /// Larger answers are not recorded.
 const ANSWER_BYTES_MAX: u64 = 3 * 1024 * 1024;
-/// What goes on after its answer has begun.
-const STREAMS: &[&str] = &["attach", "exec", "log", "portforward", "proxy"];
 
 /// What is recorded, and where.
 #[derive(Clone, Debug)]
@@ -277,7 +275,7 @@ impl<S: Store> Api<S> {
         };
         let Some(mut event) = open.event.take() else { return response };
         event.set_annotations(&annotations);
-        match is_stream(&about) && response.status().as_u16() < 400 {
+        match about.is_stream() && response.status().as_u16() < 400 {
             true => streamed(audit, event, response),
             false => complete(audit, event, &about, response).await,
         }
@@ -306,13 +304,9 @@ impl<S: Store> Api<S> {
     }
 }
 
-fn is_stream(about: &About) -> bool {
-    about.is(Verb::Watch) || about.subresource().is_some_and(|part| STREAMS.contains(&part))
-}
-
 /// Reads what is sent where it is to be recorded: all of it, or of a new object its name.
 async fn read_request(event: &mut Event, about: &About, request: Request<Body>) -> Result<Request<Body>, ApiError> {
-    let Some(kind) = about.kind.as_ref().filter(|_| !is_stream(about)) else { return Ok(request) };
+    let Some(kind) = about.kind.as_ref().filter(|_| !about.is_stream()) else { return Ok(request) };
     if !event.is_at_least(Level::Request) && !about.is(Verb::Create) {
         return Ok(request);
     }
@@ -343,7 +337,7 @@ async fn complete(audit: &Audit, mut event: Event, about: &About, response: Resp
     let (parts, sent) = response.into_parts();
     // What another sends may have no end.
     let is_bounded = http_body::Body::size_hint(&sent).exact().is_some_and(|size| size <= ANSWER_BYTES_MAX);
-    let is_own = !is_stream(about) && is_bounded;
+    let is_own = !about.is_stream() && is_bounded;
     let (sent, recorded) = if is_own && (event.is_at_least(Level::RequestResponse) || may_be_status) {
         match sent.collect().await {
             Ok(bytes) => {

@@ -19,7 +19,7 @@ use crate::audit::ActingFor;
 use crate::body::{self, Body};
 use crate::codec;
 use crate::compress::Kept;
-use crate::request::{Parts, Query};
+use crate::request::Parts;
 use crate::status::ApiError;
 use crate::users::User;
 use levels::{Levels, Running};
@@ -81,19 +81,9 @@ impl From<&User> for Caller {
     }
 }
 
-/// Requests that another answers, when it likes to: they take no place that others wait for.
-fn is_answered_by_another(parts: &Parts) -> bool {
-    const THERE: [&str; 5] = ["attach", "exec", "log", "portforward", "proxy"];
-    parts.subresource.as_deref().is_some_and(|part| THERE.contains(&part))
-}
-
 /// Requests whose body goes on to another, and may have any size.
 pub fn is_proxied<B>(request: &http::Request<B>) -> bool {
-    parts(request).is_some_and(|parts| parts.subresource.as_deref() == Some("proxy"))
-}
-
-fn parts<B>(request: &http::Request<B>) -> Option<Parts> {
-    Parts::read(request.uri().path(), &Query::parse(request.uri().query()))
+    Parts::of(request).is_some_and(|parts| parts.subresource.as_deref() == Some("proxy"))
 }
 
 /// What of a caller's is counted.
@@ -203,7 +193,8 @@ impl Fairness {
         if caller.all != caller.name {
             counted.push(self.enter(&caller, Counts::RequestOfNamespace)?);
         }
-        if parts(request).is_some_and(|parts| is_answered_by_another(&parts)) {
+        // What another answers takes no place that others wait for.
+        if Parts::of(request).is_some_and(|parts| parts.is_passed_on()) {
             return Ok(Place { _permits: Vec::new(), _running: None, _counted: counted, told: None });
         }
         let levels = self.levels.load_full();

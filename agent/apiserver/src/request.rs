@@ -131,7 +131,18 @@ pub struct Parts {
     is_watched: bool,
 }
 
+/// Subresources that another answers, when it likes to, and that may have no end.
+const PASSED_ON: &[&str] = &["attach", "exec", "log", "portforward", "proxy"];
+
 impl Parts {
+    pub fn of<B>(request: &http::Request<B>) -> Option<Self> {
+        Self::read(request.uri().path(), &Query::parse(request.uri().query()))
+    }
+
+    pub fn is_passed_on(&self) -> bool {
+        self.subresource.as_deref().is_some_and(|part| PASSED_ON.contains(&part))
+    }
+
     /// `None` where the path is not one of a resource.
     pub fn read(path: &str, query: &Query) -> Option<Self> {
         let mut segments = path.split('/').skip(1);

@@ -144,12 +144,12 @@ impl<S: Store> Api<S> {
 
     /// A body that drips in holds no slot: the request is handled when it is there.
     async fn received(&self, user: User, request: Request<Incoming>) -> Response<Body> {
+        let is_empty = http_body::Body::is_end_stream(request.body());
         // Whether it lives is asked of a server above all where many ask it for more.
-        if is_public(request.uri().path()) && http_body::Body::is_end_stream(request.body()) {
+        if is_empty && is_public(request.uri().path()) {
             return self.handle(user, request.map(|body| body.map_err(BoxError::from).boxed())).await;
         }
-        let streams = request.headers().contains_key(http::header::UPGRADE) || fairness::is_proxied(&request);
-        if streams || http_body::Body::is_end_stream(request.body()) {
+        if is_empty || request.headers().contains_key(http::header::UPGRADE) || fairness::is_proxied(&request) {
             return self.limited(user, request.map(|body| body.map_err(BoxError::from).boxed())).await;
         }
         let (parts, incoming) = request.into_parts();

@@ -19,7 +19,7 @@ use crate::Api;
 use crate::body::Body;
 use crate::extensions::CallError;
 use crate::forward;
-use crate::request::{Parts, Query, Verb};
+use crate::request::{Parts, Verb};
 use crate::status::ApiError;
 use crate::users::User;
 
@@ -64,8 +64,7 @@ pub async fn connect<S: Store>(api: &Api<S>, service: &Service) -> Result<TlsStr
 
 /// Some begin their answer with the first change.
 fn is_watch(request: &Request<Body>) -> bool {
-    let query = Query::parse(request.uri().query());
-    let verb = Parts::read(request.uri().path(), &query).and_then(|parts| parts.verb(request.method()).ok());
+    let verb = Parts::of(request).and_then(|parts| parts.verb(request.method()).ok());
     verb == Some(Verb::Watch)
 }
 

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use serde::Deserialize;
 use skiff_object::kinds::{Catalogue, Kind};
 
-use crate::request::{Parts, Query, Verb};
+use crate::rbac::covers_path;
+use crate::request::{Parts, Verb};
 use crate::users::User;
 
 /// How much of a request is recorded.
@@ -126,17 +127,17 @@ impl About {
         self.parts.as_ref().is_some_and(|(_, verb)| *verb == wanted)
     }
 
-    pub fn subresource(&self) -> Option<&str> {
-        self.parts.as_ref().and_then(|(parts, _)| parts.subresource.as_deref())
+    /// Its answer may have no end.
+    pub fn is_stream(&self) -> bool {
+        self.is(Verb::Watch) || self.parts.as_ref().is_some_and(|(parts, _)| parts.is_passed_on())
     }
 }
 
 impl<'a> Asked<'a> {
     pub fn of<B>(catalogue: &Catalogue, user: Option<&'a User>, request: &'a http::Request<B>) -> Self {
         let (method, path) = (request.method(), request.uri().path());
-        let query = Query::parse(request.uri().query());
         // What is no request is one of a path: it is refused, and recorded as that.
-        let parts = Parts::read(path, &query).and_then(|parts| parts.verb(method).ok().map(|verb| (parts, verb)));
+        let parts = Parts::of(request).and_then(|parts| parts.verb(method).ok().map(|verb| (parts, verb)));
         let kind = parts.as_ref().and_then(|(parts, _)| {
             catalogue.by_resource(&parts.group, &parts.version, &parts.resource).map(Arc::clone)
         });
@@ -242,7 +243,10 @@ impl Rule {
             }
             Some(_) => self.non_resource_urls.is_empty(),
             None if !self.resources.is_empty() || !self.namespaces.is_empty() => false,
-            None => self.non_resource_urls.is_empty() || self.non_resource_urls.iter().any(|url| fits(url, asked.path)),
+            None => {
+                self.non_resource_urls.is_empty()
+                    || self.non_resource_urls.iter().any(|url| covers_path(url, asked.path))
+            }
         }
     }
 }
@@ -262,12 +266,5 @@ impl Resources {
             }
         };
         parts.group == self.group && named && (self.resources.is_empty() || self.resources.iter().any(resource))
-    }
-}
-
-fn fits(pattern: &str, path: &str) -> bool {
-    match pattern.strip_suffix('*') {
-        Some(prefix) => path.starts_with(prefix),
-        None => pattern == path,
     }
 }

@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 use skiff_object::meta;
 use tokio::sync::Notify;
 
-use crate::request::{Parts, Query};
+use crate::rbac::covers_path;
+use crate::request::Parts;
 use crate::users::User;
 
 /// As upstream: who waits longer is asked to come back.
@@ -245,8 +246,7 @@ struct Asked {
 
 impl Asked {
     fn of<B>(request: &http::Request<B>) -> Self {
-        let path = request.uri().path();
-        let parts = Parts::read(path, &Query::parse(request.uri().query()));
+        let (path, parts) = (request.uri().path(), Parts::of(request));
         let verb = parts.as_ref().and_then(|parts| parts.verb(request.method()).ok());
         let verb = verb.map_or_else(|| request.method().as_str().to_ascii_lowercase(), |verb| verb.as_str().to_owned());
         Self { verb, path: path.to_owned(), parts }
@@ -305,10 +305,7 @@ impl Rule {
 
     fn covers(&self, asked: &Asked) -> bool {
         let Some(parts) = &asked.parts else {
-            let fits = |pattern: &String| match pattern.strip_suffix('*') {
-                Some(prefix) => asked.path.starts_with(prefix),
-                None => *pattern == asked.path,
-            };
+            let fits = |pattern: &String| covers_path(pattern, &asked.path);
             return self.paths.iter().any(|of| has(&of.verbs, &asked.verb) && of.paths.iter().any(fits));
         };
         self.resources.iter().any(|of| {
