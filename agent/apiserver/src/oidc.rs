@@ -5,7 +5,7 @@
 
 mod config;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -74,6 +74,7 @@ pub struct Oidc {
 
 struct Known {
     issuer: Issuer,
+    programs: Programs,
     /// With when they were fetched.
     keys: ArcSwapOption<(JwkSet, Instant)>,
     /// When somebody tried last. Only who needs other keys waits for it.
@@ -82,7 +83,12 @@ struct Known {
 
 impl Oidc {
     pub fn new(config: AuthenticationConfig) -> Self {
-        let known = |issuer| Known { issuer, keys: ArcSwapOption::empty(), tried: Mutex::default() };
+        let known = |issuer| Known {
+            programs: Programs::of(&issuer),
+            issuer,
+            keys: ArcSwapOption::empty(),
+            tried: Mutex::default(),
+        };
         Self { issuers: config.jwt.into_iter().map(known).collect() }
     }
 
@@ -106,7 +112,7 @@ impl<S: Store> Api<S> {
             Ok(claims) => claims,
             Err(error) => return Some(Err(error)),
         };
-        Some(user(&known.issuer, &claims))
+        Some(user(&known.issuer, &known.programs, &claims))
     }
 
     async fn verified(&self, known: &Known, token: &str) -> Result<Value, OidcError> {
@@ -176,11 +182,29 @@ impl<S: Store> Api<S> {
     }
 }
 
-fn user(issuer: &Issuer, claims: &Value) -> Result<User, OidcError> {
+/// The expressions of an issuer's configuration, compiled once: each of its users' requests is told by them who asks.
+struct Programs(HashMap<String, Program>);
+
+impl Programs {
+    fn of(issuer: &Issuer) -> Self {
+        let compiled =
+            |(text, variable): (&str, &str)| Some((text.to_owned(), Program::compile(text, &[variable]).ok()?));
+        Self(issuer.expressions().filter_map(compiled).collect())
+    }
+
+    fn evaluate(&self, expression: &str, variable: &str, value: &Value) -> Result<Value, OidcError> {
+        let failed = |why: &dyn std::fmt::Display| OidcError::Rule(format!("expression '{expression}': {why}"));
+        let program = self.0.get(expression).ok_or_else(|| failed(&"it cannot be compiled"))?;
+        let mut budget = BUDGET;
+        program.evaluate_json(&[(variable, Val::of(value, None))], &mut budget).map_err(|error| failed(&error))
+    }
+}
+
+fn user(issuer: &Issuer, programs: &Programs, claims: &Value) -> Result<User, OidcError> {
     for rule in &issuer.claim_validation_rules {
         let holds = match rule.expression.as_str() {
             "" => claims.get(&rule.claim).and_then(Value::as_str) == Some(&rule.required_value),
-            expression => evaluate(expression, "claims", claims)? == Value::Bool(true),
+            expression => programs.evaluate(expression, "claims", claims)? == Value::Bool(true),
         };
         if !holds {
             let said = match (rule.message.as_str(), rule.claim.as_str()) {
@@ -191,7 +215,7 @@ fn user(issuer: &Issuer, claims: &Value) -> Result<User, OidcError> {
             return Err(OidcError::Rule(said));
         }
     }
-    let user = mapped(&issuer.claim_mappings, claims)?;
+    let user = mapped(&issuer.claim_mappings, programs, claims)?;
     for name in std::iter::once(&user.name).chain(&user.groups) {
         if name.starts_with(OWN) {
             return Err(OidcError::Own(name.clone()));
@@ -199,18 +223,18 @@ fn user(issuer: &Issuer, claims: &Value) -> Result<User, OidcError> {
     }
     let shown = user.info();
     for rule in &issuer.user_validation_rules {
-        if evaluate(&rule.expression, "user", &shown)? != Value::Bool(true) {
+        if programs.evaluate(&rule.expression, "user", &shown)? != Value::Bool(true) {
             return Err(OidcError::Rule(rule.message.clone()));
         }
     }
     Ok(user.authenticated())
 }
 
-fn mapped(mappings: &Mappings, claims: &Value) -> Result<User, OidcError> {
+fn mapped(mappings: &Mappings, programs: &Programs, claims: &Value) -> Result<User, OidcError> {
     let names = |mapping: &Mapping, default: &str| -> Result<Vec<String>, OidcError> {
         let (found, prefix) = match (mapping.claim.as_str(), mapping.expression.as_str()) {
             ("", "") => return Ok(Vec::new()),
-            ("", expression) => (evaluate(expression, "claims", claims)?, ""),
+            ("", expression) => (programs.evaluate(expression, "claims", claims)?, ""),
             (claim, _) => {
                 // Whoever's mail is not proven could be anybody's.
                 if claim == "email" && claims.get("email_verified").is_some_and(|proven| proven != &Value::Bool(true)) {
@@ -237,7 +261,7 @@ fn mapped(mappings: &Mappings, claims: &Value) -> Result<User, OidcError> {
     let has_uid = !mappings.uid.claim.is_empty() || !mappings.uid.expression.is_empty();
     let mut extra = BTreeMap::new();
     for one in &mappings.extra {
-        let values: Vec<String> = match evaluate(&one.value_expression, "claims", claims)? {
+        let values: Vec<String> = match programs.evaluate(&one.value_expression, "claims", claims)? {
             Value::String(text) => vec![text],
             Value::Array(all) => all.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
             _ => Vec::new(),
@@ -252,11 +276,4 @@ fn mapped(mappings: &Mappings, claims: &Value) -> Result<User, OidcError> {
         groups: names(&mappings.groups, "")?,
         extra,
     })
-}
-
-fn evaluate(expression: &str, variable: &str, value: &Value) -> Result<Value, OidcError> {
-    let failed = |error: &dyn std::fmt::Display| OidcError::Rule(format!("expression '{expression}': {error}"));
-    let program = Program::compile(expression, &[variable]).map_err(|error| failed(&error))?;
-    let mut budget = BUDGET;
-    program.evaluate_json(&[(variable, Val::of(value, None))], &mut budget).map_err(|error| failed(&error))
 }

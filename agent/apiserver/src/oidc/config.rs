@@ -160,6 +160,16 @@ impl AuthenticationConfig {
 }
 
 impl Issuer {
+    /// All there are, each with the variable that it is about.
+    pub fn expressions(&self) -> impl Iterator<Item = (&str, &'static str)> {
+        let mappings = &self.claim_mappings;
+        let mapped = [&mappings.username, &mappings.groups, &mappings.uid].map(|mapping| mapping.expression.as_str());
+        let extras = mappings.extra.iter().map(|extra| extra.value_expression.as_str());
+        let rules = self.claim_validation_rules.iter().map(|rule| rule.expression.as_str());
+        let of_user = self.user_validation_rules.iter().map(|rule| (rule.expression.as_str(), "user"));
+        mapped.into_iter().chain(extras).chain(rules).map(|text| (text, "claims")).chain(of_user)
+    }
+
     fn problem(&self) -> Option<(String, String)> {
         let source = &self.issuer;
         let wrong = |field: &str, why: &str| Some((field.to_owned(), why.to_owned()));
