@@ -164,7 +164,7 @@ impl Pki {
             }
         }
         if renewed || !self.names.kubeconfig.exists() || self.kubeconfig_is_stale() {
-            write_private(&self.names.kubeconfig, self.kubeconfig()?.as_bytes())?;
+            write_own(&self.names.kubeconfig, self.kubeconfig()?.as_bytes())?;
         }
         Ok(renewed)
     }
@@ -274,8 +274,8 @@ impl Pki {
         let (ca_pem, ca_key) = self.signer(leaf);
         let issuer = Issuer::from_ca_cert_pem(ca_pem, ca_key)?;
         let certificate = params.signed_by(&key, &issuer)?;
-        write_private(&self.path(leaf, "key"), key.serialize_pem().as_bytes())?;
-        write_private(&self.path(leaf, "crt"), certificate.pem().as_bytes())
+        write_own(&self.path(leaf, "key"), key.serialize_pem().as_bytes())?;
+        write_own(&self.path(leaf, "crt"), certificate.pem().as_bytes())
     }
 
     /// The certificate of a request that was approved. The usages are those of [`CertificateRequest`].
@@ -411,7 +411,7 @@ fn load_or_make_key(path: &Path) -> Result<KeyPair, PkiError> {
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let key = KeyPair::generate()?;
-            write_private(path, key.serialize_pem().as_bytes())?;
+            write_own(path, key.serialize_pem().as_bytes())?;
             Ok(key)
         }
         Err(source) => Err(PkiError::File { path: path.to_owned(), source }),
@@ -433,7 +433,7 @@ fn load_or_make_ca(path: &Path, key: &KeyPair, name: &str) -> Result<String, Pki
             params.distinguished_name = DistinguishedName::new();
             params.distinguished_name.push(DnType::CommonName, name);
             let pem = params.self_signed(key)?.pem();
-            write_private(path, pem.as_bytes())?;
+            write_own(path, pem.as_bytes())?;
             Ok(pem)
         }
         Err(source) => Err(PkiError::File { path: path.to_owned(), source }),
@@ -441,18 +441,19 @@ fn load_or_make_ca(path: &Path, key: &KeyPair, name: &str) -> Result<String, Pki
 }
 
 /// Writes beside and renames, synced, mode 0600: the file is always whole and never readable by others.
-pub fn write_private(path: &Path, bytes: &[u8]) -> Result<(), PkiError> {
+pub fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     use std::io::Write;
     let partial = path.with_extension("partial");
-    let write = || {
-        let _ = std::fs::remove_file(&partial);
-        let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&partial)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        std::fs::rename(&partial, path)?;
-        path.parent().map_or(Ok(()), |dir| std::fs::File::open(dir)?.sync_all())
-    };
-    write().map_err(file_error(path))
+    let _ = std::fs::remove_file(&partial);
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&partial)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    std::fs::rename(&partial, path)?;
+    path.parent().map_or(Ok(()), |dir| std::fs::File::open(dir)?.sync_all())
+}
+
+fn write_own(path: &Path, bytes: &[u8]) -> Result<(), PkiError> {
+    write_private(path, bytes).map_err(file_error(path))
 }
 
 fn pem(label: &str, der: &[u8]) -> String {

@@ -3,10 +3,8 @@
 //! it is the key.
 
 use std::fmt::Write as _;
-use std::fs::{File, OpenOptions};
-use std::io::{ErrorKind, Write as _};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::io::ErrorKind;
+use std::path::Path;
 
 use anyhow::{Context, ensure};
 use jiff::Timestamp;
@@ -70,16 +68,7 @@ impl Keys {
         for Key { secret, made } in &self.0 {
             let _ = writeln!(text, "key {} {made} {}", secret.id(), hexadecimal(secret.expose()));
         }
-        remove_partial(file)?;
-        let partial = partial(file);
-        let mut new = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&partial)?;
-        new.write_all(text.as_bytes())?;
-        new.sync_all()?;
-        std::fs::rename(&partial, file)?;
-        match file.parent() {
-            Some(dir) => File::open(dir)?.sync_all(),
-            None => Ok(()),
-        }
+        skiff_apiserver::write_private(file, text.as_bytes())
     }
 
     /// With one more, which is the first.
@@ -133,13 +122,9 @@ fn bytes(text: &str) -> Option<[u8; SealingKey::BYTES]> {
     is_whole.then_some(key)
 }
 
-fn partial(file: &Path) -> PathBuf {
-    file.with_extension("partial")
-}
-
 /// What a power cut left of a write; keys may be in it that are no longer used.
 pub fn remove_partial(file: &Path) -> std::io::Result<()> {
-    match std::fs::remove_file(partial(file)) {
+    match std::fs::remove_file(file.with_extension("partial")) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         result => result,
     }
