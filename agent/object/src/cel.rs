@@ -123,10 +123,7 @@ impl Program {
 
     /// Its value; what it took is taken from the budget.
     pub fn evaluate<'a>(&'a self, variables: &[(&'a str, Val<'a>)], budget: &mut u64) -> Result<Val<'a>, EvalError> {
-        let mut evaluation = Evaluation::new(variables, &self.patterns, (*budget).min(BUDGET));
-        let result = evaluation.run(&self.expression);
-        *budget = budget.saturating_sub(evaluation.spent());
-        result
+        self.evaluate_to(variables, budget, |_, made| Ok(made))
     }
 
     /// What it is as a part of an object: all that is in it is paid for, however often it is shared.
@@ -135,9 +132,21 @@ impl Program {
         variables: &[(&'a str, Val<'a>)],
         budget: &mut u64,
     ) -> Result<serde_json::Value, EvalError> {
+        self.evaluate_to(variables, budget, |evaluation, made| {
+            evaluation.spend_on(&made)?;
+            made.to_json()
+        })
+    }
+
+    fn evaluate_to<'a, T>(
+        &'a self,
+        variables: &[(&'a str, Val<'a>)],
+        budget: &mut u64,
+        of: impl FnOnce(&mut Evaluation<'_, 'a>, Val<'a>) -> Result<T, EvalError>,
+    ) -> Result<T, EvalError> {
         let mut evaluation = Evaluation::new(variables, &self.patterns, (*budget).min(BUDGET));
-        let result = evaluation.run(&self.expression);
-        let result = result.and_then(|made| evaluation.spend_on(&made).and_then(|()| made.to_json()));
+        let made = evaluation.run(&self.expression);
+        let result = made.and_then(|made| of(&mut evaluation, made));
         *budget = budget.saturating_sub(evaluation.spent());
         result
     }
