@@ -12,6 +12,7 @@ use crate::strategy::{Check, Mutation};
 use crate::write::Write;
 use crate::{Api, addresses, certificates, escalation, limit_ranges, own_ports, random};
 
+const OVERHEAD_OF_NOTHING: &str = "pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead";
 const TOKEN_MOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 /// Upstream's life of a pod's token: an hour and a little.
 const TOKEN_SECONDS: u32 = 3607;
@@ -169,12 +170,7 @@ impl<S: Store> Api<S> {
             pod["spec"].get("overhead").cloned().filter(|given| given.as_object().is_some_and(|o| !o.is_empty()));
         let refuse = |pod: &Value, why: &str| Err(ApiError::forbidden_object(kind, meta::name(pod), why));
         if name.is_empty() {
-            return match given {
-                Some(_) => {
-                    refuse(pod, "pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead")
-                }
-                None => Ok(()),
-            };
+            return if given.is_some() { refuse(pod, OVERHEAD_OF_NOTHING) } else { Ok(()) };
         }
         let classes = kinds::by_kind("node.k8s.io/v1", "RuntimeClass").expect("a built-in kind");
         let Some(class) = self.read(classes, None, &name).await? else {
@@ -185,12 +181,7 @@ impl<S: Store> Api<S> {
             (Some(overhead), Some(given)) if overhead != given => {
                 return refuse(pod, "pod rejected: Pod's Overhead doesn't match RuntimeClass's defined Overhead");
             }
-            (None, Some(_)) => {
-                return refuse(
-                    pod,
-                    "pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead",
-                );
-            }
+            (None, Some(_)) => return refuse(pod, OVERHEAD_OF_NOTHING),
             (Some(overhead), _) => pod["spec"]["overhead"] = overhead.clone(),
             (None, None) => {}
         }

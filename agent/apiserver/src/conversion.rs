@@ -90,9 +90,9 @@ impl<S: Store> Api<S> {
         let mut entries = entries.into_iter().peekable();
         while entries.peek().is_some() {
             let (mut some, mut objects, mut size) = (Vec::new(), Vec::new(), 0);
-            let length = |entry: &Entry| codec::length(std::slice::from_ref(entry));
-            while let Some(entry) = entries.next_if(|entry| size == 0 || size + length(entry) <= QUESTION_BYTES) {
-                size += length(entry);
+            while let Some(entry) = entries.next_if(|entry| size == 0 || size + codec::length(entry) <= QUESTION_BYTES)
+            {
+                size += codec::length(entry);
                 objects.push(codec::decode(entry));
                 some.push(entry);
             }

@@ -108,7 +108,7 @@ impl<S: Store> Api<S> {
         let limit = options.limit;
         let page = self.page_in(&selection, form, options).await?;
         // Until the answer is there, which is counted then.
-        let _reserved = self.fairness().reserve(caller, codec::length(&page.entries))?;
+        let _reserved = self.fairness().reserve(caller, length(&page))?;
         let mut metadata = json!({"resourceVersion": page.revision.to_string()});
         if let (true, Some(last)) = (page.remaining > 0 && limit.is_some(), page.entries.last()) {
             let token = Continue { rv: page.revision, start: last.key.to_string() };
@@ -184,7 +184,7 @@ impl<S: Store> Api<S> {
                 let page = self.page_in(&selection, form, ListOptions::default()).await?;
                 // An absent revision means "start anywhere, with what there is" unless the client says otherwise.
                 if send_initial || query.get("sendInitialEvents").is_none() {
-                    reserved = Some(self.fairness().reserve(&caller, codec::length(&page.entries))?);
+                    reserved = Some(self.fairness().reserve(&caller, length(&page))?);
                     initial_events(&selection, form, &page, &mut first)?;
                 }
                 if send_initial {
@@ -239,7 +239,7 @@ fn watch_timeout(query: &Query) -> Result<Duration, ApiError> {
 
 /// The list in protobuf, from what is stored where nothing else needs to be known of it.
 fn in_protobuf(selection: &Selection, extent: Extent, metadata: &Value, page: &Page) -> Result<Vec<u8>, ApiError> {
-    let size = codec::length(&page.entries);
+    let size = length(page);
     let size = match extent {
         // Objects are smaller than their JSON by a quarter and more.
         Extent::Whole => size / 4 * 3,
@@ -260,7 +260,7 @@ fn in_protobuf(selection: &Selection, extent: Extent, metadata: &Value, page: &P
 }
 
 fn verbatim(kind: &Kind, metadata: &Value, page: &Page) -> Vec<u8> {
-    let mut out = Vec::with_capacity(codec::length(&page.entries) + 256);
+    let mut out = Vec::with_capacity(length(page) + 256);
     let head = format!(
         r#"{{"kind":"{}","apiVersion":"{}","metadata":{metadata},"items":["#,
         kind.list_kind(),
@@ -311,11 +311,15 @@ fn list_options(query: &Query, newest: Revision) -> Result<ListOptions, ApiError
     }
 }
 
+fn length(page: &Page) -> usize {
+    page.entries.iter().map(codec::length).sum()
+}
+
 /// Whoever asks for parts is given smaller ones of what is large.
 fn bounded(mut page: Page) -> Page {
     let mut size = 0;
     let mut fits = |entry: &Entry| {
-        size += codec::length(std::slice::from_ref(entry));
+        size += codec::length(entry);
         size <= PART_BYTES_MAX
     };
     let count = page.entries.iter().position(|entry| !fits(entry)).unwrap_or(page.entries.len()).max(1);

@@ -1,5 +1,5 @@
-//! Bodies and answers in YAML. JSON is YAML too, and read as such first: it is what clients send. What is left is small, written by hand,
-//! and bounded before and while it is read: an alias repeats what may be large, and brackets cost by their depth.
+//! Bodies and answers in YAML. JSON is YAML too, and read as such first: it is what clients send. What is left is small,
+//! written by hand, and bounded before and while it is read: an alias repeats what may be large, and brackets cost by their depth.
 
 use std::cell::Cell;
 use std::fmt;
