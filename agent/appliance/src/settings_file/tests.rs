@@ -127,13 +127,13 @@ fn what_is_below_a_wrong_header_counts_nowhere() {
     check(
         "[hots]\nname = \"x\"\n[node\nmax_pods = 3\n[[api]]\n[log]\nlevel = \"debug\"\n",
         expect![[r#"
-        ! line 1: [hots]: unknown field `hots`, expected one of `version`, `host`, `node`, `api`, `network`, `ingress`, `acme`, `runtime`, `store`, `log`
-        ! line 2: name: it counts nowhere: the header above it, in [ ], is wrong
-        ! line 3: a header is a name in [ ]: unclosed table, expected `]`
-        ! line 4: max_pods: it counts nowhere: the header above it, in [ ], is wrong
-        ! line 5: a header is a name in [ ]: a list of tables is not used here: write [NAME]
-        [log] level = "debug"
-    "#]],
+            ! line 1: [hots]: unknown field `hots`, expected one of `version`, `host`, `node`, `api`, `audit`, `oidc`, `network`, `ingress`, `acme`, `runtime`, `store`, `log`
+            ! line 2: name: it counts nowhere: the header above it, in [ ], is wrong
+            ! line 3: a header is a name in [ ]: unclosed table, expected `]`
+            ! line 4: max_pods: it counts nowhere: the header above it, in [ ], is wrong
+            ! line 5: a header is a name in [ ]: a list of tables is not used here: write [NAME]
+            [log] level = "debug"
+        "#]],
     );
     check(
         "[host] name = \"x\"\n[host]\nname = \"y\"\n",
@@ -149,7 +149,7 @@ fn unknown_keys_and_impossible_values_are_left_out() {
     check(
         "colour = 1\n[host]\nnmae = \"x\"\ntimezone = 3\nname = \"Cellar\"\ndomain = \"home.example.org\"\n[node]\nmax_pods = \"many\"\n",
         expect![[r#"
-            ! line 1: colour: unknown field `colour`, expected one of `version`, `host`, `node`, `api`, `network`, `ingress`, `acme`, `runtime`, `store`, `log`
+            ! line 1: colour: unknown field `colour`, expected one of `version`, `host`, `node`, `api`, `audit`, `oidc`, `network`, `ingress`, `acme`, `runtime`, `store`, `log`
             ! line 3: host.nmae: unknown field `nmae`, expected one of `name`, `timezone`, `domain`, `ntp`, `network`, `admin`
             ! line 4: host.timezone: invalid type: integer `3`, expected a string
             ! line 5: host.name: "Cellar" is not a host name: at most 63 lower-case letters, digits and '-', without a dot (the domain is host.domain)
