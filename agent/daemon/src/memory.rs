@@ -7,10 +7,13 @@ use tokio_util::sync::CancellationToken;
 
 /// How often the heap is looked at, which takes microseconds where little of it is free.
 const INTERVAL: Duration = Duration::from_secs(10);
-/// When the code is let go of, counted in looks at the heap: after the start, and again from time to time.
-const START_LOOKS: u32 = 3;
+/// A look that used less of a processor since the one before found the agent quiet.
+const QUIET: Duration = Duration::from_millis(50);
+/// Code is let go of when so many looks in a row were quiet, once after each time that was not.
+const QUIET_LOOKS: u32 = 2;
+/// And so many looks after that, for the rare request that brought code back without being noticed.
 const CODE_LOOKS: u32 = 60;
-/// Less than this stays: the next load wants it again.
+/// Less than this stays until the agent rests: the next load wants it again.
 const FREE_BYTES_MAX: usize = 1 << 20;
 
 /// One heap for two threads: the allocator's default of many keeps memory in each that nobody uses.
@@ -28,23 +31,45 @@ pub fn limit_heaps() {
 /// mostly from the system's cache. The allocator itself gives back only what is free at the end of a heap, and one
 /// object that lives there keeps all before it.
 pub async fn give_back(shutdown: CancellationToken) {
-    let mut looks = 0;
+    let mut idle = Idle::default();
     loop {
         tokio::select! {
             () = tokio::time::sleep(INTERVAL) => {}
             () = shutdown.cancelled() => return,
         }
+        let rests = idle.look(processor_time());
         // SAFETY: both only look at and trim the allocator's own lists, under its own locks.
         unsafe {
-            if libc::mallinfo2().fordblks > FREE_BYTES_MAX {
+            if rests || libc::mallinfo2().fordblks > FREE_BYTES_MAX {
                 libc::malloc_trim(0);
             }
         }
-        looks += 1;
-        if looks % CODE_LOOKS == START_LOOKS {
+        if rests {
             let_go_of_code();
         }
     }
+}
+
+/// When the agent has come to rest.
+#[derive(Default)]
+struct Idle {
+    used: Duration,
+    quiet_looks: u32,
+}
+
+impl Idle {
+    /// Whether it is time to let go of the code, at a look that finds so much used of the processor in all.
+    fn look(&mut self, used: Duration) -> bool {
+        let is_quiet = used.saturating_sub(self.used) < QUIET;
+        self.used = used;
+        self.quiet_looks = if is_quiet { self.quiet_looks + 1 } else { 0 };
+        self.quiet_looks % CODE_LOOKS == QUIET_LOOKS
+    }
+}
+
+fn processor_time() -> Duration {
+    let time = nix::time::clock_gettime(nix::time::ClockId::CLOCK_PROCESS_CPUTIME_ID);
+    time.map(Duration::from).unwrap_or_default()
 }
 
 fn let_go_of_code() {
@@ -92,6 +117,20 @@ d000-e000 rw-p 00000000 00:00 0 [heap]
 nonsense";
         assert_eq!(unchanged(maps, "/usr/bin/skiff"), [(0x5560, 0xaa0), (0x6000, 0x3000)]);
         assert_eq!(unchanged(maps, "/usr/bin/other"), []);
+    }
+
+    #[test]
+    fn code_is_let_go_of_once_after_each_time_of_work() {
+        let mut idle = Idle::default();
+        let mut used = 0;
+        let mut look = |milliseconds| {
+            used += milliseconds;
+            idle.look(Duration::from_millis(used))
+        };
+        assert_eq!([400, 60, 5, 5, 5, 5].map(&mut look), [false, false, false, true, false, false]);
+        assert_eq!([90, 5, 90, 5, 5, 5].map(&mut look), [false, false, false, false, true, false]);
+        let rest = [5; 120].map(look);
+        assert_eq!(rest.iter().filter(|is_time| **is_time).count(), 2, "once in ten minutes of rest");
     }
 
     #[test]
