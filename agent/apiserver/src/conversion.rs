@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use skiff_object::decode::{self, FieldValidation};
 use skiff_object::kinds::{Kind, split_api_version};
+use skiff_object::managed::{Managers, View};
 use skiff_object::{convert, meta};
 use skiff_store::{Change, Entry, Page, Store};
 
@@ -52,6 +53,39 @@ impl<S: Store> Api<S> {
     async fn ask_one(&self, kind: &Kind, version: &str, object: Value) -> Result<Value, ApiError> {
         let converted = self.ask_webhook(kind, version, vec![object]).await?;
         converted.into_iter().next().ok_or_else(|| failed(kind, "no object"))
+    }
+
+    /// The versions in which owners of an object of this kind wrote where fields are not where this one has them.
+    pub(crate) fn elsewhere(&self, kind: &Kind, owners: &Managers) -> Vec<Arc<Kind>> {
+        if kind.custom.is_some() && !has_webhook(kind) {
+            return Vec::new();
+        }
+        let (catalogue, own) = (self.catalogue(), kind.api_version());
+        let others = owners.versions().into_iter().filter(|version| *version != own);
+        others
+            .filter_map(|version| catalogue.by_kind(version, &kind.kind))
+            .filter(|other| other.group == kind.group || catalogue.stored(other) == catalogue.stored(kind))
+            .cloned()
+            .collect()
+    }
+
+    /// A change of an object as those versions have it.
+    pub(crate) async fn views(
+        &self,
+        kind: &Kind,
+        others: Vec<Arc<Kind>>,
+        old: &Value,
+        new: &Value,
+    ) -> Result<Vec<View>, ApiError> {
+        let mut views = Vec::new();
+        for other in others {
+            let both = self.ask_webhook(&other, &other.api_version(), vec![old.clone(), new.clone()]).await?;
+            let mut both = both.into_iter().map(|object| convert::convert(kind, &other, object));
+            if let (Some(old), Some(new)) = (both.next(), both.next()) {
+                views.push(View { kind: other, old, new });
+            }
+        }
+        Ok(views)
     }
 
     /// A page of what is stored as if it were stored in the form of a kind.

@@ -163,7 +163,7 @@ impl<S: Store> Api<S> {
     ) -> Result<Drafted, ApiError> {
         match (self.stored(write, name).await, part) {
             (Ok((current, old)), _) => {
-                let applied = owners::apply(write, part, Some(&old), config, force)?;
+                let applied = owners::apply(self, write, part, Some(&old), config, force).await?;
                 self.draft_update(write, (current, old), name, part, applied).await
             }
             (Err(error), Part::Main) if error.code == http::StatusCode::NOT_FOUND => {
@@ -178,7 +178,7 @@ impl<S: Store> Api<S> {
                     return Err(ApiError::modified(write.kind, name));
                 }
                 self.check_may_create(write, name).await?;
-                let (object, managers) = owners::apply(write, part, None, config, force)?;
+                let (object, managers) = owners::apply(self, write, part, None, config, force).await?;
                 self.draft_create(write, object, managers).await
             }
             (Err(error), _) => Err(error),
@@ -212,7 +212,7 @@ impl<S: Store> Api<S> {
         if write.author.effect == Effect::DryRun && self.entry(kind, namespace, &name).await?.is_some() {
             return Err(ApiError::already_exists(kind, &name));
         }
-        owners::record(write, Part::Main, managers, None, &mut new);
+        owners::record(self, write, Part::Main, managers, None, &mut new).await;
         warnings.extend(unenforced::warnings(kind, &new, None));
         warnings.extend(warned);
         Ok(Drafted::Draft(Box::new(Draft { current: None, old: None, new: Some(new), warnings })))
@@ -258,7 +258,7 @@ impl<S: Store> Api<S> {
         let reviewed = Reviewed { write, part, new: &new, old: Some(&old) };
         let warned = self.judge(reviewed, errors).await?;
         meta::set(&mut new, "resourceVersion", meta::resource_version(&old).to_owned());
-        owners::record(write, part, managers, Some(&old), &mut new);
+        owners::record(self, write, part, managers, Some(&old), &mut new).await;
         if matches!(part, Part::Main | Part::EphemeralContainers) {
             warnings.extend(unenforced::warnings(kind, &new, Some(&old)));
         }

@@ -7,7 +7,7 @@ mod last_applied;
 mod set;
 mod walk;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -102,6 +102,8 @@ pub enum ManagedError {
 #[derive(Debug, Clone, Copy)]
 pub struct Writing<'a> {
     pub kind: &'a Kind,
+    /// Of every other version in which fields are elsewhere and an owner wrote.
+    pub views: &'a [View],
     pub manager: &'a str,
     /// Empty for the object itself.
     pub subresource: &'a str,
@@ -109,6 +111,14 @@ pub struct Writing<'a> {
     pub untouched: &'a [&'a [&'a str]],
     /// RFC 3339, in seconds.
     pub now: &'a str,
+}
+
+/// A write as it is in another version of the kind: who wrote in that version owns what is there.
+#[derive(Debug, Clone)]
+pub struct View {
+    pub kind: Arc<Kind>,
+    pub old: Value,
+    pub new: Value,
 }
 
 /// What comes of an application.
@@ -147,6 +157,11 @@ impl Managers {
         self.entries.values().all(|entry| entry.fields.is_empty())
     }
 
+    /// In which they wrote.
+    pub fn versions(&self) -> BTreeSet<&str> {
+        self.entries.values().map(|entry| &*entry.api_version).collect()
+    }
+
     /// Puts them into an object.
     pub fn write(&self, object: &mut Value) {
         let mut all: Vec<_> = self.entries.iter().filter(|(_, entry)| !entry.fields.is_empty()).collect();
@@ -174,19 +189,18 @@ impl Managers {
     }
 
     /// Others lose what was changed, and everybody what is gone.
-    fn lose(&mut self, but: &Manager, comparison: &Comparison) {
-        let changed = comparison.changed();
+    fn lose(&mut self, but: &Manager, comparisons: &Comparisons) {
         for (_, entry) in self.entries.iter_mut().filter(|(manager, _)| *manager != but) {
-            entry.fields = entry.fields.difference(&changed).difference(&comparison.removed);
+            let comparison = comparisons.of(entry);
+            entry.fields = entry.fields.difference(&comparison.changed()).difference(&comparison.removed);
         }
         self.entries.retain(|manager, entry| manager == but || !entry.fields.is_empty());
     }
 
-    fn conflicts(&self, with: &Manager, comparison: &Comparison) -> Vec<Conflict> {
-        let changed = comparison.changed();
+    fn conflicts(&self, with: &Manager, comparisons: &Comparisons) -> Vec<Conflict> {
         let others = self.entries.iter().filter(|(manager, _)| *manager != with);
         let of = |(manager, entry): (&Manager, &Entry)| {
-            let paths = entry.fields.intersection(&changed).paths();
+            let paths = entry.fields.intersection(&comparisons.of(entry).changed()).paths();
             paths.into_iter().map(|path| Conflict { manager: manager.clone(), path }).collect::<Vec<_>>()
         };
         others.flat_map(of).collect()
@@ -256,13 +270,25 @@ fn manager(operation: Operation, name: &str, api_version: &str, subresource: &st
     Manager { operation, name: name.to_owned(), api_version, subresource: subresource.to_owned() }
 }
 
+fn schema_of(kind: &Kind) -> Option<Arc<Schema>> {
+    kind.custom.as_ref().map(|custom| custom.schema())
+}
+
+/// What a write changed: in its own version, and in those where fields are elsewhere.
+struct Comparisons {
+    own: Comparison,
+    elsewhere: BTreeMap<String, Comparison>,
+}
+
+impl Comparisons {
+    fn of(&self, entry: &Entry) -> &Comparison {
+        self.elsewhere.get(&entry.api_version).unwrap_or(&self.own)
+    }
+}
+
 impl Writing<'_> {
     fn manager(&self, operation: Operation) -> Manager {
         manager(operation, self.manager, &self.kind.api_version(), self.subresource)
-    }
-
-    fn schema(&self) -> Option<Arc<Schema>> {
-        self.kind.custom.as_ref().map(|custom| custom.schema())
     }
 
     /// What this write cannot own.
@@ -277,6 +303,16 @@ impl Writing<'_> {
         let [added, modified, removed] = [all.added, all.modified, all.removed].map(|set| set.without(&ignored));
         Comparison { added, modified, removed }
     }
+
+    fn compare_all(&self, shape: Shape<'_>, old: &Value, new: &Value) -> Comparisons {
+        let in_view = |view: &View| {
+            let schema = schema_of(&view.kind);
+            let shape = Shape::of_kind(&view.kind, schema.as_deref());
+            (view.kind.api_version(), self.compare(shape, &view.old, &view.new))
+        };
+        let elsewhere = self.views.iter().map(in_view).collect();
+        Comparisons { own: self.compare(shape, old, new), elsewhere }
+    }
 }
 
 /// The managers of `new`, which was written over `old` (`None`: it is new). An object of which nobody owns anything, from
@@ -285,18 +321,19 @@ pub fn update(writing: &Writing<'_>, managers: Managers, old: Option<&Value>, ne
     if managers.is_empty() && old.is_some() {
         return managers;
     }
-    let schema = writing.schema();
+    let schema = schema_of(writing.kind);
     let shape = Shape::of_kind(writing.kind, schema.as_deref());
-    let comparison = writing.compare(shape, old.unwrap_or(&json!({})), new);
-    changed(writing, managers, &comparison)
+    let comparisons = writing.compare_all(shape, old.unwrap_or(&json!({})), new);
+    changed(writing, managers, &comparisons)
 }
 
-fn changed(writing: &Writing<'_>, mut managers: Managers, comparison: &Comparison) -> Managers {
+fn changed(writing: &Writing<'_>, mut managers: Managers, comparisons: &Comparisons) -> Managers {
+    let comparison = &comparisons.own;
     if comparison.is_same() {
         return managers;
     }
     let manager = writing.manager(Operation::Update);
-    managers.lose(&manager, comparison);
+    managers.lose(&manager, comparisons);
     let own = managers.entries.get(&manager).map(|entry| entry.fields.clone()).unwrap_or_default();
     let own = own.difference(&comparison.removed).union(&comparison.changed());
     managers.set(manager, writing, own.condensed(PARTS_MAX), true);
@@ -312,7 +349,7 @@ pub fn apply(
     config: &Value,
     force: bool,
 ) -> Result<Applied, ManagedError> {
-    let schema = writing.schema();
+    let schema = schema_of(writing.kind);
     let (shape, manager) = (Shape::of_kind(writing.kind, schema.as_deref()), writing.manager(Operation::Apply));
     if let Some(path) = walk::duplicate(shape, config) {
         return Err(ManagedError::Duplicate(path));
@@ -321,9 +358,9 @@ pub fn apply(
     let live = live.unwrap_or(&nothing);
     let mut managers = Managers::read(live)?;
     if managers.is_empty() && live.get("metadata").is_some() {
-        let before = Writing { manager: BEFORE, subresource: "", untouched: &[], ..*writing };
-        let comparison = before.compare(shape, &nothing, live);
-        managers = changed(&before, managers, &comparison);
+        let before = Writing { manager: BEFORE, subresource: "", untouched: &[], views: &[], ..*writing };
+        let comparisons = before.compare_all(shape, &nothing, live);
+        managers = changed(&before, managers, &comparisons);
     }
     let last = managers.entries.get(&manager).map(|entry| entry.fields.clone()).unwrap_or_default();
     let own = walk::fields(shape, config).without(&writing.ignored());
@@ -333,16 +370,16 @@ pub fn apply(
     // What is applied as an empty struct is there also where all that was in it is given up.
     let mut object = walk::merge(shape, &pruned(shape, merged, &last, &next), config);
     meta::unset(&mut object, "managedFields");
-    let comparison = writing.compare(shape, live, &object);
-    let conflicts = if force { Vec::new() } else { managers.conflicts(&manager, &comparison) };
+    let comparisons = writing.compare_all(shape, live, &object);
+    let conflicts = if force { Vec::new() } else { managers.conflicts(&manager, &comparisons) };
     if !conflicts.is_empty() {
         let of_old_way = last_applied::allowed(writing, shape, live).paths();
         if conflicts.iter().any(|conflict| !of_old_way.contains(&conflict.path)) {
             return Ok(Applied::Conflicts(conflicts));
         }
     }
-    next.lose(&manager, &comparison);
-    next.set(manager, writing, own, !comparison.is_same());
+    next.lose(&manager, &comparisons);
+    next.set(manager, writing, own, !comparisons.own.is_same());
     if next.entries.len() + UPDATERS_MAX > ENTRIES_MAX {
         return Err(ManagedError::TooMuch);
     }
@@ -362,7 +399,7 @@ pub enum MergeError {
 /// An object with a part of one merged into it as an application does, whoever owns what. What is owned as a whole cannot be
 /// in it: what it leaves out would be lost.
 pub fn merged(kind: &Kind, live: &Value, part: &Value) -> Result<Value, MergeError> {
-    let schema = kind.custom.as_ref().map(|custom| custom.schema());
+    let schema = schema_of(kind);
     let shape = Shape::of_kind(kind, schema.as_deref());
     if let Some(path) = walk::duplicate(shape, part) {
         return Err(MergeError::Duplicate(path));

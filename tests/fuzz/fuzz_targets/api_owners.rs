@@ -7,7 +7,7 @@ use skiff_object::Kind;
 use skiff_object::managed::{self, Applied, Managers, Writing};
 
 fn apply(kind: &Kind, manager: &str, live: Option<&Value>, config: &Value, force: bool) -> Option<Value> {
-    let writing = Writing { kind, manager, subresource: "", untouched: &[], now: "2026-01-01T00:00:00Z" };
+    let writing = Writing { kind, manager, subresource: "", untouched: &[], views: &[], now: "2026-01-01T00:00:00Z" };
     match managed::apply(&writing, live, config, force).ok()? {
         Applied::Object(mut object, managers) => {
             managers.write(&mut object);
@@ -36,7 +36,7 @@ libfuzzer_sys::fuzz_target!(|input: &[u8]| {
     assert_eq!(again.as_ref(), Some(&applied), "what is applied again changes nothing");
     let _ = apply(kind, "two", Some(&applied), &second, false);
     let _ = apply(kind, "one", Some(&applied), &second, false);
-    let writing = Writing { kind, manager: "three", subresource: "", untouched: &[], now: "2026-01-01T00:00:00Z" };
+    let writing = Writing { kind, manager: "three", subresource: "", untouched: &[], views: &[], now: "2026-01-01T00:00:00Z" };
     if let Ok(managers) = Managers::read(&applied) {
         let _ = managed::update(&writing, managers, Some(&applied), &second);
     }

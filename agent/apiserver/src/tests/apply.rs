@@ -11,13 +11,13 @@ fn map(data: Value) -> Value {
 }
 
 impl Server {
-    async fn apply(&self, path: &str, manager: &str, config: Value) -> (StatusCode, Value) {
+    pub async fn apply(&self, path: &str, manager: &str, config: Value) -> (StatusCode, Value) {
         self.call(Method::PATCH, &format!("{path}?fieldManager={manager}"), APPLY, config.to_string()).await
     }
 }
 
 /// Manager, operation and subresource of each entry, and what it owns.
-fn owners(object: &Value) -> Vec<String> {
+pub fn owners(object: &Value) -> Vec<String> {
     let entries = object["metadata"]["managedFields"].as_array().cloned().unwrap_or_default();
     let text = |entry: &Value, field: &str| entry[field].as_str().unwrap_or_default().to_owned();
     let line = |entry: &Value| {
@@ -283,4 +283,36 @@ async fn what_is_given_up_takes_only_itself() {
     }
     assert_eq!(metadata["finalizers"], json!(["example.org/hold"]));
     assert!(metadata["deletionTimestamp"].is_string(), "{bare}");
+}
+
+#[tokio::test]
+async fn owners_of_another_version_are_seen_in_it() {
+    let server = Server::start().await;
+    let scaler = |version: &str, spec: Value| {
+        let mut object = json!({"apiVersion": format!("autoscaling/{version}"), "kind": "HorizontalPodAutoscaler",
+            "metadata": {"name": "a"}, "spec": spec});
+        object["spec"]["maxReplicas"] = json!(3);
+        object["spec"]["scaleTargetRef"] = json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"});
+        object
+    };
+    let path = |version: &str| format!("/apis/autoscaling/{version}/namespaces/default/horizontalpodautoscalers/a");
+    let of_cpu = |percent: i64| {
+        json!({"metrics": [{"type": "Resource", "resource": {"name": "cpu",
+            "target": {"type": "Utilization", "averageUtilization": percent}}}]})
+    };
+    let (code, made) = server.apply(&path("v2"), "new", scaler("v2", of_cpu(50))).await;
+    assert_eq!(code, StatusCode::CREATED, "{made}");
+    let old = |percent: i64| scaler("v1", json!({"targetCPUUtilizationPercentage": percent}));
+    let (code, same) = server.apply(&path("v1"), "old", old(50)).await;
+    assert_eq!(code, StatusCode::OK, "{same}");
+    check_error(
+        &server.apply(&path("v1"), "old", old(60)).await,
+        expect![[r#"409 "Conflict": "Apply failed with 1 conflict: conflict with \"new\": .spec.metrics""#]],
+    );
+    check_error(
+        &server.apply(&path("v2"), "new", scaler("v2", of_cpu(60))).await,
+        expect![[
+            r#"409 "Conflict": "Apply failed with 1 conflict: conflict with \"old\": .spec.targetCPUUtilizationPercentage""#
+        ]],
+    );
 }

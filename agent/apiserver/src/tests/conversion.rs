@@ -4,6 +4,7 @@ use expect_test::expect;
 use http::StatusCode;
 use serde_json::{Value, json};
 
+use super::apply::owners;
 use super::custom::{self, DEFINITIONS};
 use super::hook::{Answer, Hook};
 use super::{Server, causes, check_error};
@@ -99,6 +100,43 @@ async fn objects_are_served_in_every_version() {
     let seen: Vec<String> =
         events.iter().map(|event| format!("{} {}", event["type"], event["object"]["spec"]["pier"])).collect();
     assert_eq!(seen, [r#""ADDED" "1""#, r#""MODIFIED" "4""#, r#""MODIFIED" "4""#]);
+}
+
+#[tokio::test]
+async fn owners_of_another_version_keep_what_is_theirs() {
+    let convert_most: Answer = |request| {
+        let gone = json!({"result": {"status": "Failed", "message": "gone"}});
+        let is_gone = |object: &Value| object["spec"]["berth"] == "atlantis/1";
+        if request["objects"].as_array().expect("objects").iter().any(is_gone) { gone } else { convert(request) }
+    };
+    let (server, _hook) = started(convert_most).await;
+    let (path, new_path) = (format!("{SHIPS}/a"), format!("{NEW_SHIPS}/a"));
+    let new = ship("v2", "a", json!({"harbour": "kiel", "pier": "3"}));
+    let (code, made) = server.apply(&new_path, "deck", new).await;
+    assert_eq!(code, StatusCode::CREATED, "{made}");
+    let old = |berth: &str| ship("v1", "a", json!({"berth": berth}));
+    let (code, same) = server.apply(&path, "keel", old("kiel/3")).await;
+    assert_eq!(code, StatusCode::OK, "{same}");
+    check_error(
+        &server.apply(&path, "keel", old("kiel/4")).await,
+        expect![[r#"409 "Conflict": "Apply failed with 1 conflict: conflict with \"deck\": .spec.pier""#]],
+    );
+    let (_, forced) = server.apply(&path, "keel&force=true", old("kiel/4")).await;
+    expect![[r#"
+        deck Apply: {"f:spec":{"f:harbour":{}}}
+        keel Apply: {"f:spec":{"f:berth":{}}}"#]]
+    .assert_eq(&owners(&forced).join("\n"));
+    let (_, changed) = server.merge(&path, json!({"spec": {"berth": "bremen/4"}})).await;
+    expect![[r#"admin Update: {"f:spec":{"f:berth":{}}}"#]].assert_eq(&owners(&changed).join("\n"));
+    let new = ship("v2", "a", json!({"harbour": "bremen", "flag": "blue"}));
+    server.apply(&new_path, "deck", new).await;
+    // A webhook that does not answer holds no write in the stored form, and takes nothing from anybody.
+    let (code, lost) = server.merge(&path, json!({"spec": {"berth": "atlantis/1"}})).await;
+    assert_eq!(code, StatusCode::OK, "{lost}");
+    expect![[r#"
+        deck Apply: {"f:spec":{"f:flag":{},"f:harbour":{}}}
+        admin Update: {"f:spec":{"f:berth":{}}}"#]]
+    .assert_eq(&owners(&lost).join("\n"));
 }
 
 #[tokio::test]

@@ -21,7 +21,7 @@ fn shared(api_version: &str, kind: &str) -> Shared {
 impl Shared {
     fn writing<'a>(&'a self, manager: &'a str, subresource: &'a str) -> Writing<'a> {
         let untouched: &[&[&str]] = if subresource.is_empty() { &[&["status"]] } else { &[&["spec"]] };
-        Writing { kind: self.kind, manager, subresource, untouched, now: "2026-01-02T03:04:05Z" }
+        Writing { kind: self.kind, manager, subresource, untouched, views: &[], now: "2026-01-02T03:04:05Z" }
     }
 
     fn try_apply(&mut self, manager: &str, config: Value, force: bool) -> Vec<String> {
@@ -439,7 +439,8 @@ proptest! {
 #[test]
 fn an_empty_struct_is_applied_once() {
     let kind = by_kind("v1", "Pod").expect("a kind");
-    let writing = Writing { kind, manager: "one", subresource: "", untouched: &[], now: "2026-01-01T00:00:00Z" };
+    let writing =
+        Writing { kind, manager: "one", subresource: "", untouched: &[], views: &[], now: "2026-01-01T00:00:00Z" };
     let config = |spec: Value| json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}, "spec": spec});
     let write = |live: Option<&Value>, spec: Value| match apply(&writing, live, &config(spec), false).expect("it fits")
     {
