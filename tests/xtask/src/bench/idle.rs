@@ -9,8 +9,8 @@ use skiff_tests::wait;
 use super::process::{self, MEBIBYTE, Usage};
 use super::{Bench, Figure, deployment, import_image};
 
-/// What happens right after a change is not idleness.
-const SETTLE: Duration = Duration::from_secs(15);
+/// What happens right after a change is not idleness: within a minute the node tells which images it has now.
+const SETTLE: Duration = Duration::from_secs(75);
 
 pub fn run(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
     let running = bench.start_box()?;
