@@ -3,9 +3,11 @@
 
 mod memory;
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 use crate::{Change, Entry, Error, ListOptions, Page, Revision, Watch};
 use memory::Memory;
@@ -24,13 +26,36 @@ pub(crate) struct HistoryMax {
 pub(crate) struct Cache {
     memory: Mutex<Memory>,
     /// The newest revision that readers may see.
-    published: watch::Sender<Revision>,
+    published: AtomicU64,
+    watchers: Mutex<Watchers>,
+}
+
+/// Who waits for changes, by a number of his own.
+#[derive(Default)]
+struct Watchers {
+    last: u64,
+    all: BTreeMap<u64, Watcher>,
+}
+
+struct Watcher {
+    prefix: Arc<str>,
+    wake: Arc<Notify>,
+}
+
+impl Watchers {
+    fn wake(&self, concerns: impl Fn(&Watcher) -> bool) {
+        self.all.values().filter(|watcher| concerns(watcher)).for_each(|watcher| watcher.wake.notify_one());
+    }
 }
 
 impl Cache {
     pub(crate) fn new(entries: Vec<Entry>, revision: Revision, history_max: HistoryMax) -> Self {
         let memory = Memory::new(entries, revision, history_max);
-        Self { memory: Mutex::new(memory), published: watch::Sender::new(revision) }
+        Self { memory: Mutex::new(memory), published: AtomicU64::new(revision), watchers: Mutex::default() }
+    }
+
+    fn watchers(&self) -> MutexGuard<'_, Watchers> {
+        self.watchers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn memory(&self) -> MutexGuard<'_, Memory> {
@@ -46,7 +71,7 @@ impl Cache {
     }
 
     pub(crate) fn revision(&self) -> Revision {
-        *self.published.borrow()
+        self.published.load(Ordering::Acquire)
     }
 
     /// Keys held, and the bytes of their values.
@@ -54,23 +79,30 @@ impl Cache {
         self.memory().size()
     }
 
-    /// Applies changes that are durable, in order of revision, and wakes watchers. All there is up to `revision` is known
-    /// then.
+    /// Applies changes that are durable, in order of revision, and wakes those whom they concern: a box has dozens of
+    /// watchers, and most changes are about what one or two of them look at. All there is up to `revision` is known then.
     pub(crate) fn apply(&self, changes: Vec<Change>, revision: Revision) {
+        let groups: BTreeSet<String> = changes.iter().map(|change| memory::group(change.key()).to_owned()).collect();
         self.memory().apply(changes);
-        self.published.send_replace(revision);
+        self.published.store(revision, Ordering::Release);
+        self.watchers().wake(|watcher| groups.iter().any(|group| memory::is_below(group, &watcher.prefix)));
     }
 
     /// Nothing before `revision` can be asked for any more, and every watch expires.
     pub(crate) fn end_era(&self, revision: Revision) {
         self.memory().end_era(revision);
-        self.published.send_replace(revision);
+        self.published.store(revision, Ordering::Release);
+        self.watchers().wake(|_| true);
     }
 
     pub(crate) fn watch(self: &Arc<Self>, prefix: &str, after: Revision) -> Result<CacheWatch, Error> {
-        let published = self.published.subscribe();
         self.memory().check_revision(prefix, after)?;
-        Ok(CacheWatch { cache: Arc::clone(self), published, prefix: prefix.to_owned(), seen: after })
+        let (prefix, wake): (Arc<str>, _) = (prefix.into(), Arc::new(Notify::new()));
+        let mut watchers = self.watchers();
+        watchers.last += 1;
+        let number = watchers.last;
+        watchers.all.insert(number, Watcher { prefix: Arc::clone(&prefix), wake: Arc::clone(&wake) });
+        Ok(CacheWatch { cache: Arc::clone(self), number, wake, prefix, seen: after })
     }
 
     #[cfg(test)]
@@ -82,27 +114,36 @@ impl Cache {
 /// Reads the changes from the history: a slow watcher costs no queue, it expires.
 pub struct CacheWatch {
     cache: Arc<Cache>,
-    published: watch::Receiver<Revision>,
-    prefix: String,
+    number: u64,
+    wake: Arc<Notify>,
+    prefix: Arc<str>,
     seen: Revision,
+}
+
+impl Drop for CacheWatch {
+    fn drop(&mut self) {
+        self.cache.watchers().all.remove(&self.number);
+    }
 }
 
 impl Watch for CacheWatch {
     async fn next(&mut self) -> Result<(Vec<Change>, Revision), Error> {
         loop {
-            let seen = self.seen;
-            if self.published.wait_for(|newest| *newest > seen).await.is_err() {
-                return Err(Error::Closed);
-            }
-            let (changes, upto) = self.cache.memory().changes(&self.prefix, seen, WATCH_BATCH_MAX)?;
+            let (changes, upto) = self.cache.memory().changes(&self.prefix, self.seen, WATCH_BATCH_MAX)?;
             self.seen = upto;
             if !changes.is_empty() {
                 return Ok((changes, upto));
             }
+            // What came since then has left its mark: none is missed.
+            self.wake.notified().await;
         }
     }
 
     fn seen(&self) -> Revision {
-        self.seen
+        // Nobody is woken for what concerns him not.
+        match self.cache.memory().changes(&self.prefix, self.seen, 1) {
+            Ok((changes, upto)) if changes.is_empty() => upto,
+            Ok(_) | Err(_) => self.seen,
+        }
     }
 }

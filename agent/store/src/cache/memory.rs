@@ -107,8 +107,7 @@ impl Memory {
 
     /// Whether changes under a prefix after a revision may be missing: those of others do not count, however many there were.
     fn is_expired(&self, prefix: &str, wanted: Revision) -> bool {
-        let is_below = |group: &str| group.starts_with(prefix) || prefix.starts_with(group);
-        let was_dropped = || self.dropped.iter().any(|(group, last)| *last > wanted && is_below(group));
+        let was_dropped = || self.dropped.iter().any(|(group, last)| *last > wanted && is_below(group, prefix));
         wanted < self.floor || wanted < self.compacted && was_dropped()
     }
 
@@ -168,10 +167,15 @@ impl Memory {
 }
 
 /// The objects that a change counts among: those of a kind, or of a kind in a namespace.
-fn group(key: &str) -> &str {
+pub(super) fn group(key: &str) -> &str {
     let ends = key.char_indices().filter(|(_, c)| *c == '/').map(|(at, _)| at + 1);
     let end = ends.take(4).last().unwrap_or(0);
     &key[..end]
+}
+
+/// Whether a group has what is below a prefix.
+pub(super) fn is_below(group: &str, prefix: &str) -> bool {
+    group.starts_with(prefix) || prefix.starts_with(group)
 }
 
 /// What a change keeps in memory beside the entries: the value it replaced. Its own is an entry's, or the next change's.
