@@ -23,6 +23,9 @@ pub struct Options {
     /// api: upstream's server, to be measured beside the box, with Debian's etcd
     #[arg(long, value_name = "FILE")]
     kube_apiserver: Option<PathBuf>,
+    /// api: the rows whose name has this in it
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    rows: String,
 }
 
 pub fn run(options: &Options, bench: &Bench) -> anyhow::Result<Comparison> {
@@ -37,7 +40,7 @@ pub fn run(options: &Options, bench: &Bench) -> anyhow::Result<Comparison> {
     for server in &servers {
         runtime.block_on(rows::prepare(server))?;
     }
-    for row in ROWS {
+    for row in ROWS.into_iter().filter(|row| row.name().contains(&options.rows)) {
         let runs = if row.is_measured_once() { 1 } else { bench.runs };
         for _ in 0..runs {
             for server in &servers {

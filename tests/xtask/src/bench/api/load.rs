@@ -103,7 +103,7 @@ impl Drop for Watchers {
 /// A line is an event. The connection is held as long as its answer is read.
 async fn count_events(_connection: super::client::Connection, mut body: Incoming, events: Arc<AtomicU64>) {
     while let Some(Ok(frame)) = body.frame().await {
-        let lines = frame.data_ref().map_or(0, |data| data.iter().filter(|byte| **byte == b'\n').count());
+        let lines = frame.data_ref().map_or(0, |data| memchr::memchr_iter(b'\n', data).count());
         events.fetch_add(lines as u64, Ordering::Relaxed);
     }
 }
