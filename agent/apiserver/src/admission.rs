@@ -129,16 +129,20 @@ impl<S: Store> Api<S> {
     /// Priority: the class becomes a number.
     async fn priority(&self, kind: &Kind, pod: &mut Value) -> Result<(), ApiError> {
         let name = meta::text_at(pod, &["spec", "priorityClassName"]).to_owned();
-        let (value, policy) = if name.is_empty() {
-            (json!(0), json!("PreemptLowerPriority"))
+        let classes = kinds::by_kind("scheduling.k8s.io/v1", "PriorityClass").expect("a built-in kind");
+        let class = if name.is_empty() {
+            self.default_class(classes).await?
         } else {
-            let classes = kinds::by_kind("scheduling.k8s.io/v1", "PriorityClass").expect("a built-in kind");
-            let Some(class) = self.read(classes, None, &name).await? else {
-                let why = format!("no PriorityClass with name {name} was found");
-                return Err(ApiError::forbidden_object(kind, meta::name(pod), &why));
-            };
-            (class["value"].clone(), class.get("preemptionPolicy").cloned().unwrap_or(json!("PreemptLowerPriority")))
+            let why = || format!("no PriorityClass with name {name} was found");
+            let class = self.read(classes, None, &name).await?;
+            Some(class.ok_or_else(|| ApiError::forbidden_object(kind, meta::name(pod), &why()))?)
         };
+        let value = class.as_ref().map_or(json!(0), |class| class["value"].clone());
+        let policy = class.as_ref().and_then(|class| class.get("preemptionPolicy").cloned());
+        let policy = policy.unwrap_or(json!("PreemptLowerPriority"));
+        if let Some(class) = &class {
+            pod["spec"]["priorityClassName"] = meta::name(class).into();
+        }
         let given = pod["spec"].get("priority").filter(|given| !given.is_null() && **given != value);
         if let Some(given) = given {
             let why = format!(
@@ -161,6 +165,13 @@ impl<S: Store> Api<S> {
         pod["spec"]["priority"] = value;
         pod["spec"]["preemptionPolicy"] = policy;
         Ok(())
+    }
+
+    /// That of pods that name none: of several, the lowest.
+    async fn default_class(&self, classes: &Kind) -> Result<Option<Value>, ApiError> {
+        let all = self.entries_of(classes, None).await?.into_iter().map(|entry| crate::codec::decode(&entry));
+        let defaults = all.filter(|class| class.get("globalDefault") == Some(&json!(true)));
+        Ok(defaults.min_by_key(|class| class["value"].as_i64()))
     }
 
     /// RuntimeClass: it is there, and what it takes and where it is counts with the pod.

@@ -1,6 +1,8 @@
 //! Admission policies in the Common Expression Language, bound where their bindings say, and what those that judge say
 //! (`ValidatingAdmissionPolicy`). What those that change do is in `mutations.rs`.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 use skiff_object::cel::{MUTATION_VARIABLES, POLICY_VARIABLES, Program, Val};
 use skiff_object::kinds::{Catalogue, Kind};
@@ -17,6 +19,8 @@ use crate::{Api, audit};
 
 /// Steps that one binding of a policy may take, as upstream's budget for all of its expressions.
 const BUDGET: u64 = 10_000_000;
+/// As upstream; what is longer is cut.
+const AUDIT_TEXT_BYTES_MAX: usize = 10 * 1024;
 
 pub struct Policy {
     kind: &'static str,
@@ -27,6 +31,7 @@ pub struct Policy {
     params: Option<(String, String)>,
     variables: Vec<(String, Option<Program>)>,
     validations: Vec<Validation>,
+    notes: Vec<Note>,
     pub(super) mutations: Vec<Mutation>,
     /// Whether it is asked once more when others changed the object after it.
     pub(super) is_reinvoked: bool,
@@ -39,6 +44,13 @@ struct Validation {
     message: String,
     message_program: Option<Program>,
     reason: String,
+}
+
+/// What is added to the event in the audit log.
+struct Note {
+    key: String,
+    expression: String,
+    program: Option<Program>,
 }
 
 pub(super) struct Binding {
@@ -84,6 +96,10 @@ impl Policy {
         let params = spec
             .get("paramKind")
             .map(|kind| (meta::text_at(kind, &["apiVersion"]).to_owned(), meta::text_at(kind, &["kind"]).to_owned()));
+        let note = |json: &Value| {
+            let expression = meta::text_at(json, &["valueExpression"]).to_owned();
+            Note { key: meta::text_at(json, &["key"]).to_owned(), program: compile(&expression), expression }
+        };
         Self {
             kind,
             name: meta::name(policy).to_owned(),
@@ -93,6 +109,7 @@ impl Policy {
             params,
             variables: meta::items(spec.get("variables")).iter().map(variable).collect(),
             validations: meta::items(spec.get("validations")).iter().map(Validation::read).collect(),
+            notes: meta::items(spec.get("auditAnnotations")).iter().map(note).collect(),
             mutations: meta::items(spec.get("mutations")).iter().map(Mutation::read).collect(),
             is_reinvoked: meta::text_at(spec, &["reinvocationPolicy"]) == "IfNeeded",
             bindings,
@@ -178,6 +195,19 @@ impl Policy {
     }
 }
 
+impl Note {
+    /// `None` where there is nothing to say.
+    fn text(&self, variables: &[(&str, Val<'_>)], budget: &mut u64) -> Result<Option<String>, String> {
+        let result = self.program.as_ref().map(|program| program.evaluate(variables, budget));
+        match result {
+            Some(Ok(Val::Null)) => Ok(None),
+            Some(Ok(Val::Text(text))) => Ok(Some(text.trim().to_owned()).filter(|text| !text.is_empty())),
+            Some(Ok(_)) | None => Err(format!("valueExpression '{}' is neither text nor null", self.expression)),
+            Some(Err(error)) => Err(format!("valueExpression '{}' resulted in error: {error}", self.expression)),
+        }
+    }
+}
+
 impl Validation {
     fn read(json: &Value) -> Self {
         let text = |name: &str| meta::text_at(json, &[name]).to_owned();
@@ -215,6 +245,44 @@ impl Binding {
     }
 }
 
+/// What the bindings of one policy have to say in the audit log, by key: each thing once.
+#[derive(Default)]
+struct Notes<'p>(BTreeMap<&'p str, Vec<String>>);
+
+impl<'p> Notes<'p> {
+    /// Said at once: a write that is refused is recorded, too.
+    fn take(
+        &mut self,
+        policy: &'p Policy,
+        binding: &Binding,
+        asked: &Asked<'_>,
+        request: &Value,
+        params: &Value,
+    ) -> Result<(), ApiError> {
+        if policy.notes.is_empty() {
+            return Ok(());
+        }
+        let said: Vec<_> = policy.evaluate(asked, request, params, |variables, budget| {
+            policy.notes.iter().map(|note| (&*note.key, note.text(variables, budget))).collect()
+        });
+        for (key, text) in said {
+            match text {
+                Err(why) => policy.failed(asked, Some(binding), &why)?,
+                Ok(None) => {}
+                Ok(Some(mut text)) => {
+                    text.truncate(text.floor_char_boundary(AUDIT_TEXT_BYTES_MAX));
+                    let all = self.0.entry(key).or_default();
+                    if !all.contains(&text) {
+                        all.push(text);
+                    }
+                    audit::annotate(&format!("{}/{key}", policy.name), all.join(", "));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
 impl<S: Store> Api<S> {
     /// Whether the policies take a write.
     pub(crate) async fn ask_policies(
@@ -233,8 +301,10 @@ impl<S: Store> Api<S> {
             if !policy.holds(asked, &request)? {
                 continue;
             }
+            let mut notes = Notes::default();
             for (binding, all) in self.bound(policy, asked, &catalogue).await? {
                 for params in all {
+                    notes.take(policy, binding, asked, &request, &params)?;
                     for (reason, message) in policy.judge(asked, &request, &params) {
                         if binding.actions.iter().any(|action| action == "Deny") {
                             return Err(denied(asked, policy, Some(binding), &reason, &message));

@@ -6,6 +6,7 @@ use expect_test::expect;
 use http::{Request, StatusCode};
 use serde_json::{Value, json};
 
+use super::extensions::{WEBHOOKS, followed};
 use super::{Server, map};
 use crate::audit::{ActingFor, Level, Log, LogConfig, Peer, Policy};
 use crate::users::User;
@@ -142,6 +143,53 @@ async fn refusals_of_people_unknown_do_not_push_out_the_rest() {
     let refused = events(&server).into_iter().filter(|event| event["user"] == json!({})).collect::<Vec<_>>();
     assert_eq!(refused.len(), 60);
     assert!(refused[0]["requestURI"].as_str().is_some_and(|uri| uri.len() == 256));
+}
+
+#[tokio::test]
+async fn what_policies_note_is_recorded() {
+    let server = Server::recording(config).await;
+    let note = |key: &str, value: &str| json!({"key": key, "valueExpression": value});
+    let policy = json!({"metadata": {"name": "notes"}, "spec": {
+        "matchConstraints": {"resourceRules": [{"operations": ["CREATE"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["configmaps"]}]},
+        "validations": [{"expression": "object.metadata.name != 'refused'"}],
+        "auditAnnotations": [
+            note("name", "'  ' + object.metadata.name"), note("nothing", "null"), note("blank", "' '"),
+            note("long", "object.metadata.name == 'odd' ? object.data.missing : 'x'")]}});
+    let (code, made) = server.post(&format!("{WEBHOOKS}/validatingadmissionpolicies"), policy).await;
+    assert_eq!((code, made["status"].get("warnings")), (StatusCode::CREATED, None), "{made}");
+    for name in ["one", "two"] {
+        let binding =
+            json!({"metadata": {"name": name}, "spec": {"policyName": "notes", "validationActions": ["Deny"]}});
+        server.post(&format!("{WEBHOOKS}/validatingadmissionpolicybindings"), binding).await;
+    }
+    followed(&server, |compiled| !compiled.policies.is_empty()).await;
+    for name in ["taken", "refused", "odd"] {
+        server.post(MAPS, map(name)).await;
+    }
+    let events = events(&server).into_iter().filter(|event| event["objectRef"]["resource"] == "configmaps");
+    let said: Vec<String> = events
+        .filter(|event| event["user"]["username"] != "system:apiserver")
+        .map(|event| {
+            let notes: Vec<String> = event["annotations"]
+                .as_object()
+                .expect("annotations")
+                .iter()
+                .filter(|(key, _)| key.starts_with("notes/"))
+                .map(|(key, value)| format!("{key}={value}"))
+                .collect();
+            format!(
+                "{} {} {}",
+                event["requestObject"]["metadata"]["name"],
+                event["responseStatus"]["code"],
+                notes.join(" ")
+            )
+        })
+        .collect();
+    expect![[r#"
+        "taken" 201 notes/long="x" notes/name="taken"
+        "refused" 422 notes/long="x" notes/name="refused"
+        "odd" 422 notes/name="odd""#]]
+    .assert_eq(&said.join("\n"));
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use super::hook::Hook;
 use super::{Server, causes, check_error, custom, map};
 use crate::extensions::Compiled;
 
-const WEBHOOKS: &str = "/apis/admissionregistration.k8s.io/v1";
+pub const WEBHOOKS: &str = "/apis/admissionregistration.k8s.io/v1";
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 
 fn webhook(name: &str, client: Value, more: Value) -> Value {
@@ -38,7 +38,7 @@ async fn install(server: &Server, kind: &str, name: &str, webhooks: Vec<Value>) 
     .await;
 }
 
-async fn followed(server: &Server, is_so: impl Fn(&Compiled) -> bool) {
+pub async fn followed(server: &Server, is_so: impl Fn(&Compiled) -> bool) {
     for _ in 0..400 {
         if is_so(&server.api.extensions().compiled()) {
             return;
@@ -262,6 +262,19 @@ async fn wrong_configurations_are_refused() {
         webhooks[0].matchConditions[0].expression: Invalid value: "object.": compilation failed: ERROR: <input>:1:8: expected identifier after '.'
         | object.
         | .......^"#]].assert_eq(&causes(&refused));
+    let note = |key: &str, value: &str| json!({"key": key, "valueExpression": value});
+    let policy = json!({"metadata": {"name": "p"}, "spec": {"matchConstraints": {"resourceRules": [
+        {"operations": ["CREATE"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["configmaps"]}]},
+        "auditAnnotations": [note("", "''"), note("a/b", "''"), note("a", ""), note("a", "nobody")]}});
+    let (code, refused) = server.post(&format!("{WEBHOOKS}/validatingadmissionpolicies"), policy).await;
+    assert_eq!(code, StatusCode::UNPROCESSABLE_ENTITY, "{refused}");
+    expect![[r#"
+        spec.auditAnnotations[0].key: Invalid value: "": name part must be non-empty
+        spec.auditAnnotations[0].key: Invalid value: "": name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')
+        spec.auditAnnotations[1].key: Invalid value: "a/b": a qualified name must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]') with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')
+        spec.auditAnnotations[2].valueExpression: Required value
+        spec.auditAnnotations[3].key: Duplicate value: "a"
+        spec.auditAnnotations[3].valueExpression: Invalid value: "nobody": compilation failed: undeclared reference to 'nobody' (in container '')"#]].assert_eq(&causes(&refused));
 }
 
 #[tokio::test]

@@ -209,3 +209,20 @@ async fn pods_say_no_priority_and_no_overhead_of_their_own() {
         conflict: runtimeClass.scheduling.nodeSelector[disk] = "ssd"; the pod has another"#]].assert_eq(&said.join("\n"));
     assert_eq!(server.post(pods, pod("c", json!({"priority": 0}))).await.0, StatusCode::CREATED);
 }
+
+#[tokio::test]
+async fn pods_without_a_class_get_the_default_one() {
+    let server = Server::start().await;
+    server.post("/api/v1/namespaces/default/serviceaccounts", json!({"metadata": {"name": "default"}})).await;
+    for (name, value, policy) in [("high", 20, "PreemptLowerPriority"), ("low", 10, "Never")] {
+        let class =
+            json!({"metadata": {"name": name}, "value": value, "globalDefault": true, "preemptionPolicy": policy});
+        let (code, made) = server.post("/apis/scheduling.k8s.io/v1/priorityclasses", class).await;
+        assert_eq!((code, made["globalDefault"].as_bool()), (StatusCode::CREATED, Some(true)), "{made}");
+    }
+    let pod = json!({"metadata": {"name": "a"}, "spec": {"containers": [{"name": "a", "image": "a:1"}]}});
+    let (_, made) = server.post("/api/v1/namespaces/default/pods", pod).await;
+    let spec = &made["spec"];
+    let got = (&spec["priorityClassName"], &spec["priority"], &spec["preemptionPolicy"]);
+    assert_eq!(got, (&json!("low"), &json!(10), &json!("Never")), "of several, the lowest");
+}

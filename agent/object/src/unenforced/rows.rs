@@ -52,7 +52,6 @@ pub const KINDS: &[(&str, &str, &str)] = &[
 
 #[rustfmt::skip] // one row a line reads as a table
 pub const ROWS: &[Row] = &[
-    row("admissionregistration.v1.ValidatingAdmissionPolicySpec", "auditAnnotations", When::Set, "this version keeps no audit log"),
     row("core.v1.PodSpec", "hostUsers", When::False, "this version gives pods no user namespace: root in the pod is root on the node"),
     row("core.v1.PodSpec", "runtimeClassName", When::Set, "this version runs all pods with the one runtime it has: the pod is not isolated any further"),
     row("core.v1.PodSpec", "resources", When::Set, "this version does not limit pods as a whole"),
@@ -106,11 +105,9 @@ pub const ROWS: &[Row] = &[
     row("core.v1.NodeSpec", "configSource", When::Set, "nodes take their settings from files"),
     row("core.v1.NodeSpec", "externalID", When::Set, "it has no meaning"),
     row("core.v1.NodeSpec", "podPreemptionPolicy", When::Set, "this version preempts no pods"),
-    row("core.v1.Secret", "type", When::Is(&["kubernetes.io/service-account-token"]), "this version fills in no token: create one with `kubectl create token`"),
     row("discovery.v1.Endpoint", "hints", When::Set, "this version prefers no endpoints"),
     row("networking.v1.IngressBackend", "resource", When::Set, "this version serves Services alone"),
     row("networking.v1.IngressClassSpec", "parameters", When::Set, "this version takes no parameters"),
-    row("scheduling.v1.PriorityClass", "globalDefault", When::Set, "this version gives pods without a class priority 0"),
 ];
 
 /// Sources of volumes that this version does not have: a pod with one does not start, and its events say why.
@@ -143,7 +140,8 @@ pub const HONOURED: &[(&str, &str)] = &[
     ("admissionregistration.v1.ValidatingAdmissionPolicy", "spec"),
     ("admissionregistration.v1.ValidatingAdmissionPolicyBinding", "spec"),
     ("admissionregistration.v1.ValidatingAdmissionPolicyBindingSpec", "matchResources paramRef policyName validationActions"),
-    ("admissionregistration.v1.ValidatingAdmissionPolicySpec", "failurePolicy matchConditions matchConstraints paramKind validations variables"),
+    ("admissionregistration.v1.AuditAnnotation", "key valueExpression"),
+    ("admissionregistration.v1.ValidatingAdmissionPolicySpec", "auditAnnotations failurePolicy matchConditions matchConstraints paramKind validations variables"),
     ("admissionregistration.v1.ValidatingWebhook", "admissionReviewVersions clientConfig failurePolicy matchConditions matchPolicy name namespaceSelector objectSelector rules sideEffects timeoutSeconds"),
     ("admissionregistration.v1.ValidatingWebhookConfiguration", "webhooks"),
     ("admissionregistration.v1.Validation", "expression message messageExpression reason"),
@@ -262,7 +260,7 @@ pub const HONOURED: &[(&str, &str)] = &[
     ("core.v1.ScopeSelector", "matchExpressions"),
     ("core.v1.ScopedResourceSelectorRequirement", "operator scopeName values"),
     ("core.v1.SeccompProfile", "localhostProfile type"),
-    ("core.v1.Secret", "data immutable stringData"),
+    ("core.v1.Secret", "data immutable stringData type"),
     ("core.v1.SecretEnvSource", "name optional"),
     ("core.v1.SecretKeySelector", "key name optional"),
     ("core.v1.SecretProjection", "items name optional"),
@@ -312,5 +310,5 @@ pub const HONOURED: &[(&str, &str)] = &[
     ("rbac.v1.RoleBinding", "roleRef subjects"),
     ("rbac.v1.RoleRef", "apiGroup kind name"),
     ("rbac.v1.Subject", "apiGroup kind name namespace"),
-    ("scheduling.v1.PriorityClass", "description preemptionPolicy value"),
+    ("scheduling.v1.PriorityClass", "description globalDefault preemptionPolicy value"),
 ];

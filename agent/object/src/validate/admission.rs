@@ -1,5 +1,7 @@
 //! Webhook configurations and admission policies.
 
+use std::collections::BTreeSet;
+
 use super::errors::Errors;
 use super::names;
 use super::node::Node;
@@ -9,6 +11,8 @@ const OPERATIONS: &[&str] = &["*", "CONNECT", "CREATE", "DELETE", "UPDATE"];
 const ACTIONS: &[&str] = &["Audit", "Deny", "Warn"];
 const REASONS: &[&str] = &["Forbidden", "Invalid", "RequestEntityTooLarge", "Unauthorized"];
 const CONDITIONS_MAX: usize = 64;
+const AUDIT_ANNOTATIONS_MAX: usize = 20;
+const AUDIT_EXPRESSION_BYTES_MAX: usize = 5 * 1024;
 
 pub fn webhooks(configuration: &Node<'_>, errors: &mut Errors) {
     let mut seen = Vec::new();
@@ -129,6 +133,27 @@ pub fn policy(policy: &Node<'_>, errors: &mut Errors) {
             expression(&message, POLICY_VARIABLES, errors);
         }
         errors.optional_one_of(&validation.get("reason"), REASONS);
+    }
+    audit_annotations(policy.at(&["metadata", "name"]).text(), &spec.get("auditAnnotations"), errors);
+}
+
+fn audit_annotations(policy: &str, annotations: &Node<'_>, errors: &mut Errors) {
+    let all = annotations.items();
+    if all.len() > AUDIT_ANNOTATIONS_MAX {
+        errors.required(annotations, "must not have more than 20 auditAnnotations");
+    }
+    let mut keys = BTreeSet::new();
+    for annotation in all {
+        let (key, value) = (annotation.get("key"), annotation.get("valueExpression"));
+        errors.invalid_all(&key, names::qualified_name(&format!("{policy}/{}", key.text())));
+        if !keys.insert(key.text().to_owned()) {
+            errors.duplicate(&key);
+        }
+        if value.text().len() > AUDIT_EXPRESSION_BYTES_MAX {
+            errors.too_long(&value.path, AUDIT_EXPRESSION_BYTES_MAX);
+        } else {
+            expression(&value, POLICY_VARIABLES, errors);
+        }
     }
 }
 
