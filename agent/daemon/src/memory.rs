@@ -38,6 +38,9 @@ pub async fn give_back(shutdown: CancellationToken) {
             () = shutdown.cancelled() => return,
         }
         let rests = idle.look(processor_time());
+        if rests {
+            skiff_store::packing::let_go();
+        }
         // SAFETY: both only look at and trim the allocator's own lists, under its own locks.
         unsafe {
             if rests || libc::mallinfo2().fordblks > FREE_BYTES_MAX {

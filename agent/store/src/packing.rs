@@ -5,12 +5,12 @@
 //! end: by that it is known when it comes from the disk.
 
 use std::borrow::Cow;
-use std::io::{Read, Write};
+use std::io::Read;
+use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
-use flate2::Compression;
 use flate2::read::DeflateDecoder;
-use flate2::write::DeflateEncoder;
+use flate2::{Compress, Compression, FlushCompress, Status};
 
 use crate::VALUE_BYTES_MAX;
 
@@ -79,10 +79,32 @@ pub(crate) fn from_disk(mut value: Vec<u8>) -> Option<Vec<u8>> {
     Some(std::mem::take(kept))
 }
 
+/// The one that was used last. Making another, of some 300 KB, takes longer than a small value does.
+static COMPRESS: Mutex<Option<Compress>> = Mutex::new(None);
+
+fn last_used() -> Option<Compress> {
+    COMPRESS.lock().unwrap_or_else(PoisonError::into_inner).take()
+}
+
+/// Gives back what only the next value needs.
+pub fn let_go() {
+    drop(last_used());
+}
+
 fn deflate(plain: &[u8]) -> Option<Vec<u8>> {
-    let mut encoder = DeflateEncoder::new(MAGIC.to_vec(), Compression::fast());
-    encoder.write_all(plain).ok()?;
-    encoder.finish().ok()
+    let mut compress = last_used().unwrap_or_else(|| Compress::new(Compression::fast(), false));
+    compress.reset();
+    let mut packed = MAGIC.to_vec();
+    loop {
+        packed.reserve(plain.len() / 2 + 64);
+        let done = usize::try_from(compress.total_in()).ok()?;
+        match compress.compress_vec(&plain[done..], &mut packed, FlushCompress::Finish).ok()? {
+            Status::StreamEnd => break,
+            Status::Ok | Status::BufError => {}
+        }
+    }
+    *COMPRESS.lock().unwrap_or_else(PoisonError::into_inner) = Some(compress);
+    Some(packed)
 }
 
 fn inflate(value: &[u8]) -> Option<Vec<u8>> {
