@@ -30,6 +30,7 @@ mod smuggling;
 mod support_bundle;
 mod two_nodes;
 mod web;
+mod workloads;
 
 use std::path::PathBuf;
 use std::sync::Mutex;
@@ -108,6 +109,8 @@ const TESTS: &[Test] = &[
     ("host::a_broken_file_is_honoured_where_it_is_right", host::a_broken_file_is_honoured_where_it_is_right),
     ("host::a_factory_reset_leaves_the_owners_file", host::a_factory_reset_leaves_the_owners_file),
     ("host::the_screen_shows_the_box", host::the_screen_shows_the_box),
+    ("workloads::a_stateful_set_keeps_its_names", workloads::a_stateful_set_keeps_its_names),
+    ("workloads::a_daemon_set_is_on_each_node", workloads::a_daemon_set_is_on_each_node),
     ("reboot::pods_come_back", reboot::pods_come_back),
     ("support_bundle::holds_no_secret", support_bundle::holds_no_secret),
     (

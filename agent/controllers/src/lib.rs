@@ -6,6 +6,7 @@
 mod account_tokens;
 mod anything;
 mod certificates;
+mod daemon_sets;
 mod deployments;
 mod endpoints;
 mod expectations;
@@ -16,10 +17,13 @@ mod nodes;
 mod objects;
 mod owners;
 mod pod_gc;
+mod refusals;
 mod replica_sets;
 mod resource_quotas;
+mod revisions;
 mod scheduler;
 mod service_accounts;
+mod stateful_sets;
 mod statuses;
 mod templates;
 #[cfg(test)]
@@ -72,6 +76,14 @@ pub async fn run(client_for: impl Fn(&str) -> kube::Client, caches: Caches, conf
     let name = "replicaset-controller";
     let controller = replica_sets::Controller::new(client_for(name), recorder(name), &caches);
     running.start(controller, replica_sets::Controller::wakes);
+
+    let name = "daemon-set-controller";
+    let controller = daemon_sets::Controller::new(client_for(name), recorder(name), &caches);
+    running.start(controller, daemon_sets::Controller::wakes);
+
+    let name = "statefulset-controller";
+    let controller = stateful_sets::Controller::new(client_for(name), recorder(name), &caches);
+    running.start(controller, stateful_sets::Controller::wakes);
 
     let controller = endpoints::Controller::new(client_for("endpoint-controller"), &caches);
     running.start(controller, endpoints::Controller::wakes);

@@ -17,8 +17,8 @@ mod fit;
 #[cfg(test)]
 mod tests;
 
-pub use fit::tolerates;
 use fit::{Placed, Unfit, choose};
+pub use fit::{matches_selection, tolerates};
 
 const NAME: &str = "default-scheduler";
 

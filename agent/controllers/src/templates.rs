@@ -3,6 +3,7 @@
 use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Resource, ResourceExt};
+use serde::Serialize;
 
 use crate::owners;
 
@@ -22,4 +23,15 @@ pub fn pod<K: Resource<DynamicType = ()>>(owner: &K, template: &PodTemplateSpec)
         spec: template.spec.clone(),
         status: None,
     }
+}
+
+/// A short name for a template: FNV-1a of its JSON, written in upstream's alphabet.
+pub fn hash(template: &impl Serialize, collisions: Option<i32>) -> String {
+    const ALPHABET: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
+    let mut text = serde_json::to_value(template).unwrap_or_default().to_string();
+    if let Some(count) = collisions {
+        text.push_str(&count.to_string());
+    }
+    let hash = text.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    hash.to_string().bytes().map(|digit| char::from(ALPHABET[usize::from(digit) % ALPHABET.len()])).collect()
 }

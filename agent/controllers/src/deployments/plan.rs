@@ -11,7 +11,7 @@ use kube::ResourceExt;
 use skiff_reconcile::Next;
 
 use super::{rollout, status};
-use crate::{objects, owners};
+use crate::{objects, owners, templates};
 
 pub const REVISION: &str = "deployment.kubernetes.io/revision";
 const REVISION_HISTORY: &str = "deployment.kubernetes.io/revision-history";
@@ -205,7 +205,7 @@ pub fn scale_annotations(view: &View<'_>) -> BTreeMap<String, String> {
 pub fn new_set(view: &View<'_>, revision: &str, replicas: i32) -> ReplicaSet {
     let deployment = view.deployment;
     let collisions = deployment.status.as_ref().and_then(|s| s.collision_count);
-    let hash = template_hash(&view.spec.template, collisions);
+    let hash = templates::hash(&without_hash(view.spec.template.clone()), collisions);
     let mut template = view.spec.template.clone();
     let labels = template.metadata.get_or_insert_default().labels.get_or_insert_default();
     labels.insert(HASH_LABEL.to_owned(), hash.clone());
@@ -229,17 +229,6 @@ pub fn new_set(view: &View<'_>, revision: &str, replicas: i32) -> ReplicaSet {
         },
         status: None,
     }
-}
-
-/// A short name for a template: FNV-1a of its JSON, written in upstream's alphabet.
-fn template_hash(template: &PodTemplateSpec, collisions: Option<i32>) -> String {
-    const ALPHABET: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
-    let mut text = serde_json::to_string(&without_hash(template.clone())).unwrap_or_default();
-    if let Some(count) = collisions {
-        text.push_str(&count.to_string());
-    }
-    let hash = text.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
-    hash.to_string().bytes().map(|digit| char::from(ALPHABET[usize::from(digit) % ALPHABET.len()])).collect()
 }
 
 /// Sets beyond the history limit go, the oldest revisions first, once they are empty.

@@ -147,7 +147,8 @@ pub fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
     effect && named && valued
 }
 
-fn matches_selection(spec: &PodSpec, node: &Node) -> bool {
+/// Whether the node is one that the pod asks for.
+pub fn matches_selection(spec: &PodSpec, node: &Node) -> bool {
     let labels = objects::labels(node);
     let selected = spec.node_selector.iter().flatten().all(|(key, value)| labels.get(key) == Some(value));
     let affinity = spec.affinity.as_ref().and_then(|a| a.node_affinity.as_ref());

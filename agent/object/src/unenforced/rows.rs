@@ -26,8 +26,6 @@ const fn row(ty: &'static str, field: &'static str, when: When, said: &'static s
 
 /// Kinds whose objects have no effect at all: group, kind, what is said.
 pub const KINDS: &[(&str, &str, &str)] = &[
-    ("apps", "DaemonSet", "this version has no controller for it: nothing runs"),
-    ("apps", "StatefulSet", "this version has no controller for it: nothing runs"),
     ("autoscaling", "HorizontalPodAutoscaler", "this version has no controller for it: nothing is scaled"),
     ("batch", "CronJob", "this version has no controller for it: nothing runs"),
     ("batch", "Job", "this version has no controller for it: nothing runs"),
@@ -52,6 +50,7 @@ pub const KINDS: &[(&str, &str, &str)] = &[
 
 #[rustfmt::skip] // one row a line reads as a table
 pub const ROWS: &[Row] = &[
+    row("apps.v1.StatefulSetSpec", "volumeClaimTemplates", When::Set, "this version provides no volumes: pods with claims do not start"),
     row("core.v1.PodSpec", "hostUsers", When::False, "this version gives pods no user namespace: root in the pod is root on the node"),
     row("core.v1.PodSpec", "runtimeClassName", When::Set, "this version runs all pods with the one runtime it has: the pod is not isolated any further"),
     row("core.v1.PodSpec", "resources", When::Set, "this version does not limit pods as a whole"),
@@ -186,12 +185,22 @@ pub const HONOURED: &[(&str, &str)] = &[
     ("io.k8s.kube-aggregator.pkg.apis.apiregistration.v1.APIServiceSpec", "caBundle group groupPriorityMinimum insecureSkipTLSVerify service version versionPriority"),
     ("io.k8s.kube-aggregator.pkg.apis.apiregistration.v1.ServiceReference", "name namespace port"),
     ("apps.v1.ControllerRevision", "data revision"),
+    ("apps.v1.DaemonSet", "spec"),
+    ("apps.v1.DaemonSetSpec", "minReadySeconds revisionHistoryLimit selector template updateStrategy"),
+    ("apps.v1.DaemonSetUpdateStrategy", "rollingUpdate type"),
     ("apps.v1.Deployment", "spec"),
     ("apps.v1.DeploymentSpec", "minReadySeconds paused progressDeadlineSeconds replicas revisionHistoryLimit selector strategy template"),
     ("apps.v1.DeploymentStrategy", "rollingUpdate type"),
     ("apps.v1.ReplicaSet", "spec"),
     ("apps.v1.ReplicaSetSpec", "minReadySeconds replicas selector template"),
+    ("apps.v1.RollingUpdateDaemonSet", "maxSurge maxUnavailable"),
     ("apps.v1.RollingUpdateDeployment", "maxSurge maxUnavailable"),
+    ("apps.v1.RollingUpdateStatefulSetStrategy", "maxUnavailable partition"),
+    ("apps.v1.StatefulSet", "spec"),
+    ("apps.v1.StatefulSetOrdinals", "start"),
+    ("apps.v1.StatefulSetPersistentVolumeClaimRetentionPolicy", "whenDeleted whenScaled"),
+    ("apps.v1.StatefulSetSpec", "minReadySeconds ordinals persistentVolumeClaimRetentionPolicy podManagementPolicy replicas revisionHistoryLimit selector serviceName template updateStrategy"),
+    ("apps.v1.StatefulSetUpdateStrategy", "rollingUpdate type"),
     ("coordination.v1.Lease", "spec"),
     ("coordination.v1.LeaseSpec", "acquireTime holderIdentity leaseDurationSeconds leaseTransitions preferredHolder renewTime strategy"),
     ("core.v1.Affinity", "nodeAffinity"),

@@ -103,6 +103,25 @@ const REPLICA_SETS: &[Rule] = &[
     (&["create", "delete", "list", "patch", "watch"], CORE, &["pods"]),
 ];
 
+const DAEMON_SETS: &[Rule] = &[
+    EVENTS,
+    (READ, APPS, &["daemonsets"]),
+    (CHANGE, APPS, &["daemonsets/status", "daemonsets/finalizers"]),
+    (KEEP, APPS, &["controllerrevisions"]),
+    (READ, CORE, &["nodes"]),
+    (&["create", "delete", "list", "patch", "watch"], CORE, &["pods"]),
+];
+
+const STATEFUL_SETS: &[Rule] = &[
+    EVENTS,
+    (READ, APPS, &["statefulsets"]),
+    (CHANGE, APPS, &["statefulsets/status", "statefulsets/finalizers"]),
+    (KEEP, APPS, &["controllerrevisions"]),
+    (KEEP, CORE, &["pods"]),
+    (CHANGE, CORE, &["pods/finalizers"]),
+    (&["create", "get", "list", "patch", "update", "watch"], CORE, &["persistentvolumeclaims"]),
+];
+
 /// Endpoints, their slices, and the mirrors of those that people made.
 const ENDPOINTS: &[Rule] = &[
     EVENTS,
@@ -230,6 +249,8 @@ pub const PARTS: &[Part] = &[
     part("system:kube-controller-manager", &[Subject::User("system:kube-controller-manager")], CONTROLLER_MANAGER),
     part("system:controller:deployment-controller", &[Subject::Account("deployment-controller")], DEPLOYMENTS),
     part("system:controller:replicaset-controller", &[Subject::Account("replicaset-controller")], REPLICA_SETS),
+    part("system:controller:daemon-set-controller", &[Subject::Account("daemon-set-controller")], DAEMON_SETS),
+    part("system:controller:statefulset-controller", &[Subject::Account("statefulset-controller")], STATEFUL_SETS),
     part("system:controller:endpoint-controller", &[Subject::Account("endpoint-controller")], ENDPOINTS),
     part(
         "system:controller:service-account-controller",

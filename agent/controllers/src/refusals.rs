@@ -1,0 +1,89 @@
+//! What the API says to the pods of one owner (a quota, a policy, an account that is missing). It is the owner's own trouble:
+//! it is tried again later and later, and holds up no other.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::Resource;
+use skiff_reconcile::{BoxError, Next};
+use tokio::time::Instant;
+
+const DELAY_MIN: Duration = Duration::from_millis(100);
+const DELAY_MAX: Duration = Duration::from_secs(30);
+
+/// By the UIDs of owners.
+#[derive(Debug, Default)]
+pub struct Refusals(HashMap<String, Refusal>);
+
+#[derive(Debug)]
+struct Refusal {
+    since: Instant,
+    delay: Duration,
+}
+
+/// Whether the request was at fault, and not whoever answered.
+fn is_refusal(error: &BoxError) -> bool {
+    let Some(kube::Error::Api(status)) = error.downcast_ref() else { return false };
+    (400..500).contains(&status.code) && status.code != 429
+}
+
+impl Refusals {
+    /// How long an owner has still to wait.
+    pub fn wait(&self, owner: &str) -> Option<Duration> {
+        let refusal = self.0.get(owner)?;
+        refusal.delay.checked_sub(refusal.since.elapsed()).filter(|left| !left.is_zero())
+    }
+
+    /// Takes what came of an owner's writes: after a refusal, when to try again.
+    pub fn note(&mut self, owner: &str, done: Result<(), BoxError>) -> Result<Next, BoxError> {
+        match done {
+            Ok(()) => {
+                self.0.remove(owner);
+                Ok(Next::Change)
+            }
+            Err(error) if is_refusal(&error) => {
+                let delay = self.0.get(owner).map_or(DELAY_MIN, |last| (last.delay * 2).min(DELAY_MAX));
+                self.0.insert(owner.to_owned(), Refusal { since: Instant::now(), delay });
+                Ok(Next::After(delay))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Forgets owners that are gone.
+    pub fn retain<K: Resource>(&mut self, owners: &[Arc<K>]) {
+        self.0.retain(|uid, _| owners.iter().any(|owner| owner.meta().uid.as_ref() == Some(uid)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::StatusCode;
+    use kube::core::Status;
+
+    use super::*;
+
+    fn refused(code: StatusCode) -> Result<(), BoxError> {
+        Err(kube::Error::Api(Box::new(Status { code: code.as_u16(), ..Status::default() })).into())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn refusals_wait_longer_and_longer() {
+        let mut refusals = Refusals::default();
+        let mut delays = Vec::new();
+        for _ in 0..12 {
+            match refusals.note("a", refused(StatusCode::FORBIDDEN)) {
+                Ok(Next::After(delay)) => delays.push(delay),
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!((delays[0], delays[1], delays[11]), (DELAY_MIN, DELAY_MIN * 2, DELAY_MAX));
+        assert_eq!((refusals.wait("a"), refusals.wait("b")), (Some(DELAY_MAX), None));
+        tokio::time::sleep(DELAY_MAX).await;
+        assert_eq!(refusals.wait("a"), None);
+        assert!(refusals.note("a", refused(StatusCode::TOO_MANY_REQUESTS)).is_err(), "whoever answered is at fault");
+        assert!(matches!(refusals.note("a", Ok(())), Ok(Next::Change)));
+        assert!(matches!(refusals.note("a", refused(StatusCode::FORBIDDEN)), Ok(Next::After(DELAY_MIN))));
+    }
+}
