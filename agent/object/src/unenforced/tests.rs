@@ -96,3 +96,69 @@ fn a_change_is_warned_of_once() {
     assert!(warnings(service, &old, Some(&old)).is_empty());
     assert_eq!(warnings(service, &old, Some(&json!({"spec": {}}))).len(), 1);
 }
+
+/// The kinds whose fields the page is about.
+const WORKLOADS: &[(&str, &str)] = &[
+    ("", "Pod"),
+    ("apps", "Deployment"),
+    ("apps", "StatefulSet"),
+    ("apps", "DaemonSet"),
+    ("apps", "ReplicaSet"),
+    ("", "ReplicationController"),
+    ("batch", "Job"),
+    ("batch", "CronJob"),
+    ("autoscaling", "HorizontalPodAutoscaler"),
+    ("policy", "PodDisruptionBudget"),
+    ("", "Service"),
+];
+
+fn answer(ty: &str, field: &str) -> String {
+    let condition = |when: &When| match when {
+        When::Set => String::new(),
+        When::False => "where it is false, ".to_owned(),
+        When::Is(texts) => format!("where it is {}, ", texts.join(" or ")),
+        When::Not(texts) => format!("where it is not {}, ", texts.join(" or ")),
+        When::HasKey(keys) => format!("of {}, ", keys.join(" and ")),
+    };
+    match ROWS.iter().find(|row| row.ty == ty && row.field == field) {
+        Some(row) => format!("{}a warning: {}", condition(&row.when), row.said),
+        None if listed(rows::LOUD, ty, field) => "no: a pod with it does not start, and its events say so".to_owned(),
+        None => "yes".to_owned(),
+    }
+}
+
+/// One table for each type, where it is come upon first.
+fn describe(ty: Ty, seen: &mut BTreeSet<String>, page: &mut String) {
+    match ty {
+        Ty::List(element) | Ty::Map(element) => describe(element.ty(), seen, page),
+        Ty::Ref(named) if named.name().starts_with("io.k8s.api.") && seen.insert(named.name().to_owned()) => {
+            let name = short(named.name());
+            let fields: Vec<_> = named.fields().filter(|field| is_asked(&named, field.name)).collect();
+            page.push_str(&format!("\n## {name}\n\n| field | has effect |\n|---|---|\n"));
+            for field in &fields {
+                page.push_str(&format!("| {} | {} |\n", field.name, answer(name, field.name)));
+            }
+            fields.iter().for_each(|field| describe(field.ty, seen, page));
+        }
+        Ty::Ref(_) | Ty::String | Ty::Int32 | Ty::Int64 | Ty::Bool | Ty::Double | Ty::IntOrString | Ty::Quantity => {}
+        Ty::DateTime | Ty::MicroTime | Ty::Bytes | Ty::Any => {}
+    }
+}
+
+#[test]
+fn the_page_says_what_each_field_does() {
+    let mut page = "# Which fields of workloads and Services have effect\n\nMade by the tests of `unenforced` in the crate \
+         `object`; they fail where this is not what is warned about. What has none is said in a `Warning` when an object \
+         with it is written.\n"
+        .to_owned();
+    let mut seen = BTreeSet::new();
+    for (group, name) in WORKLOADS {
+        if let Some((_, _, said)) = KINDS.iter().find(|row| row.0 == *group && row.1 == *name) {
+            page.push_str(&format!("\n## {name}\n\nNone: {said}.\n"));
+            continue;
+        }
+        let kind = kinds::built_in().kinds().find(|kind| kind.is(group, name)).expect("a built-in kind");
+        describe(kind.ty(), &mut seen, &mut page);
+    }
+    expect_test::expect_file!["../../docs/fields.md"].assert_eq(&page);
+}
