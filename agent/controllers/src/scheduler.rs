@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
@@ -14,6 +14,7 @@ use skiff_reconcile::{BoxError, Caches, Changes, EventKind, Failures, Informer, 
 use crate::objects;
 
 mod fit;
+mod neighbours;
 #[cfg(test)]
 mod tests;
 
@@ -27,17 +28,19 @@ pub struct Scheduler {
     recorder: Recorder,
     pods: Informer<Pod>,
     nodes: Informer<Node>,
+    namespaces: Informer<Namespace>,
     /// Bound by us, not yet seen bound: pod uid to node.
     assumed: HashMap<String, String>,
 }
 
 impl Scheduler {
     pub fn new(client: Client, recorder: Recorder, caches: &Caches) -> Self {
-        Self { client, recorder, pods: caches.of(), nodes: caches.of(), assumed: HashMap::new() }
+        let (pods, nodes, namespaces) = (caches.of(), caches.of(), caches.of());
+        Self { client, recorder, pods, nodes, namespaces, assumed: HashMap::new() }
     }
 
     pub fn wakes(&self) -> Vec<Changes> {
-        vec![self.pods.changes(), self.nodes.changes()]
+        vec![self.pods.changes(), self.nodes.changes(), self.namespaces.changes()]
     }
 
     async fn bind(&mut self, pod: &Pod, node: &str) -> Result<bool, BoxError> {
@@ -92,12 +95,13 @@ impl Reconciler for Scheduler {
     async fn reconcile(&mut self) -> Result<Next, BoxError> {
         self.pods.synced().await;
         self.nodes.synced().await;
+        self.namespaces.synced().await;
         let pods = self.pods.list();
         let nodes = self.nodes.list();
         let seen: HashMap<String, &Arc<Pod>> = pods.iter().map(|p| (p.uid().unwrap_or_default(), p)).collect();
         let is_bound = |p: &Pod| p.spec.as_ref().is_some_and(|s| s.node_name.is_some());
         self.assumed.retain(|uid, _| seen.get(uid).is_some_and(|pod| !is_bound(pod)));
-        let mut placed = Placed::new(&nodes, &pods, &self.assumed);
+        let mut placed = Placed::new(&nodes, self.namespaces.list(), &pods, &self.assumed);
         let mut waiting: Vec<_> = pods
             .iter()
             .filter(|p| waits(p) && !self.assumed.contains_key(&p.uid().unwrap_or_default()))

@@ -1,14 +1,17 @@
 //! Which nodes a pod fits on and which of them is best. Pure.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Container, Node, NodeSelectorTerm, Pod, PodSpec, Taint, Toleration};
+use k8s_openapi::api::core::v1::{Container, Namespace, Node, NodeSelectorTerm, Pod, PodSpec, Taint, Toleration};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::ResourceExt;
+use skiff_object::labels::Selector;
 use skiff_object::requests::{self, Role};
 
+use super::neighbours::{self, Neighbours};
 use crate::objects;
 
 /// Amounts by resource, in thousandths.
@@ -17,24 +20,45 @@ type Amounts = BTreeMap<String, i128>;
 /// The nodes and what is placed on them.
 pub struct Placed {
     nodes: Vec<OnNode>,
+    namespaces: Vec<Arc<Namespace>>,
 }
 
-struct OnNode {
+pub struct OnNode {
     node: Arc<Node>,
     allocatable: Amounts,
     used: Amounts,
     host_ports: HashSet<(String, i32)>,
+    pods: Vec<Arc<Pod>>,
+    /// Those that others have to ask.
+    with_terms: Vec<Arc<Pod>>,
+}
+
+impl OnNode {
+    pub fn node(&self) -> &Node {
+        &self.node
+    }
+
+    pub fn pods(&self) -> &[Arc<Pod>] {
+        &self.pods
+    }
 }
 
 impl Placed {
-    pub fn new(nodes: &[Arc<Node>], pods: &[Arc<Pod>], assumed: &HashMap<String, String>) -> Self {
+    pub fn new(
+        nodes: &[Arc<Node>],
+        namespaces: Vec<Arc<Namespace>>,
+        pods: &[Arc<Pod>],
+        assumed: &HashMap<String, String>,
+    ) -> Self {
         let on_node = |node: &Arc<Node>| OnNode {
             allocatable: milli(exact(node.status.as_ref().and_then(|s| s.allocatable.as_ref()))),
             used: Amounts::new(),
             host_ports: HashSet::new(),
+            pods: Vec::new(),
+            with_terms: Vec::new(),
             node: Arc::clone(node),
         };
-        let mut placed = Self { nodes: nodes.iter().map(on_node).collect() };
+        let mut placed = Self { nodes: nodes.iter().map(on_node).collect(), namespaces };
         for pod in pods.iter().filter(|p| !objects::is_terminal(p)) {
             let bound = pod.spec.as_ref().and_then(|s| s.node_name.clone());
             if let Some(node) = bound.or_else(|| assumed.get(&pod.uid().unwrap_or_default()).cloned()) {
@@ -44,12 +68,34 @@ impl Placed {
         placed
     }
 
-    pub fn add(&mut self, name: &str, pod: &Pod) {
+    pub fn add(&mut self, name: &str, pod: &Arc<Pod>) {
         let Some(on_node) = self.nodes.iter_mut().find(|n| n.node.name_any() == name) else { return };
         for (resource, amount) in requests(pod) {
             *on_node.used.entry(resource).or_default() += amount;
         }
         on_node.host_ports.extend(host_ports(pod));
+        if neighbours::has_terms(pod) {
+            on_node.with_terms.push(Arc::clone(pod));
+        }
+        on_node.pods.push(Arc::clone(pod));
+    }
+
+    pub fn nodes(&self) -> &[OnNode] {
+        &self.nodes
+    }
+
+    pub fn pods(&self) -> impl Iterator<Item = (&Node, &Pod)> {
+        self.nodes.iter().flat_map(|on_node| on_node.pods.iter().map(|pod| (&*on_node.node, &**pod)))
+    }
+
+    pub fn pods_with_terms(&self) -> impl Iterator<Item = (&Node, &Pod)> {
+        self.nodes.iter().flat_map(|on_node| on_node.with_terms.iter().map(|pod| (&*on_node.node, &**pod)))
+    }
+
+    /// The names of those that a selector chooses.
+    pub fn namespaces_of(&self, selector: &Selector) -> impl Iterator<Item = String> {
+        let chosen = self.namespaces.iter().filter(|namespace| selector.matches(objects::labels(&***namespace)));
+        chosen.map(|namespace| namespace.name_any())
     }
 }
 
@@ -71,31 +117,76 @@ impl fmt::Display for Unfit {
     }
 }
 
-/// The node with the most room among those that fit; among equals the first by name.
+/// The best of the nodes that the pod fits on; among equals the first by name.
 pub fn choose(pod: &Pod, placed: &Placed) -> Result<String, Unfit> {
-    let wanted = requests(pod);
+    let (wanted, neighbours) = (requests(pod), Neighbours::of(pod, placed));
     let mut reasons: BTreeMap<String, usize> = BTreeMap::new();
-    let mut best: Option<(i64, String)> = None;
+    let mut fitting = Vec::new();
     for on_node in &placed.nodes {
-        let problems = problems(pod, &wanted, on_node);
-        if !problems.is_empty() {
-            for problem in problems {
-                *reasons.entry(problem).or_default() += 1;
-            }
-            continue;
+        let problems = problems(pod, &wanted, &neighbours, on_node);
+        if problems.is_empty() {
+            fitting.push(on_node);
         }
-        let candidate = (room(&wanted, on_node), on_node.node.name_any());
-        let better = best
-            .as_ref()
-            .is_none_or(|(room, name)| candidate.0 > *room || (candidate.0 == *room && candidate.1 < *name));
-        if better {
-            best = Some(candidate);
+        for problem in problems {
+            *reasons.entry(problem).or_default() += 1;
         }
     }
-    best.map(|(_, name)| name).ok_or(Unfit { nodes: placed.nodes.len(), reasons })
+    let scores = scores(pod, &wanted, &neighbours, &fitting);
+    let best =
+        scores.into_iter().zip(fitting).max_by_key(|(score, on_node)| (*score, Reverse(on_node.node.name_any())));
+    best.map(|(_, on_node)| on_node.node.name_any()).ok_or(Unfit { nodes: placed.nodes.len(), reasons })
 }
 
-fn problems(pod: &Pod, wanted: &Amounts, on_node: &OnNode) -> Vec<String> {
+/// How good each node is for the pod, with upstream's weights.
+fn scores(pod: &Pod, wanted: &Amounts, neighbours: &Neighbours, nodes: &[&OnNode]) -> Vec<i64> {
+    let default = PodSpec::default();
+    let spec = pod.spec.as_ref().unwrap_or(&default);
+    let row = |score: &dyn Fn(&OnNode) -> i64| -> Vec<i64> { nodes.iter().map(|on_node| score(on_node)).collect() };
+    let rows = [
+        (3, scaled(row(&|on_node| -untolerated(spec, &on_node.node)))),
+        (2, scaled(row(&|on_node| preference(spec, &on_node.node)))),
+        (2, scaled(row(&|on_node| neighbours.liking(&on_node.node)))),
+        (2, scaled(row(&|on_node| -neighbours.crowd(&on_node.node)))),
+        // A share, which is not to be stretched: nodes that differ by little are alike.
+        (1, row(&|on_node| room(wanted, on_node) * SCORE_MAX / ROOM_MAX)),
+    ];
+    (0..nodes.len()).map(|node| rows.iter().map(|(weight, row)| weight * row[node]).sum()).collect()
+}
+
+const SCORE_MAX: i64 = 1000;
+/// Three shares in thousandths.
+const ROOM_MAX: i64 = 3000;
+
+/// From the worst, which is nothing, to the best.
+fn scaled(row: Vec<i64>) -> Vec<i64> {
+    let (least, most) = (row.iter().copied().min().unwrap_or(0), row.iter().copied().max().unwrap_or(0));
+    let range = (most - least).max(1);
+    row.into_iter().map(|score| (score - least) * SCORE_MAX / range).collect()
+}
+
+/// Taints that a pod had better keep away from.
+fn untolerated(spec: &PodSpec, node: &Node) -> i64 {
+    let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_deref()).unwrap_or_default();
+    let soft = taints.iter().filter(|taint| taint.effect == "PreferNoSchedule");
+    let count = soft.filter(|taint| !spec.tolerations.iter().flatten().any(|one| tolerates(one, taint))).count();
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+fn preference(spec: &PodSpec, node: &Node) -> i64 {
+    let affinity = spec.affinity.as_ref().and_then(|affinity| affinity.node_affinity.as_ref());
+    let preferred =
+        affinity.and_then(|affinity| affinity.preferred_during_scheduling_ignored_during_execution.as_ref());
+    let met = preferred.into_iter().flatten().filter(|term| matches_term(&term.preference, node));
+    met.map(|term| i64::from(term.weight)).sum()
+}
+
+pub fn tolerates_all(spec: &PodSpec, node: &Node, counts: impl Fn(&Taint) -> bool) -> bool {
+    let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_deref()).unwrap_or_default();
+    let mut counted = taints.iter().filter(|taint| counts(taint));
+    counted.all(|taint| spec.tolerations.iter().flatten().any(|one| tolerates(one, taint)))
+}
+
+fn problems(pod: &Pod, wanted: &Amounts, neighbours: &Neighbours, on_node: &OnNode) -> Vec<String> {
     let default = PodSpec::default();
     let spec = pod.spec.as_ref().unwrap_or(&default);
     let node = &on_node.node;
@@ -114,6 +205,9 @@ fn problems(pod: &Pod, wanted: &Amounts, on_node: &OnNode) -> Vec<String> {
     }
     if host_ports(pod).iter().any(|port| on_node.host_ports.contains(port)) {
         return vec!["node(s) didn't have free ports for the requested pod ports".to_owned()];
+    }
+    if let Some(problem) = neighbours.problem(node) {
+        return vec![problem.to_owned()];
     }
     let lacking = wanted.iter().filter(|(resource, amount)| {
         let free = on_node.allocatable.get(*resource).copied().unwrap_or(0)

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
 use serde_json::{Value, json};
 
 use super::fit::{Placed, choose};
@@ -23,8 +23,16 @@ fn asking(cpu: &str) -> Value {
     json!({"containers": [{"name": "a", "resources": {"requests": {"cpu": cpu}}}]})
 }
 
+fn namespaces() -> Vec<Arc<Namespace>> {
+    let namespace = |name: &str| {
+        let object = json!({"metadata": {"name": name, "labels": {"kubernetes.io/metadata.name": name}}});
+        Arc::new(serde_json::from_value(object).expect("a Namespace"))
+    };
+    ["default", "other"].map(namespace).into()
+}
+
 fn check(pod: &Pod, nodes: &[Arc<Node>], pods: &[Arc<Pod>], expected: Result<&str, &str>) {
-    let chosen = choose(pod, &Placed::new(nodes, pods, &HashMap::new()));
+    let chosen = choose(pod, &Placed::new(nodes, namespaces(), pods, &HashMap::new()));
     let chosen = chosen.map_err(|unfit| unfit.to_string());
     assert_eq!(chosen.as_deref().map_err(String::as_str), expected);
 }
@@ -92,4 +100,134 @@ fn an_init_container_counts_at_its_peak() {
 #[test]
 fn without_nodes_it_says_so() {
     check(&pod("p", asking("1")), &[], &[], Err("no nodes available to schedule pods"));
+}
+
+/// Nodes of zones.
+fn zoned(zones: &[(&str, &str)]) -> Vec<Arc<Node>> {
+    let node = |(name, zone): &(&str, &str)| {
+        let mut labels = json!({"kubernetes.io/hostname": name});
+        if !zone.is_empty() {
+            labels["zone"] = json!(zone);
+        }
+        let object = json!({"metadata": {"name": name, "labels": labels},
+            "status": {"allocatable": {"cpu": "8", "memory": "8Gi", "pods": "50"}}});
+        Arc::new(serde_json::from_value(object).expect("a Node"))
+    };
+    zones.iter().map(node).collect()
+}
+
+fn web(name: &str, node: &str, more: Value) -> Arc<Pod> {
+    let mut pod = json!({"metadata": {"name": name, "namespace": "default", "uid": name, "labels": {"app": "web"}},
+        "spec": {"containers": [{"name": "a"}]}});
+    if !node.is_empty() {
+        pod["spec"]["nodeName"] = json!(node);
+    }
+    for (field, value) in more.as_object().into_iter().flatten() {
+        pod[field] = match field.as_str() {
+            "metadata" => {
+                let mut metadata = pod["metadata"].clone();
+                metadata.as_object_mut().expect("a map").extend(value.as_object().expect("a map").clone());
+                metadata
+            }
+            _ => {
+                let mut spec = pod["spec"].clone();
+                spec.as_object_mut().expect("a map").extend(value.as_object().expect("a map").clone());
+                spec
+            }
+        };
+    }
+    Arc::new(serde_json::from_value(pod).expect("a Pod"))
+}
+
+fn affinity(kind: &str, term: Value) -> Value {
+    json!({"spec": {"affinity": {kind: {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}}})
+}
+
+fn of_web(key: &str) -> Value {
+    json!({"topologyKey": key, "labelSelector": {"matchLabels": {"app": "web"}}})
+}
+
+#[test]
+fn pods_keep_near_and_away() {
+    let nodes = zoned(&[("a", "east"), ("b", "east"), ("c", "west")]);
+    let there = [web("one", "c", json!({}))];
+    check(&web("p", "", affinity("podAffinity", of_web("zone"))), &nodes, &there, Ok("c"));
+    check(&web("p", "", affinity("podAntiAffinity", of_web("zone"))), &nodes, &there, Ok("a"));
+    // The first of its kind has nobody to be near to; who is like nobody waits.
+    check(&web("p", "", affinity("podAffinity", of_web("zone"))), &nodes, &[], Ok("a"));
+    let lonely = json!({"topologyKey": "zone", "labelSelector": {"matchLabels": {"app": "db"}}});
+    let message = "0/3 nodes are available: 3 node(s) didn't match pod affinity rules.";
+    check(&web("p", "", affinity("podAffinity", lonely)), &nodes, &[], Err(message));
+    let one = zoned(&[("a", "")]);
+    let message = "0/1 nodes are available: 1 node(s) didn't match pod anti-affinity rules.";
+    let there = [web("one", "a", json!({}))];
+    let apart = affinity("podAntiAffinity", of_web("kubernetes.io/hostname"));
+    check(&web("p", "", apart.clone()), &one, &there, Err(message));
+    // Also where only those who are there say it.
+    let there = [web("one", "a", apart)];
+    let message = "0/1 nodes are available: 1 node(s) didn't satisfy existing pods anti-affinity rules.";
+    check(&web("p", "", json!({})), &one, &there, Err(message));
+}
+
+#[test]
+fn namespaces_bound_who_is_meant() {
+    let nodes = zoned(&[("a", ""), ("b", "")]);
+    let there = [web("one", "a", json!({"metadata": {"namespace": "other"}}))];
+    let key = "kubernetes.io/hostname";
+    check(&web("p", "", affinity("podAntiAffinity", of_web(key))), &nodes[..1], &there, Ok("a"));
+    let mut named = of_web(key);
+    named["namespaces"] = json!(["other"]);
+    check(&web("p", "", affinity("podAntiAffinity", named)), &nodes, &there, Ok("b"));
+    let mut selected = of_web(key);
+    selected["namespaceSelector"] = json!({"matchLabels": {"kubernetes.io/metadata.name": "other"}});
+    check(&web("p", "", affinity("podAntiAffinity", selected)), &nodes, &there, Ok("b"));
+    let mut same = of_web(key);
+    same["namespaceSelector"] = json!({});
+    same["matchLabelKeys"] = json!(["version"]);
+    let versioned = |version: &str, node: &str, more: Value| {
+        let mut all = json!({"metadata": {"labels": {"app": "web", "version": version}}});
+        all.as_object_mut().expect("a map").extend(more.as_object().expect("a map").clone());
+        web(version, node, all)
+    };
+    let there = [versioned("1", "a", json!({})), versioned("2", "b", json!({}))];
+    check(&versioned("2", "", affinity("podAntiAffinity", same)), &nodes, &there, Ok("a"));
+}
+
+#[test]
+fn pods_spread_evenly() {
+    let nodes = zoned(&[("a", "east"), ("b", "east"), ("c", "west"), ("d", "")]);
+    let spread = |when: &str, more: Value| {
+        let mut constraint = json!({"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": when,
+            "labelSelector": {"matchLabels": {"app": "web"}}});
+        constraint.as_object_mut().expect("a map").extend(more.as_object().expect("a map").clone());
+        json!({"spec": {"topologySpreadConstraints": [constraint]}})
+    };
+    let there = [web("1", "a", json!({})), web("2", "b", json!({}))];
+    check(&web("p", "", spread("DoNotSchedule", json!({}))), &nodes, &there, Ok("c"));
+    check(&web("p", "", spread("ScheduleAnyway", json!({}))), &nodes[..3], &there, Ok("c"));
+    let message = "0/3 nodes are available: 1 node(s) didn't match pod topology spread constraints (missing required label), 2 node(s) didn't match pod topology spread constraints.";
+    let without_west = [nodes[0].clone(), nodes[1].clone(), nodes[3].clone()];
+    check(&web("p", "", spread("DoNotSchedule", json!({"minDomains": 2}))), &without_west, &there, Err(message));
+    check(&web("p", "", spread("DoNotSchedule", json!({}))), &without_west, &there, Ok("a"));
+}
+
+#[test]
+fn wishes_count() {
+    let nodes = zoned(&[("a", "east"), ("b", "west")]);
+    let wish = json!({"spec": {"affinity": {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [
+        {"weight": 10, "preference": {"matchExpressions": [{"key": "zone", "operator": "In", "values": ["west"]}]}}]}}}});
+    check(&web("p", "", wish), &nodes, &[], Ok("b"));
+    let near = |kind: &str| {
+        json!({"spec": {"affinity": {kind: {"preferredDuringSchedulingIgnoredDuringExecution": [
+            {"weight": 10, "podAffinityTerm": of_web("zone")}]}}}})
+    };
+    let there = [web("one", "b", json!({}))];
+    check(&web("p", "", near("podAffinity")), &nodes, &there, Ok("b"));
+    check(&web("p", "", near("podAntiAffinity")), &nodes, &there, Ok("a"));
+    let there = [web("one", "b", near("podAffinity"))];
+    check(&web("p", "", json!({})), &nodes, &there, Ok("b"));
+    let soft = [node("a", json!({"taints": [{"key": "slow", "effect": "PreferNoSchedule"}]})), node("b", json!({}))];
+    let mut busy = asking("1500m");
+    busy["nodeName"] = json!("b");
+    check(&pod("p", asking("100m")), &soft, &[pod("busy", busy)], Ok("b"));
 }
