@@ -1,12 +1,14 @@
-//! The scheduler: gives each waiting pod a node that has room for it and that it tolerates. Scope: cluster.
+//! The scheduler: gives each waiting pod a node that has room for it and that it tolerates, if need be by making room.
+//! Scope: cluster.
 //!
-//! Writes bindings and the PodScheduled condition of pods that fit nowhere.
+//! Writes bindings, and of pods that fit nowhere the PodScheduled condition and the node that is kept for them; deletes those
+//! that make room.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
-use kube::api::{Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 use skiff_reconcile::{BoxError, Caches, Changes, EventKind, Failures, Informer, Next, Reconciler, Recorder, Scope};
@@ -15,11 +17,13 @@ use crate::objects;
 
 mod fit;
 mod neighbours;
+mod preemption;
 #[cfg(test)]
 mod tests;
 
 use fit::{Placed, Unfit, choose};
 pub use fit::{matches_selection, tolerates};
+use preemption::{Preemption, preempt, priority};
 
 const NAME: &str = "default-scheduler";
 
@@ -44,7 +48,7 @@ impl Scheduler {
     }
 
     async fn bind(&mut self, pod: &Pod, node: &str) -> Result<bool, BoxError> {
-        let api: Api<Pod> = Api::namespaced(self.client.clone(), &pod.namespace().unwrap_or_default());
+        let api = self.api(pod);
         let name = pod.name_any();
         let binding = json!({"apiVersion": "v1", "kind": "Binding", "metadata": {"name": name},
             "target": {"apiVersion": "v1", "kind": "Node", "name": node}});
@@ -61,9 +65,51 @@ impl Scheduler {
         }
     }
 
+    /// Where it fits nowhere: somebody less important makes room, or it waits. Returns the node that is kept for it.
+    async fn make_room(&self, pod: &Arc<Pod>, unfit: &Unfit, placed: &Placed) -> Result<Option<String>, BoxError> {
+        let nominated = pod.status.as_ref().and_then(|status| status.nominated_node_name.clone());
+        let Some(Preemption { node, victims }) = preempt(pod, placed) else {
+            let message = if nominated.is_some() { unfit.to_string() } else { unfit.without_victims() };
+            self.refuse(pod, message).await?;
+            return Ok(nominated);
+        };
+        if nominated.as_ref() != Some(&node) {
+            let patch = Patch::Strategic(json!({"status": {"nominatedNodeName": node}}));
+            let patched = self.api(pod).patch_status(&pod.name_any(), &PatchParams::default(), &patch).await;
+            objects::settle(patched)?;
+        }
+        for victim in &victims {
+            self.evict(victim, pod, &node).await?;
+        }
+        self.refuse(pod, unfit.to_string()).await?;
+        Ok(Some(node))
+    }
+
+    async fn evict(&self, victim: &Pod, by: &Pod, node: &str) -> Result<(), BoxError> {
+        if objects::is_deleted(victim) {
+            return Ok(());
+        }
+        let condition = json!({"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler",
+            "message": format!("{NAME}: preempting to accommodate a higher priority pod"),
+            "lastTransitionTime": objects::time(objects::now())});
+        let patch = json!({"metadata": {"uid": victim.uid()}, "status": {"conditions": [condition]}});
+        let api = self.api(victim);
+        let params = PatchParams::default();
+        objects::settle(api.patch_status(&victim.name_any(), &params, &Patch::Strategic(patch)).await)?;
+        let preconditions = Some(Preconditions { uid: victim.uid(), resource_version: None });
+        let params = DeleteParams { preconditions, ..DeleteParams::background() };
+        objects::settle(api.delete(&victim.name_any(), &params).await)?;
+        let message = format!("Preempted by pod {} on node {node}", by.uid().unwrap_or_default());
+        self.recorder.event(&objects::reference(victim), EventKind::Normal, "Preempted", &message).await;
+        Ok(())
+    }
+
+    fn api(&self, pod: &Pod) -> Api<Pod> {
+        Api::namespaced(self.client.clone(), &pod.namespace().unwrap_or_default())
+    }
+
     /// Says why, once for each reason.
-    async fn refuse(&self, pod: &Pod, unfit: &Unfit) -> Result<(), BoxError> {
-        let message = unfit.to_string();
+    async fn refuse(&self, pod: &Pod, message: String) -> Result<(), BoxError> {
         let known = pod
             .status
             .iter()
@@ -73,7 +119,7 @@ impl Scheduler {
             return Ok(());
         }
         self.recorder.event(&objects::reference(pod), EventKind::Warning, "FailedScheduling", &message).await;
-        let api: Api<Pod> = Api::namespaced(self.client.clone(), &pod.namespace().unwrap_or_default());
+        let api = self.api(pod);
         let condition = json!({"type": "PodScheduled", "status": "False", "reason": "Unschedulable",
             "message": message, "lastTransitionTime": objects::time(objects::now())});
         let patch = Patch::Strategic(json!({"status": {"conditions": [condition]}}));
@@ -107,7 +153,6 @@ impl Reconciler for Scheduler {
             .filter(|p| waits(p) && !self.assumed.contains_key(&p.uid().unwrap_or_default()))
             .cloned()
             .collect();
-        let priority = |pod: &Pod| pod.spec.as_ref().and_then(|s| s.priority).unwrap_or(0);
         waiting.sort_by_key(|p| (std::cmp::Reverse(priority(p)), p.creation_timestamp().map(|t| t.0), p.name_any()));
         let mut failures = Failures::default();
         for pod in waiting {
@@ -118,7 +163,13 @@ impl Reconciler for Scheduler {
                         self.assumed.insert(pod.uid().unwrap_or_default(), node);
                     }
                 }
-                Err(unfit) => drop(failures.keep(pod.name_any(), self.refuse(&pod, &unfit).await)),
+                Err(unfit) => {
+                    let kept = failures.keep(pod.name_any(), self.make_room(&pod, &unfit, &placed).await);
+                    // Nobody after it, who is no more important, takes that place.
+                    if let Some(node) = kept.flatten() {
+                        placed.add(&node, &pod);
+                    }
+                }
             }
         }
         failures.into_result()?;

@@ -18,11 +18,13 @@ use crate::objects;
 type Amounts = BTreeMap<String, i128>;
 
 /// The nodes and what is placed on them.
+#[derive(Clone)]
 pub struct Placed {
     nodes: Vec<OnNode>,
     namespaces: Vec<Arc<Namespace>>,
 }
 
+#[derive(Clone)]
 pub struct OnNode {
     node: Arc<Node>,
     allocatable: Amounts,
@@ -80,6 +82,20 @@ impl Placed {
         on_node.pods.push(Arc::clone(pod));
     }
 
+    /// As if some of one node's pods were not there.
+    pub fn without(&self, node: &str, gone: &HashSet<&str>) -> Self {
+        let mut left = self.clone();
+        if let Some(on_node) = left.nodes.iter_mut().find(|on_node| on_node.node.name_any() == node) {
+            let pods = std::mem::take(&mut on_node.pods);
+            on_node.used.clear();
+            on_node.host_ports.clear();
+            on_node.with_terms.clear();
+            let stays = |pod: &&Arc<Pod>| !gone.contains(pod.metadata.uid.as_deref().unwrap_or_default());
+            pods.iter().filter(stays).for_each(|pod| left.add(node, pod));
+        }
+        left
+    }
+
     pub fn nodes(&self) -> &[OnNode] {
         &self.nodes
     }
@@ -117,6 +133,18 @@ impl fmt::Display for Unfit {
     }
 }
 
+impl Unfit {
+    /// With what came of looking for pods that could go.
+    pub fn without_victims(&self) -> String {
+        match self.nodes {
+            0 => self.to_string(),
+            nodes => format!(
+                "{self} preemption: 0/{nodes} nodes are available: {nodes} No preemption victims found for incoming pod."
+            ),
+        }
+    }
+}
+
 /// The best of the nodes that the pod fits on; among equals the first by name.
 pub fn choose(pod: &Pod, placed: &Placed) -> Result<String, Unfit> {
     let (wanted, neighbours) = (requests(pod), Neighbours::of(pod, placed));
@@ -135,6 +163,13 @@ pub fn choose(pod: &Pod, placed: &Placed) -> Result<String, Unfit> {
     let best =
         scores.into_iter().zip(fitting).max_by_key(|(score, on_node)| (*score, Reverse(on_node.node.name_any())));
     best.map(|(_, on_node)| on_node.node.name_any()).ok_or(Unfit { nodes: placed.nodes.len(), reasons })
+}
+
+/// Whether it fits on one of them.
+pub fn fits(pod: &Pod, node: &str, placed: &Placed) -> bool {
+    let (wanted, neighbours) = (requests(pod), Neighbours::of(pod, placed));
+    let on_node = placed.nodes.iter().find(|on_node| on_node.node.name_any() == node);
+    on_node.is_some_and(|on_node| problems(pod, &wanted, &neighbours, on_node).is_empty())
 }
 
 /// How good each node is for the pod, with upstream's weights.

@@ -4,9 +4,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
+use kube::ResourceExt;
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::fit::{Placed, choose};
+use super::preemption::{preempt, priority as priority_of};
 
 fn node(name: &str, spec: Value) -> Arc<Node> {
     let node = json!({"metadata": {"name": name, "labels": {"kubernetes.io/hostname": name}}, "spec": spec,
@@ -230,4 +233,75 @@ fn wishes_count() {
     let mut busy = asking("1500m");
     busy["nodeName"] = json!("b");
     check(&pod("p", asking("100m")), &soft, &[pod("busy", busy)], Ok("b"));
+}
+
+fn important(name: &str, node: &str, priority: i32, cpu: &str) -> Arc<Pod> {
+    let spec = json!({"priority": priority, "containers": [{"name": "a", "resources": {"requests": {"cpu": cpu}}}]});
+    web(name, node, json!({"spec": spec}))
+}
+
+fn victims(pod: &Arc<Pod>, nodes: &[Arc<Node>], pods: &[Arc<Pod>]) -> Option<String> {
+    let preemption = preempt(pod, &Placed::new(nodes, namespaces(), pods, &HashMap::new()))?;
+    let names: Vec<_> = preemption.victims.iter().map(|victim| victim.name_any()).collect();
+    Some(format!("{}: {}", preemption.node, names.join(" ")))
+}
+
+#[test]
+fn who_is_less_important_makes_room() {
+    let nodes = zoned(&[("a", ""), ("b", "")]);
+    let pods = [
+        important("small", "a", 1, "2"),
+        important("large", "a", 1, "6"),
+        important("equal", "b", 10, "4"),
+        important("middle", "b", 5, "4"),
+    ];
+    let said = |priority, cpu| victims(&important("p", "", priority, cpu), &nodes, &pods);
+    assert_eq!(said(10, "3").as_deref(), Some("a: large"), "the one that has to go, of the least important");
+    assert_eq!(said(10, "1").as_deref(), Some("a: small"), "and no more than that");
+    assert_eq!(said(10, "8").as_deref(), Some("a: large small"));
+    assert_eq!(said(1, "1"), None, "nobody goes for his equal");
+    assert_eq!(said(20, "9"), None, "it would not help");
+    let mut polite = (*important("p", "", 10, "3")).clone();
+    polite.spec.as_mut().expect("a spec").preemption_policy = Some("Never".to_owned());
+    assert_eq!(victims(&Arc::new(polite), &nodes, &pods), None);
+}
+
+#[test]
+fn who_is_on_the_way_out_is_waited_for() {
+    let nodes = zoned(&[("a", "")]);
+    let mut going = (*important("low", "a", 1, "8")).clone();
+    going.metadata.deletion_timestamp = Some(crate::objects::time(crate::objects::now()));
+    let mut pod = (*important("p", "", 10, "3")).clone();
+    pod.status = serde_json::from_value(json!({"nominatedNodeName": "a"})).ok();
+    assert_eq!(victims(&Arc::new(pod), &nodes, &[Arc::new(going)]), None);
+}
+
+proptest! {
+    #[test]
+    fn nothing_is_placed_twice_and_nobody_equal_goes(
+        pods in proptest::collection::vec((0i32..3, 1u32..6), 1..40),
+        count in 1usize..4,
+    ) {
+        let names: Vec<String> = (0..count).map(|n| format!("n{n}")).collect();
+        let nodes = zoned(&names.iter().map(|name| (name.as_str(), "")).collect::<Vec<_>>());
+        let mut placed = Placed::new(&nodes, namespaces(), &[], &HashMap::new());
+        let mut used: HashMap<String, u32> = HashMap::new();
+        for (n, (priority, cpu)) in pods.iter().enumerate() {
+            let pod = important(&format!("p{n}"), "", *priority, &cpu.to_string());
+            match choose(&pod, &placed) {
+                Ok(node) => {
+                    placed.add(&node, &pod);
+                    *used.entry(node).or_default() += cpu;
+                }
+                Err(_) => {
+                    prop_assert!(names.iter().all(|name| used.get(name).copied().unwrap_or(0) + cpu > 8), "it would have fitted");
+                    if let Some(preemption) = preempt(&pod, &placed) {
+                        prop_assert!(!preemption.victims.is_empty());
+                        prop_assert!(preemption.victims.iter().all(|victim| priority_of(victim) < *priority));
+                    }
+                }
+            }
+            prop_assert!(used.values().all(|cpu| *cpu <= 8), "{used:?}");
+        }
+    }
 }
