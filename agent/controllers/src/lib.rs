@@ -17,6 +17,8 @@ mod objects;
 mod owners;
 mod pod_gc;
 mod replica_sets;
+mod replicas;
+mod replication_controllers;
 mod resource_quotas;
 mod scheduler;
 mod service_accounts;
@@ -72,6 +74,10 @@ pub async fn run(client_for: impl Fn(&str) -> kube::Client, caches: Caches, conf
     let name = "replicaset-controller";
     let controller = replica_sets::Controller::new(client_for(name), recorder(name), &caches);
     running.start(controller, replica_sets::Controller::wakes);
+
+    let name = "replication-controller";
+    let controller = replication_controllers::Controller::new(client_for(name), recorder(name), &caches);
+    running.start(controller, replication_controllers::Controller::wakes);
 
     let controller = endpoints::Controller::new(client_for("endpoint-controller"), &caches);
     running.start(controller, endpoints::Controller::wakes);

@@ -92,6 +92,11 @@ const PARTS: &[(&str, &[&str], &[&str])] = &[
         &[POST_POD, DELETE_POD, FEED, "PATCH /api/v1/namespaces/default/resourcequotas/x"],
     ),
     (
+        "replication-controller",
+        &[POST_POD, "PATCH /api/v1/namespaces/default/replicationcontrollers/x/status"],
+        &[SECRETS, "DELETE /api/v1/namespaces/default/replicationcontrollers/x", PATCH_NODE],
+    ),
+    (
         "generic-garbage-collector",
         &["DELETE /api/v1/namespaces/default/pods/gone", FEED],
         &[POST_POD, "GET /skiff/v1/parts"],

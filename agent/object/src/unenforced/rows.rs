@@ -31,7 +31,6 @@ pub const KINDS: &[(&str, &str, &str)] = &[
     ("autoscaling", "HorizontalPodAutoscaler", "this version has no controller for it: nothing is scaled"),
     ("batch", "CronJob", "this version has no controller for it: nothing runs"),
     ("batch", "Job", "this version has no controller for it: nothing runs"),
-    ("", "ReplicationController", "this version has no controller for it: nothing runs"),
     ("networking.k8s.io", "NetworkPolicy", "this version does not enforce it: all traffic passes"),
     (
         "policy",
@@ -255,6 +254,8 @@ pub const HONOURED: &[(&str, &str)] = &[
     ("core.v1.PreferredSchedulingTerm", "preference weight"),
     ("core.v1.Probe", "exec failureThreshold grpc httpGet initialDelaySeconds periodSeconds successThreshold tcpSocket timeoutSeconds"),
     ("core.v1.ProjectedVolumeSource", "defaultMode sources"),
+    ("core.v1.ReplicationController", "spec"),
+    ("core.v1.ReplicationControllerSpec", "minReadySeconds replicas selector template"),
     ("core.v1.ResourceFieldSelector", "containerName divisor resource"),
     ("core.v1.ResourceRequirements", "requests"),
     ("core.v1.ResourceQuota", "spec"),

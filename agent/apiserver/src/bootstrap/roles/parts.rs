@@ -103,6 +103,13 @@ const REPLICA_SETS: &[Rule] = &[
     (&["create", "delete", "list", "patch", "watch"], CORE, &["pods"]),
 ];
 
+const REPLICATION_CONTROLLERS: &[Rule] = &[
+    EVENTS,
+    (&["get", "list", "update", "watch"], CORE, &["replicationcontrollers"]),
+    (CHANGE, CORE, &["replicationcontrollers/finalizers", "replicationcontrollers/status"]),
+    (&["create", "delete", "list", "patch", "watch"], CORE, &["pods"]),
+];
+
 /// Endpoints, their slices, and the mirrors of those that people made.
 const ENDPOINTS: &[Rule] = &[
     EVENTS,
@@ -230,6 +237,11 @@ pub const PARTS: &[Part] = &[
     part("system:kube-controller-manager", &[Subject::User("system:kube-controller-manager")], CONTROLLER_MANAGER),
     part("system:controller:deployment-controller", &[Subject::Account("deployment-controller")], DEPLOYMENTS),
     part("system:controller:replicaset-controller", &[Subject::Account("replicaset-controller")], REPLICA_SETS),
+    part(
+        "system:controller:replication-controller",
+        &[Subject::Account("replication-controller")],
+        REPLICATION_CONTROLLERS,
+    ),
     part("system:controller:endpoint-controller", &[Subject::Account("endpoint-controller")], ENDPOINTS),
     part(
         "system:controller:service-account-controller",
