@@ -7,7 +7,9 @@ mod account_tokens;
 mod anything;
 mod certificates;
 mod deployments;
+mod disruption_budgets;
 mod endpoints;
+mod events;
 mod expectations;
 mod garbage;
 mod namespaces;
@@ -20,6 +22,7 @@ mod replica_sets;
 mod replicas;
 mod replication_controllers;
 mod resource_quotas;
+mod scales;
 mod scheduler;
 mod service_accounts;
 mod statuses;
@@ -78,6 +81,10 @@ pub async fn run(client_for: impl Fn(&str) -> kube::Client, caches: Caches, conf
     let name = "replication-controller";
     let controller = replication_controllers::Controller::new(client_for(name), recorder(name), &caches);
     running.start(controller, replication_controllers::Controller::wakes);
+
+    let name = "disruption-controller";
+    let controller = disruption_budgets::Controller::new(client_for(name), recorder(name), &caches);
+    running.start(controller, disruption_budgets::Controller::wakes);
 
     let controller = endpoints::Controller::new(client_for("endpoint-controller"), &caches);
     running.start(controller, endpoints::Controller::wakes);

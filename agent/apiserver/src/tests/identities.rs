@@ -92,6 +92,15 @@ const PARTS: &[(&str, &[&str], &[&str])] = &[
         &[POST_POD, DELETE_POD, FEED, "PATCH /api/v1/namespaces/default/resourcequotas/x"],
     ),
     (
+        "disruption-controller",
+        &[
+            "PATCH /apis/policy/v1/namespaces/default/poddisruptionbudgets/x/status",
+            "GET /apis/apps/v1/namespaces/default/deployments/x/scale",
+            "PATCH /api/v1/namespaces/default/pods/one/status",
+        ],
+        &[SECRETS, POST_POD, DELETE_POD, "PATCH /apis/policy/v1/namespaces/default/poddisruptionbudgets/x"],
+    ),
+    (
         "replication-controller",
         &[POST_POD, "PATCH /api/v1/namespaces/default/replicationcontrollers/x/status"],
         &[SECRETS, "DELETE /api/v1/namespaces/default/replicationcontrollers/x", PATCH_NODE],

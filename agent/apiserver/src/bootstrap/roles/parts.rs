@@ -110,6 +110,17 @@ const REPLICATION_CONTROLLERS: &[Rule] = &[
     (&["create", "delete", "list", "patch", "watch"], CORE, &["pods"]),
 ];
 
+/// Counts what disruption budgets allow.
+const DISRUPTION: &[Rule] = &[
+    EVENTS,
+    (READ, APPS, &["deployments", "replicasets", "statefulsets"]),
+    (READ, CORE, &["pods", "replicationcontrollers"]),
+    (READ, &["policy"], &["poddisruptionbudgets"]),
+    (CHANGE, &["policy"], &["poddisruptionbudgets/status"]),
+    (&["patch"], CORE, &["pods/status"]),
+    (&["get"], ANY, &["*/scale"]),
+];
+
 /// Endpoints, their slices, and the mirrors of those that people made.
 const ENDPOINTS: &[Rule] = &[
     EVENTS,
@@ -242,6 +253,7 @@ pub const PARTS: &[Part] = &[
         &[Subject::Account("replication-controller")],
         REPLICATION_CONTROLLERS,
     ),
+    part("system:controller:disruption-controller", &[Subject::Account("disruption-controller")], DISRUPTION),
     part("system:controller:endpoint-controller", &[Subject::Account("endpoint-controller")], ENDPOINTS),
     part(
         "system:controller:service-account-controller",
