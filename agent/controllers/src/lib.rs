@@ -6,6 +6,7 @@
 mod account_tokens;
 mod anything;
 mod certificates;
+mod cluster_roles;
 mod deployments;
 mod disruption_budgets;
 mod endpoints;
@@ -85,6 +86,10 @@ pub async fn run(client_for: impl Fn(&str) -> kube::Client, caches: Caches, conf
     let name = "disruption-controller";
     let controller = disruption_budgets::Controller::new(client_for(name), recorder(name), &caches);
     running.start(controller, disruption_budgets::Controller::wakes);
+
+    let client = client_for("clusterrole-aggregation-controller");
+    let controller = cluster_roles::Controller::spawn(client, &ending);
+    running.start(controller, cluster_roles::Controller::wakes);
 
     let controller = endpoints::Controller::new(client_for("endpoint-controller"), &caches);
     running.start(controller, endpoints::Controller::wakes);

@@ -106,6 +106,11 @@ const PARTS: &[(&str, &[&str], &[&str])] = &[
         &[SECRETS, "DELETE /api/v1/namespaces/default/replicationcontrollers/x", PATCH_NODE],
     ),
     (
+        "clusterrole-aggregation-controller",
+        &["PATCH /apis/rbac.authorization.k8s.io/v1/clusterroles/admin"],
+        &[SECRETS, POST_POD, "POST /apis/rbac.authorization.k8s.io/v1/clusterroles"],
+    ),
+    (
         "generic-garbage-collector",
         &["DELETE /api/v1/namespaces/default/pods/gone", FEED],
         &[POST_POD, "GET /skiff/v1/parts"],

@@ -121,6 +121,10 @@ const DISRUPTION: &[Rule] = &[
     (&["get"], ANY, &["*/scale"]),
 ];
 
+/// Fills the rules of roles that are made of others: whatever those grant.
+const ROLE_AGGREGATION: &[Rule] =
+    &[(&["escalate", "get", "list", "patch", "update", "watch"], &["rbac.authorization.k8s.io"], &["clusterroles"])];
+
 /// Endpoints, their slices, and the mirrors of those that people made.
 const ENDPOINTS: &[Rule] = &[
     EVENTS,
@@ -254,6 +258,11 @@ pub const PARTS: &[Part] = &[
         REPLICATION_CONTROLLERS,
     ),
     part("system:controller:disruption-controller", &[Subject::Account("disruption-controller")], DISRUPTION),
+    part(
+        "system:controller:clusterrole-aggregation-controller",
+        &[Subject::Account("clusterrole-aggregation-controller")],
+        ROLE_AGGREGATION,
+    ),
     part("system:controller:endpoint-controller", &[Subject::Account("endpoint-controller")], ENDPOINTS),
     part(
         "system:controller:service-account-controller",
