@@ -5,6 +5,7 @@
 
 mod account_tokens;
 mod anything;
+mod autoscalers;
 mod certificates;
 mod cluster_roles;
 mod deployments;
@@ -86,6 +87,10 @@ pub async fn run(client_for: impl Fn(&str) -> kube::Client, caches: Caches, conf
     let name = "disruption-controller";
     let controller = disruption_budgets::Controller::new(client_for(name), recorder(name), &caches);
     running.start(controller, disruption_budgets::Controller::wakes);
+
+    let name = "horizontal-pod-autoscaler";
+    let controller = autoscalers::Controller::new(client_for(name), recorder(name), &caches);
+    running.start(controller, autoscalers::Controller::wakes);
 
     let client = client_for("clusterrole-aggregation-controller");
     let controller = cluster_roles::Controller::spawn(client, &ending);

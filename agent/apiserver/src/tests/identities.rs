@@ -111,6 +111,15 @@ const PARTS: &[(&str, &[&str], &[&str])] = &[
         &[SECRETS, POST_POD, "POST /apis/rbac.authorization.k8s.io/v1/clusterroles"],
     ),
     (
+        "horizontal-pod-autoscaler",
+        &[
+            "PATCH /apis/autoscaling/v2/namespaces/default/horizontalpodautoscalers/x/status",
+            "PUT /apis/apps/v1/namespaces/default/deployments/x/scale",
+            "GET /apis/metrics.k8s.io/v1beta1/namespaces/default/pods",
+        ],
+        &[SECRETS, POST_POD, DELETE_POD, "PATCH /apis/apps/v1/namespaces/default/deployments/x"],
+    ),
+    (
         "generic-garbage-collector",
         &["DELETE /api/v1/namespaces/default/pods/gone", FEED],
         &[POST_POD, "GET /skiff/v1/parts"],

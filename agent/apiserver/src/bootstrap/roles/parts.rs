@@ -125,6 +125,16 @@ const DISRUPTION: &[Rule] = &[
 const ROLE_AGGREGATION: &[Rule] =
     &[(&["escalate", "get", "list", "patch", "update", "watch"], &["rbac.authorization.k8s.io"], &["clusterroles"])];
 
+const AUTOSCALERS: &[Rule] = &[
+    EVENTS,
+    (READ, &["autoscaling"], &["horizontalpodautoscalers"]),
+    (CHANGE, &["autoscaling"], &["horizontalpodautoscalers/status"]),
+    (&["get", "update"], ANY, &["*/scale"]),
+    (&["list", "watch"], CORE, &["pods"]),
+    (&["list"], &["metrics.k8s.io"], &["pods"]),
+    (&["get", "list"], &["custom.metrics.k8s.io", "external.metrics.k8s.io"], ANY),
+];
+
 /// Endpoints, their slices, and the mirrors of those that people made.
 const ENDPOINTS: &[Rule] = &[
     EVENTS,
@@ -263,6 +273,7 @@ pub const PARTS: &[Part] = &[
         &[Subject::Account("clusterrole-aggregation-controller")],
         ROLE_AGGREGATION,
     ),
+    part("system:controller:horizontal-pod-autoscaler", &[Subject::Account("horizontal-pod-autoscaler")], AUTOSCALERS),
     part("system:controller:endpoint-controller", &[Subject::Account("endpoint-controller")], ENDPOINTS),
     part(
         "system:controller:service-account-controller",
