@@ -29,7 +29,7 @@ mod tests;
 
 use metrics::Source;
 use pace::History;
-use plan::{Course, Observed, Plan};
+use plan::{Course, Observed, Plan, SelectorError};
 use status::{ABLE, Outcome};
 
 /// Upstream's `--horizontal-pod-autoscaler-sync-period`.
@@ -110,7 +110,7 @@ impl Controller {
 
     async fn planned(&mut self, autoscaler: &HorizontalPodAutoscaler, scale: &Scale, uid: &str, now: Instant) -> Plan {
         let namespace = autoscaler.namespace().unwrap_or_default();
-        let mut pods: Result<Vec<Arc<Pod>>, Said> = Ok(Vec::new());
+        let mut pods: Result<Vec<Arc<Pod>>, SelectorError> = Ok(Vec::new());
         let mut readings = Vec::new();
         if plan::course(autoscaler, scale) == Course::Metrics {
             pods = self.pods_of(&namespace, scale);
@@ -130,14 +130,11 @@ impl Controller {
     }
 
     /// The pods of a target, unless nobody can say which they are or others scale them, too.
-    fn pods_of(&self, namespace: &str, scale: &Scale) -> Result<Vec<Arc<Pod>>, Said> {
+    fn pods_of(&self, namespace: &str, scale: &Scale) -> Result<Vec<Arc<Pod>>, SelectorError> {
         if scale.selector.is_empty() {
-            return Err(Said::warning("SelectorRequired", "selector is required"));
+            return Err(SelectorError::Missing);
         }
-        let selector = Selector::parse(&scale.selector).map_err(|error| {
-            let why = "couldn't convert selector into a corresponding internal selector object";
-            Said::warning("InvalidSelector", format!("{why}: {error}"))
-        })?;
+        let selector = Selector::parse(&scale.selector).map_err(|error| SelectorError::Invalid(error.to_string()))?;
         let mut pods = self.pods.list();
         pods.retain(|pod| pod.metadata.namespace.as_deref() == Some(namespace));
         pods.retain(|pod| selector.matches(objects::labels(&**pod)));
@@ -156,9 +153,7 @@ impl Controller {
             .collect();
         if rivals.len() > 1 {
             rivals.sort();
-            let (selector, rivals) = (&scale.selector, rivals.join(" "));
-            let why = format!("pods by selector {selector} are controlled by multiple HPAs: [{rivals}]");
-            return Err(Said::warning("AmbiguousSelector", why));
+            return Err(SelectorError::Ambiguous { selector: scale.selector.clone(), rivals: rivals.join(" ") });
         }
         Ok(pods)
     }

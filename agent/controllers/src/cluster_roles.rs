@@ -123,7 +123,8 @@ mod tests {
     #[tokio::test]
     async fn aggregated_roles_follow_those_they_are_made_of() {
         let world = World::start().await;
-        let controller = Controller::spawn(world.client.clone(), &world.shutdown);
+        let client = world.client_of("clusterrole-aggregation-controller");
+        let controller = Controller::spawn(client, &world.shutdown);
         let wake = Wake::on(controller.wakes());
         world.drive(controller, wake);
         let shows = |resource: &'static str| {

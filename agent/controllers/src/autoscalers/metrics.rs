@@ -83,7 +83,7 @@ impl Source<'_> {
 
     async fn pods(&self, metric: &MetricIdentifier) -> Result<Reading, String> {
         let of_metric = |why: String| format!("unable to get metric {}: {why}", metric.name);
-        let path = format!("pods/%2A/{}", anything::escape(&metric.name));
+        let path = format!("pods/*/{}", anything::escape(&metric.name));
         let items = self.custom(&path, metric, Some(self.selector)).await.map_err(of_metric)?;
         let sample = |item: &Value| {
             let name = meta::text_at(item, &["describedObject", "name"]).to_owned();
@@ -103,7 +103,7 @@ impl Source<'_> {
             |why: String| format!("unable to get metric {}: {why} on {kind} {namespace}/{name}", metric.name);
         let api_version = object.api_version.as_deref().unwrap_or_default();
         let named = anything::escape(&metric.name);
-        let path = if (api_version, &*kind) == ("v1", "Namespace") || (api_version, &*kind) == ("", "Namespace") {
+        let path = if kind == "Namespace" && !api_version.contains('/') {
             format!("metrics/{named}")
         } else {
             let target = Target { namespace, api_version, kind: &object.kind, name };
@@ -151,8 +151,9 @@ impl Source<'_> {
             .filter(|(_, selector)| !selector.is_empty())
             .map(|(name, selector)| format!("{name}={}", anything::escape(&selector)))
             .collect();
+        let query = if query.is_empty() { String::new() } else { format!("?{}", query.join("&")) };
         let namespace = self.namespace;
-        let path = format!("/apis/custom.metrics.k8s.io/{version}/namespaces/{namespace}/{path}?{}", query.join("&"));
+        let path = format!("/apis/custom.metrics.k8s.io/{version}/namespaces/{namespace}/{path}{query}");
         self.items(&path, "custom").await
     }
 
@@ -230,5 +231,82 @@ mod tests {
         let windows = [json!({"windowSeconds": 5}), json!({"window": 7}), json!({"window": "1m30s"}), item, json!({})];
         let windows: Vec<_> = windows.iter().map(|item| window(item).as_secs_f64()).collect();
         assert_eq!(windows, [5.0, 7.0, 90.0, 10.5, 60.0]);
+    }
+
+    /// What a source asks for, and what it makes of the answers.
+    async fn check(metric: Value, answers: &'static [(&'static str, &'static str)], expected: expect_test::Expect) {
+        let asked = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+        let noted = std::sync::Arc::clone(&asked);
+        let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
+            let asked = request.uri().to_string();
+            let found = answers.iter().find(|(path, _)| asked.starts_with(path)).map(|(_, answer)| *answer);
+            let none = r#"{"kind":"Status","status":"Failure","code":404,"reason":"NotFound","message":"none"}"#;
+            let (code, body) = found.map_or((404, none), |answer| (200, answer));
+            noted.lock().expect("no panic").push(asked);
+            let body = kube::client::Body::from(body.as_bytes().to_vec());
+            let response = http::Response::builder().status(code).body(body).expect("a response");
+            async move { Ok::<_, std::convert::Infallible>(response) }
+        });
+        let client = Client::new(service, "default");
+        let mut scales = Scales::new(client.clone());
+        let mut source = Source { client: &client, scales: &mut scales, namespace: "n", selector: "app=web" };
+        let metric: MetricSpec = serde_json::from_value(metric).expect("a metric");
+        let read = match source.read(&metric).await {
+            Ok(Reading::Whole(value)) => value.to_string(),
+            Ok(Reading::Pods(samples)) => {
+                let samples = samples.into_iter().map(|(name, sample)| format!("{name}={}", sample.value));
+                samples.collect::<Vec<_>>().join(" ")
+            }
+            Err(why) => why,
+        };
+        let asked = asked.lock().expect("no panic").join("\n");
+        expected.assert_eq(&format!("{asked}\n{read}"));
+    }
+
+    const CUSTOM: (&str, &str) = (
+        "/apis/custom.metrics.k8s.io/v1beta2/",
+        r#"{"items": [{"describedObject": {"name": "p"}, "value": "1500m"}]}"#,
+    );
+    const GROUP: (&str, &str) =
+        ("/apis/custom.metrics.k8s.io", r#"{"kind": "APIGroup", "preferredVersion": {"version": "v1beta2"}}"#);
+
+    const EXTERNAL: (&str, &str) =
+        ("/apis/external.metrics.k8s.io/", r#"{"items": [{"value": "2"}, {"value": "500m"}, {"value": "?"}]}"#);
+
+    #[tokio::test]
+    async fn each_kind_of_metric_is_asked_where_it_is() {
+        let metric = json!({"name": "q", "selector": {"matchLabels": {"a": "b"}}});
+        let target = json!({"type": "AverageValue", "averageValue": "1"});
+        let pods = json!({"type": "Pods", "pods": {"metric": metric, "target": target}});
+        let expected = expect_test::expect![[r#"
+            /apis/custom.metrics.k8s.io
+            /apis/custom.metrics.k8s.io/v1beta2/namespaces/n/pods/*/q?metricLabelSelector=a%3Db&labelSelector=app%3Dweb
+            p=1500"#]];
+        check(pods.clone(), &[CUSTOM, GROUP], expected).await;
+        let expected = expect_test::expect![[r#"
+            /apis/custom.metrics.k8s.io
+            unable to get metric q: unable to fetch metrics from custom metrics API: no custom metrics API (custom.metrics.k8s.io) registered"#]];
+        check(pods, &[], expected).await;
+        let object = json!({"kind": "Namespace", "name": "other"});
+        let object = json!({"metric": {"name": "q"}, "target": target, "describedObject": object});
+        let expected = expect_test::expect![[r#"
+            /apis/custom.metrics.k8s.io
+            /apis/custom.metrics.k8s.io/v1beta2/namespaces/n/metrics/q
+            1500"#]];
+        check(json!({"type": "Object", "object": object}), &[CUSTOM, GROUP], expected).await;
+        let external = json!({"type": "External", "external": {"metric": metric, "target": target}});
+        let expected = expect_test::expect![[r#"
+            /apis/external.metrics.k8s.io/v1beta1/namespaces/n/q?labelSelector=a%3Db
+            2500"#]];
+        check(external.clone(), &[EXTERNAL], expected).await;
+        let expected = expect_test::expect![[r#"
+            /apis/external.metrics.k8s.io/v1beta1/namespaces/n/q?labelSelector=a%3Db
+            unable to get external metric n/q/a=b: no metrics returned from external metrics API"#]];
+        check(external, &[("/apis/external.metrics.k8s.io/", r#"{"items": []}"#)], expected).await;
+        let resource = json!({"type": "Resource", "resource": {"name": "cpu", "target": target}});
+        let expected = expect_test::expect![[r#"
+            /apis/metrics.k8s.io/v1beta1/namespaces/n/pods?labelSelector=app%3Dweb
+            unable to get metrics for resource cpu: unable to fetch metrics from resource metrics API: the server could not find the requested resource"#]];
+        check(resource, &[], expected).await;
     }
 }

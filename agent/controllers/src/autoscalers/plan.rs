@@ -15,8 +15,34 @@ use super::status::{ABLE, ACTIVE, Conditions, LIMITED};
 use crate::events::Said;
 use crate::scales::Scale;
 
-/// Why a target's scale says nothing: its pods cannot be told.
-pub type SelectorError = Said;
+/// Why it cannot be told which pods a target has. Display is what its event says.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum SelectorError {
+    #[error("selector is required")]
+    Missing,
+    #[error("couldn't convert selector into a corresponding internal selector object: {0}")]
+    Invalid(String),
+    #[error("pods by selector {selector} are controlled by multiple HPAs: [{rivals}]")]
+    Ambiguous { selector: String, rivals: String },
+}
+
+impl SelectorError {
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Missing => "SelectorRequired",
+            Self::Invalid(_) => "InvalidSelector",
+            Self::Ambiguous { .. } => "AmbiguousSelector",
+        }
+    }
+
+    /// The reason and the message of the condition.
+    fn condition(&self) -> (&'static str, String) {
+        match self {
+            Self::Missing => ("InvalidSelector", "the HPA target's scale is missing a selector".to_owned()),
+            Self::Invalid(_) | Self::Ambiguous { .. } => (self.reason(), self.to_string()),
+        }
+    }
+}
 
 /// What is to be done about a target, before its metrics are asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,13 +142,13 @@ fn by_metrics(
     let pods = match pods {
         Ok(pods) => pods,
         Err(why) => {
-            let reason = if why.reason == "SelectorRequired" { "InvalidSelector" } else { why.reason };
-            let message = match why.reason {
-                "SelectorRequired" => "the HPA target's scale is missing a selector",
-                _ => &why.message,
-            };
+            let (reason, message) = why.condition();
             conditions.set(ACTIVE, false, reason, message);
-            let said = vec![why.clone(), Said::warning("FailedComputeMetricsReplicas", why.message)];
+            let message = why.to_string();
+            let said = vec![
+                Said::warning(why.reason(), message.clone()),
+                Said::warning("FailedComputeMetricsReplicas", message),
+            ];
             return Plan { rescale: None, recommended: None, conditions, metrics: None, is_blind: true, said };
         }
     };

@@ -316,7 +316,7 @@ proptest! {
 
 /// A client of a world in which pods use what `uses` says.
 fn metered(world: &World, uses: Value) -> Client {
-    let inner = world.client.clone();
+    let inner = world.client_of("horizontal-pod-autoscaler");
     let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
         let (inner, uses) = (inner.clone(), uses.clone());
         async move {
@@ -324,7 +324,7 @@ fn metered(world: &World, uses: Value) -> Client {
                 let body = kube::client::Body::from(uses.to_string().into_bytes());
                 return Ok(http::Response::new(body));
             }
-            inner.send(request).await.map(|response| response.map(|body| body))
+            inner.send(request).await
         }
     });
     Client::new(service, "default")
@@ -395,7 +395,7 @@ async fn a_target_is_scaled_through_its_scale() {
 async fn what_cannot_be_known_is_said_and_changes_nothing() {
     let world = World::start().await;
     make_deployment(&world, 1).await;
-    drive(&world, world.client.clone());
+    drive(&world, world.client_of("horizontal-pod-autoscaler"));
     let target = |kind: &str, name: &str| json!({"apiVersion": "apps/v1", "kind": kind, "name": name});
     let metric = |kind: &str, field: &str, source: Value| json!([{"type": kind, field: source}]);
     let identifier = json!({"name": "queue"});

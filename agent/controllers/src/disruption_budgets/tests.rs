@@ -230,8 +230,9 @@ async fn driven() -> World {
     let world = World::start().await;
     world.post("/api/v1/namespaces/default/serviceaccounts", json!({"metadata": {"name": "default"}})).await;
     let caches = Caches::new(world.client.clone(), world.shutdown.clone());
-    let recorder = Recorder::new(world.client.clone(), "disruption-controller", "");
-    let controller = Controller::new(world.client.clone(), recorder, &caches);
+    let client = world.client_of("disruption-controller");
+    let recorder = Recorder::new(client.clone(), "disruption-controller", "");
+    let controller = Controller::new(client, recorder, &caches);
     let wake = Wake::on(controller.wakes());
     world.drive(controller, wake);
     world

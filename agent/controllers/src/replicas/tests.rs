@@ -179,8 +179,9 @@ async fn a_replication_controller_keeps_its_number_and_is_scaled() {
     let world = World::start().await;
     make_account(&world).await;
     let caches = Caches::new(world.client.clone(), world.shutdown.clone());
-    let recorder = Recorder::new(world.client.clone(), "replication-controller", "");
-    let controller = Controller::<ReplicationController>::new(world.client.clone(), recorder, &caches);
+    let client = world.client_of("replication-controller");
+    let recorder = Recorder::new(client.clone(), "replication-controller", "");
+    let controller = Controller::<ReplicationController>::new(client, recorder, &caches);
     let wake = Wake::on(controller.wakes());
     world.drive(controller, wake);
     let path = "/api/v1/namespaces/default/replicationcontrollers";
