@@ -1,12 +1,13 @@
 //! A real API in this process for tests of controllers: they write inputs and wait for outputs.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::Request;
 use http::header::CONTENT_TYPE;
 use kube::Client;
 use serde_json::{Value, json};
-use skiff_apiserver::{Api, Identity, Names, Pki, ServiceNetwork};
+use skiff_apiserver::{Api, Identity, Names, NodeService, Pki, ServiceNetwork};
 use skiff_reconcile::{Parts, Reconciler, Wake, drive};
 use skiff_store::Embedded;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -61,6 +62,11 @@ impl World {
     /// The client of a controller by its name, which may do what its role grants.
     pub fn client_of(&self, controller: &str) -> Client {
         self.api.client(&Identity::Controller(controller.to_owned()))
+    }
+
+    /// Lets somebody answer for a node.
+    pub fn connect_node(&self, name: &str, service: Arc<dyn NodeService>) {
+        self.api.connect_node(name, service);
     }
 
     /// Drives until the world ends.

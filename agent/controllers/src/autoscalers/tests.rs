@@ -1,9 +1,15 @@
 //! The plan by tables and laws, and an autoscaler of a real API whose pods use much.
 
+use std::convert::Infallible;
+
 use expect_test::{Expect, expect};
+use futures::future::BoxFuture;
+use http::{Request, Response};
+use http_body_util::{BodyExt, Full};
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use skiff_apiserver::{Body, NodeService};
 use skiff_reconcile::Wake;
 
 use super::metrics::{Reading, Sample};
@@ -314,26 +320,29 @@ proptest! {
     }
 }
 
-/// A client of a world in which pods use what `uses` says.
-fn metered(world: &World, uses: Value) -> Client {
-    let inner = world.client_of("horizontal-pod-autoscaler");
-    let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
-        let (inner, uses) = (inner.clone(), uses.clone());
-        async move {
-            if request.uri().path().starts_with("/apis/metrics.k8s.io/") {
-                let body = kube::client::Body::from(uses.to_string().into_bytes());
-                return Ok(http::Response::new(body));
-            }
-            inner.send(request).await
-        }
-    });
-    Client::new(service, "default")
+/// A node whose only container uses one and a half processors.
+struct Busy {
+    uid: String,
+    since: std::time::Instant,
+}
+
+impl NodeService for Busy {
+    fn call(&self, _: Request<Body>) -> BoxFuture<'static, Result<Response<Body>, Infallible>> {
+        let used = u64::try_from(self.since.elapsed().as_nanos()).expect("not for long") / 2 * 3;
+        let cpu = json!({"usageCoreNanoSeconds": used});
+        let container = json!({"name": "c", "cpu": cpu, "memory": {"workingSetBytes": 1_048_576}});
+        let pods = json!([{"podRef": {"uid": self.uid}, "containers": [container]}]);
+        let summary = json!({"node": {"cpu": cpu}, "pods": pods}).to_string();
+        let body = Full::from(summary).map_err(|never| match never {}).boxed();
+        Box::pin(async move { Ok(Response::new(body)) })
+    }
 }
 
 const AUTOSCALERS: &str = "/apis/autoscaling/v2/namespaces/default/horizontalpodautoscalers";
 const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/default/deployments";
 
-async fn make_deployment(world: &World, replicas: i32) {
+/// A deployment with one pod, whose uid is returned.
+async fn make_deployment(world: &World, replicas: i32) -> String {
     let labels = json!({"app": "web"});
     let container = json!({"name": "c", "image": "a", "resources": {"requests": {"cpu": "1"}}});
     let template = json!({"metadata": {"labels": labels}, "spec": {"containers": [container]}});
@@ -342,14 +351,16 @@ async fn make_deployment(world: &World, replicas: i32) {
     let pod =
         json!({"metadata": {"name": "a", "labels": labels}, "spec": {"nodeName": "box", "containers": [container]}});
     world.post("/api/v1/namespaces/default/serviceaccounts", json!({"metadata": {"name": "default"}})).await;
-    world.post("/api/v1/namespaces/default/pods", pod).await;
+    let made = world.post("/api/v1/namespaces/default/pods", pod).await;
     let ready = json!({"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:10Z"});
     let status = json!({"phase": "Running", "startTime": "2026-01-01T00:00:00Z", "conditions": [ready]});
     world.merge("/api/v1/namespaces/default/pods/a/status", json!({"status": status})).await;
+    made["metadata"]["uid"].as_str().expect("a uid").to_owned()
 }
 
-fn drive(world: &World, client: Client) {
+fn drive(world: &World) {
     let caches = Caches::new(world.client.clone(), world.shutdown.clone());
+    let client = world.client_of("horizontal-pod-autoscaler");
     let recorder = Recorder::new(client.clone(), "horizontal-pod-autoscaler", "");
     let controller = Controller::new(client, recorder, &caches);
     let wake = Wake::on(controller.wakes());
@@ -366,20 +377,20 @@ fn has(ty: &'static str, reason: &'static str) -> impl Fn(&Value) -> bool {
 #[tokio::test]
 async fn a_target_is_scaled_through_its_scale() {
     let world = World::start().await;
-    make_deployment(&world, 1).await;
-    let used = json!({"metadata": {"name": "a", "namespace": "default"}, "timestamp": "2026-06-01T00:00:00Z", "window": "15s",
-        "containers": [{"name": "c", "usage": {"cpu": "1600000000n", "memory": "1Ki"}}]});
-    drive(&world, metered(&world, json!({"kind": "PodMetricsList", "items": [used]})));
+    let uid = make_deployment(&world, 1).await;
+    world.connect_node("box", Arc::new(Busy { uid, since: std::time::Instant::now() }));
+    drive(&world);
     let target = json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"});
-    let spec = json!({"maxReplicas": 3, "scaleTargetRef": target});
+    // Two, however busy this machine is with something else.
+    let spec = json!({"maxReplicas": 2, "scaleTargetRef": target});
     world.post(AUTOSCALERS, json!({"metadata": {"name": "web"}, "spec": spec})).await;
     let path = format!("{AUTOSCALERS}/web");
     let scaled = world.until(&path, |autoscaler| autoscaler["status"]["desiredReplicas"] == 2).await;
     assert_eq!(world.get(&format!("{DEPLOYMENTS}/web")).await["spec"]["replicas"], 2);
     let status = &scaled["status"];
     assert!(status["lastScaleTime"].is_string() && has("AbleToScale", "SucceededRescale")(&scaled), "{status}");
-    let current = json!({"averageUtilization": 160, "averageValue": "1600m"});
-    assert_eq!(status["currentMetrics"][0]["resource"]["current"], current);
+    let current = &status["currentMetrics"][0]["resource"]["current"];
+    assert!(current["averageUtilization"].as_i64().is_some_and(|percent| percent > 100), "{status}");
     let told = |events: &Value| {
         let events = events["items"].as_array().into_iter().flatten();
         let message = "New size: 2; reason: cpu resource utilization (percentage of request) above target";
@@ -387,7 +398,7 @@ async fn a_target_is_scaled_through_its_scale() {
     };
     world.until("/api/v1/namespaces/default/events", told).await;
     // Another spec is looked at at once.
-    world.merge(&path, json!({"spec": {"minReplicas": 3}})).await;
+    world.merge(&path, json!({"spec": {"minReplicas": 3, "maxReplicas": 3}})).await;
     world.until(&format!("{DEPLOYMENTS}/web"), |deployment| deployment["spec"]["replicas"] == 3).await;
 }
 
@@ -395,7 +406,7 @@ async fn a_target_is_scaled_through_its_scale() {
 async fn what_cannot_be_known_is_said_and_changes_nothing() {
     let world = World::start().await;
     make_deployment(&world, 1).await;
-    drive(&world, world.client_of("horizontal-pod-autoscaler"));
+    drive(&world);
     let target = |kind: &str, name: &str| json!({"apiVersion": "apps/v1", "kind": kind, "name": name});
     let metric = |kind: &str, field: &str, source: Value| json!([{"type": kind, field: source}]);
     let identifier = json!({"name": "queue"});
