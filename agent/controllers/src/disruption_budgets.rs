@@ -113,6 +113,7 @@ impl Reconciler for Controller {
     async fn reconcile(&mut self) -> Result<Next, BoxError> {
         self.budgets.synced().await;
         self.pods.synced().await;
+        self.workloads.synced().await;
         let (budgets, pods) = (self.budgets.list(), self.pods.list());
         self.said.retain(|uid, _| budgets.iter().any(|budget| budget.metadata.uid.as_ref() == Some(uid)));
         let mut failures = Failures::default();

@@ -66,6 +66,13 @@ impl Workloads {
         ]
     }
 
+    pub async fn synced(&self) {
+        self.deployments.synced().await;
+        self.replica_sets.synced().await;
+        self.stateful_sets.synced().await;
+        self.replication_controllers.synced().await;
+    }
+
     /// Of the pods' controllers, each once.
     pub async fn sizes(&mut self, pods: &[Arc<Pod>]) -> Result<Sizes, SizeError> {
         let (mut sizes, mut known) = (Sizes::default(), Vec::new());
