@@ -15,22 +15,23 @@ use crate::write::Write;
 
 const GROUP: &str = "rbac.authorization.k8s.io";
 
-/// A role: its rules, and those that an aggregation may bring at any time.
+/// A role: its rules, and those that an aggregation may bring at any time. Its labels decide which other roles get its rules,
+/// so that a role with others is as a new one.
 pub fn check_role<S: Store>(api: &Api<S>, write: &Write<'_>, new: &Value, old: Option<&Value>) -> Result<(), ApiError> {
     let user = &write.author.user;
     let same = |field: &str| old.is_some_and(|old| old.get(field) == new.get(field));
-    if user.is_master() || may(api, user, "escalate", write.kind, write.namespace, meta::name(new)) {
+    let is_as_it_was =
+        same("rules") && same("aggregationRule") && old.is_some_and(|old| meta::labels(old) == meta::labels(new));
+    if user.is_master() || is_as_it_was || may(api, user, "escalate", write.kind, write.namespace, meta::name(new)) {
         return Ok(());
     }
-    if new.get("aggregationRule").is_some_and(|rule| !rule.is_null()) && !(same("aggregationRule") && same("rules")) {
+    let aggregates = |role: &Value| role.get("aggregationRule").is_some_and(|rule| !rule.is_null());
+    if aggregates(new) || old.is_some_and(aggregates) {
         let everything = vec![
             Rule { verbs: all(), api_groups: all(), resources: all(), ..Rule::default() },
             Rule { verbs: all(), non_resource_urls: all(), ..Rule::default() },
         ];
         held(api, write, new, &everything)?;
-    }
-    if same("rules") {
-        return Ok(());
     }
     held(api, write, new, &rules_of(new))
 }

@@ -19,6 +19,7 @@ mod conversion;
 mod custom_resources;
 mod discovery;
 mod escalation;
+mod evictions;
 mod extensions;
 mod fairness;
 mod feed;

@@ -7,6 +7,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use serde::Deserialize;
 use skiff_object::kinds;
+use skiff_object::labels::Selector;
+use skiff_object::roles::{self, Role};
 use skiff_store::{ListOptions, Store};
 
 use crate::codec;
@@ -161,8 +163,7 @@ impl Authorizer {
         let roles = load(store, "roles").await?;
         let cluster_bindings = load(store, "clusterrolebindings").await?;
         let bindings = load(store, "rolebindings").await?;
-        let rules = |role: &Object| (role.metadata.name.clone(), cluster_role_rules(role, &cluster_roles).into());
-        let cluster_roles: HashMap<String, Arc<[Rule]>> = cluster_roles.iter().map(rules).collect();
+        let cluster_roles = cluster_role_rules(&cluster_roles);
         let all = cluster_bindings.into_iter().chain(bindings);
         let mut compiled = Compiled::default();
         for (grant, subjects) in all.filter_map(|binding| grant(binding, &cluster_roles, &roles)) {
@@ -216,16 +217,24 @@ fn grant(
     Some((Grant { namespace, rules }, binding.subjects))
 }
 
-/// An aggregated role's rules are those of the roles it selects.
-fn cluster_role_rules(role: &Object, all: &[Object]) -> Vec<Rule> {
-    let mut rules = role.rules.clone();
-    let Some(aggregation) = &role.aggregation_rule else { return rules };
-    for selector in &aggregation.cluster_role_selectors {
-        let Ok(selector) = skiff_object::labels::Selector::from_label_selector(selector) else { continue };
-        let selected = all.iter().filter(|r| selector.matches(&r.metadata.labels) && r.aggregation_rule.is_none());
-        rules.extend(selected.flat_map(|r| r.rules.iter().cloned()));
+/// The rules of each ClusterRole; an aggregated one's are those of the roles that it selects, whatever it shows itself.
+fn cluster_role_rules(all: &[Object]) -> HashMap<String, Arc<[Rule]>> {
+    let views: Vec<Role<'_>> = all.iter().map(view).collect();
+    let rules = |place: usize| {
+        let parts = roles::parts(&views, place).into_iter().map(|part| &all[part]);
+        parts.flat_map(|part| part.rules.iter().cloned()).collect()
+    };
+    all.iter().enumerate().map(|(place, role)| (role.metadata.name.clone(), rules(place))).collect()
+}
+
+fn view(role: &Object) -> Role<'_> {
+    let selectors = role.aggregation_rule.as_ref().map(|rule| rule.cluster_role_selectors.iter());
+    let parse = |selector: &serde_json::Value| Selector::from_label_selector(selector).ok();
+    Role {
+        name: &role.metadata.name,
+        labels: &role.metadata.labels,
+        selectors: selectors.map(|selectors| selectors.filter_map(parse).collect()),
     }
-    rules
 }
 
 fn grants(granted_in: Option<&str>, rule: &Rule, wanted: &Attributes<'_>) -> bool {

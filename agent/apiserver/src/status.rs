@@ -6,6 +6,7 @@ use http::{Response, StatusCode, header};
 use serde_json::{Map, Value, json};
 use skiff_object::kinds::{self, Kind};
 use skiff_object::managed;
+use skiff_object::meta;
 use skiff_object::protobuf::encode::{self, EncodeError, Json, Shape};
 use skiff_object::validate::FieldError;
 
@@ -206,9 +207,25 @@ impl ApiError {
         Self::new(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", message).retry_after(1)
     }
 
-    /// A disruption that a budget or the state of the pod does not allow now.
-    pub fn disruption_refused(message: impl Into<String>) -> Self {
-        Self::new(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", message).retry_after(10)
+    /// A disruption that a budget does not allow now. No time is named: clients would wait for it in silence.
+    pub fn disruption_refused(why: String) -> Self {
+        let message = "Cannot evict pod as it would violate the pod's disruption budget.";
+        let mut error = Self::new(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", message);
+        error.details.insert("causes".to_owned(), json!([{"reason": "DisruptionBudget", "message": why}]));
+        error
+    }
+
+    /// A disruption of which is not known yet whether the budget allows it.
+    pub fn disruption_undecided(budget: &str) -> Self {
+        let why = format!("The disruption budget {budget} is still being processed by the server.");
+        Self::disruption_refused(why).retry_after(10)
+    }
+
+    /// As upstream: without a reason.
+    pub fn several_budgets() -> Self {
+        let message =
+            "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "", message)
     }
 
     pub fn too_large_resource_version(wanted: u64, newest: u64) -> Self {
@@ -260,6 +277,9 @@ impl ApiError {
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
             "message": self.message, "reason": self.reason, "code": self.code.as_u16(),
         });
+        if self.reason.is_empty() {
+            meta::map_mut(&mut status).remove("reason");
+        }
         if !self.details.is_empty() {
             status["details"] = Value::Object(self.details.clone());
         }

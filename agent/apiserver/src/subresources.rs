@@ -11,14 +11,14 @@ use skiff_store::Store;
 
 use crate::body;
 use crate::extensions::Body;
-use crate::handlers::{Call, Patch, delete_options, read_body};
+use crate::handlers::{Call, Patch, read_body};
 use crate::present::Form;
 use crate::request::Verb;
 use crate::status::ApiError;
 use crate::strategy::Part;
 use crate::tokens::{self, Claims, ISSUER, KubernetesClaim, ObjectClaim};
 use crate::write::{Operation, Write};
-use crate::{Api, answer, forward, node_authorizer, prepare, random};
+use crate::{Api, answer, evictions, forward, node_authorizer, prepare, random};
 
 pub(crate) async fn handle<S: Store>(api: &Api<S>, call: Call) -> Result<Response<body::Body>, ApiError> {
     let kind = &call.target.kind;
@@ -38,7 +38,7 @@ pub(crate) async fn handle<S: Store>(api: &Api<S>, call: Call) -> Result<Respons
         }
         ("scale", Verb::Get | Verb::Update | Verb::Patch) => scale_handler(api, call).await,
         ("binding", Verb::Create) => bind(api, call).await,
-        ("eviction", Verb::Create) => evict(api, call).await,
+        ("eviction", Verb::Create) => evictions::evict(api, call).await,
         ("token", Verb::Create) => token(api, call).await,
         ("finalize", Verb::Update) => api.update(call, Part::Finalize).await,
         ("status", Verb::Update) => api.update(call, Part::Status).await,
@@ -158,38 +158,6 @@ fn set_condition(object: &mut Value, condition: Value) {
     conditions.retain(|c| c["type"] != condition["type"]);
     conditions.push(condition);
     object["status"]["conditions"] = json!(conditions);
-}
-
-async fn evict<S: Store>(api: &Api<S>, call: Call) -> Result<Response<body::Body>, ApiError> {
-    let target = call.target.clone();
-    let (mut author, encoding) = (call.author()?, call.form.encoding());
-    let query = call.query.clone();
-    let eviction = read_body("policy/v1", "Eviction", call.request, &query).await?;
-    let (kind, namespace, name) = (&*target.kind, target.namespace(), target.name()?);
-    let pod = api.require(kind, namespace, name).await?;
-    api.consent_to(&target, &author, Body::Create(&eviction)).await?;
-    check_budgets(api, namespace, &pod).await?;
-    let (options, effect) = delete_options(eviction.get("deleteOptions").unwrap_or(&json!({})), &query)?;
-    author.effect = effect;
-    let operation = Operation::Delete { name, options: &options };
-    let written = api.write(Write { author: &author, kind, namespace, operation }).await?;
-    Ok(answer::done(StatusCode::CREATED, encoding, &written.warnings))
-}
-
-/// A disruption budget that selects the pod must have one left to give.
-async fn check_budgets<S: Store>(api: &Api<S>, namespace: Option<&str>, pod: &Value) -> Result<(), ApiError> {
-    let budgets = kinds::by_kind("policy/v1", "PodDisruptionBudget").expect("a built-in kind");
-    for entry in &api.entries_of(budgets, namespace).await? {
-        let budget = crate::codec::decode(entry);
-        let selector = skiff_object::labels::Selector::from_label_selector(&budget["spec"]["selector"]);
-        let selects = selector.is_ok_and(|s| s.matches(&meta::labels(pod)));
-        if selects && budget["status"]["disruptionsAllowed"].as_i64().unwrap_or(0) <= 0 {
-            return Err(ApiError::disruption_refused(
-                "Cannot evict pod as it would violate the pod's disruption budget.",
-            ));
-        }
-    }
-    Ok(())
 }
 
 /// TokenRequest: a token for a service account, bound to a pod or a secret where one is named.

@@ -21,6 +21,7 @@ mod conversion;
 mod coverage;
 mod custom;
 mod doors;
+mod evictions;
 mod extensions;
 mod hook;
 mod identities;

@@ -426,7 +426,12 @@ pub(crate) fn check_name(name: &str, object: &Value) -> Result<(), ApiError> {
     Err(ApiError::bad_request(why))
 }
 
-fn check_preconditions(kind: &Kind, name: &str, object: &Value, options: &DeleteOptions) -> Result<(), ApiError> {
+pub(crate) fn check_preconditions(
+    kind: &Kind,
+    name: &str,
+    object: &Value,
+    options: &DeleteOptions,
+) -> Result<(), ApiError> {
     let checks = [
         ("UID", &options.uid, meta::uid(object)),
         ("ResourceVersion", &options.resource_version, meta::resource_version(object)),

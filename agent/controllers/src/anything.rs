@@ -102,7 +102,8 @@ async fn page<T: DeserializeOwned>(
     client.request(self::request(request, Vec::new())?).await
 }
 
-fn escape(token: &str) -> String {
+/// As a part of a query or of a path.
+pub fn escape(token: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~');
     token.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
 }
@@ -110,6 +111,13 @@ fn escape(token: &str) -> String {
 pub async fn delete(client: &Client, path: &str, params: &DeleteParams) -> Result<(), kube::Error> {
     let body = serde_json::to_vec(params).map_err(kube::Error::SerdeError)?;
     let request = request(Request::delete(path).header(CONTENT_TYPE, "application/json"), body)?;
+    client.request::<Value>(request).await.map(drop)
+}
+
+/// Puts a whole object in the place of what is there.
+pub async fn replace(client: &Client, path: &str, object: &Value) -> Result<(), kube::Error> {
+    let body = serde_json::to_vec(object).map_err(kube::Error::SerdeError)?;
+    let request = request(Request::put(path).header(CONTENT_TYPE, "application/json"), body)?;
     client.request::<Value>(request).await.map(drop)
 }
 

@@ -5,10 +5,14 @@
 
 mod account_tokens;
 mod anything;
+mod autoscalers;
 mod certificates;
+mod cluster_roles;
 mod daemon_sets;
 mod deployments;
+mod disruption_budgets;
 mod endpoints;
+mod events;
 mod expectations;
 mod garbage;
 mod namespaces;
@@ -19,8 +23,11 @@ mod owners;
 mod pod_gc;
 mod refusals;
 mod replica_sets;
+mod replicas;
+mod replication_controllers;
 mod resource_quotas;
 mod revisions;
+mod scales;
 mod scheduler;
 mod service_accounts;
 mod stateful_sets;
@@ -35,6 +42,7 @@ pub use certificates::{Requested, Signer};
 pub use node_ipam::{NodeRanges, NodeRangesError};
 use skiff_reconcile::{Caches, Changes, Feed, Parts, Reconciler, Recorder, Scope, Wake, drive, together};
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 /// What is made of the controllers' settings.
 #[derive(Clone, Debug)]
@@ -47,43 +55,75 @@ pub struct Config {
     pub signer: Arc<dyn Signer>,
 }
 
-/// The controllers of one start.
-struct Running {
+/// The controllers of one start, and what they are made of.
+struct Running<F> {
     tasks: JoinSet<()>,
     parts: Parts,
+    client_for: F,
+    caches: Caches,
 }
 
-impl Running {
+impl<F: Fn(&str) -> kube::Client> Running<F> {
     fn start<R: Reconciler + 'static>(&mut self, reconciler: R, wakes: fn(&R) -> Vec<Changes>) {
         const { assert!(matches!(R::SCOPE, Scope::Cluster), "a controller is one of the cluster") };
         let wake = Wake::on(wakes(&reconciler));
         self.tasks.spawn(drive(reconciler, wake, self.parts.clone()));
     }
+
+    /// One that reads what all share, and tells of what it does.
+    fn start_as<R: Reconciler + 'static>(
+        &mut self,
+        name: &str,
+        new: fn(kube::Client, Recorder, &Caches) -> R,
+        wakes: fn(&R) -> Vec<Changes>,
+    ) {
+        let controller = new((self.client_for)(name), self.recorder(name), &self.caches);
+        self.start(controller, wakes);
+    }
+
+    fn recorder(&self, component: &str) -> Recorder {
+        Recorder::new((self.client_for)(component), component, "")
+    }
 }
 
 /// Runs every controller until `shutdown`. `client_for` gives each its own identity.
 pub async fn run(client_for: impl Fn(&str) -> kube::Client, caches: Caches, config: Config, parts: Parts) {
-    let recorder = |component: &str| Recorder::new(client_for(component), component, "");
     // What only this start reads ends with it.
     let ending = parts.shutdown().child_token();
     let _end = ending.clone().drop_guard();
-    let mut running = Running { tasks: JoinSet::new(), parts: parts.clone() };
+    let tasks = start(client_for, caches, config, parts.clone(), ending);
+    together(tasks, parts.shutdown()).await;
+}
 
-    let name = "deployment-controller";
-    let controller = deployments::Controller::new(client_for(name), recorder(name), &caches);
-    running.start(controller, deployments::Controller::wakes);
+fn start(
+    client_for: impl Fn(&str) -> kube::Client,
+    caches: Caches,
+    config: Config,
+    parts: Parts,
+    ending: CancellationToken,
+) -> JoinSet<()> {
+    let mut running = Running { tasks: JoinSet::new(), parts, client_for: &client_for, caches: caches.clone() };
+    running.start_as("deployment-controller", deployments::Controller::new, deployments::Controller::wakes);
+    running.start_as("replicaset-controller", replica_sets::Controller::new, replica_sets::Controller::wakes);
+    running.start_as(
+        "replication-controller",
+        replication_controllers::Controller::new,
+        replication_controllers::Controller::wakes,
+    );
+    running.start_as(
+        "disruption-controller",
+        disruption_budgets::Controller::new,
+        disruption_budgets::Controller::wakes,
+    );
+    running.start_as("horizontal-pod-autoscaler", autoscalers::Controller::new, autoscalers::Controller::wakes);
+    running.start_as("daemon-set-controller", daemon_sets::Controller::new, daemon_sets::Controller::wakes);
+    running.start_as("statefulset-controller", stateful_sets::Controller::new, stateful_sets::Controller::wakes);
+    running.start_as("node-controller", nodes::Controller::new, nodes::Controller::wakes);
+    running.start_as("default-scheduler", scheduler::Scheduler::new, scheduler::Scheduler::wakes);
 
-    let name = "replicaset-controller";
-    let controller = replica_sets::Controller::new(client_for(name), recorder(name), &caches);
-    running.start(controller, replica_sets::Controller::wakes);
-
-    let name = "daemon-set-controller";
-    let controller = daemon_sets::Controller::new(client_for(name), recorder(name), &caches);
-    running.start(controller, daemon_sets::Controller::wakes);
-
-    let name = "statefulset-controller";
-    let controller = stateful_sets::Controller::new(client_for(name), recorder(name), &caches);
-    running.start(controller, stateful_sets::Controller::wakes);
+    let client = client_for("clusterrole-aggregation-controller");
+    let controller = cluster_roles::Controller::spawn(client, &ending);
+    running.start(controller, cluster_roles::Controller::wakes);
 
     let controller = endpoints::Controller::new(client_for("endpoint-controller"), &caches);
     running.start(controller, endpoints::Controller::wakes);
@@ -103,12 +143,9 @@ pub async fn run(client_for: impl Fn(&str) -> kube::Client, caches: Caches, conf
     let controller = namespaces::Controller::new(client_for("namespace-controller"), caches.of());
     running.start(controller, namespaces::Controller::wakes);
 
-    let name = "node-controller";
-    let controller = nodes::Controller::new(client_for(name), recorder(name), &caches);
-    running.start(controller, nodes::Controller::wakes);
-
     let name = "node-ipam-controller";
-    let controller = node_ipam::Controller::new(client_for(name), recorder(name), config.node_ranges, &caches);
+    let recorder = running.recorder(name);
+    let controller = node_ipam::Controller::new(client_for(name), recorder, config.node_ranges, &caches);
     running.start(controller, node_ipam::Controller::wakes);
 
     let controller = pod_gc::Controller::new(client_for("pod-garbage-collector"), caches.of(), caches.of());
@@ -121,9 +158,5 @@ pub async fn run(client_for: impl Fn(&str) -> kube::Client, caches: Caches, conf
     let controller = garbage::Controller::new(client.clone(), Feed::spawn(client, ending));
     running.start(controller, garbage::Controller::wakes);
 
-    let name = "default-scheduler";
-    let scheduler = scheduler::Scheduler::new(client_for(name), recorder(name), &caches);
-    running.start(scheduler, scheduler::Scheduler::wakes);
-
-    together(running.tasks, parts.shutdown()).await;
+    running.tasks
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, NodeCondition, Pod, Taint};
-use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 use skiff_reconcile::{BoxError, Caches, Changes, EventKind, Failures, Informer, Next, Reconciler, Recorder, Scope};
@@ -80,7 +80,7 @@ impl Controller {
         Ok(())
     }
 
-    /// Deletes pods that no longer tolerate the node's NoExecute taints.
+    /// Deletes pods that no longer tolerate the node's NoExecute taints, which say why they go.
     async fn evict(&self, node: &Node, taints: &[Taint], now: Timestamp) -> Result<(), BoxError> {
         let taints: Vec<&Taint> = taints.iter().filter(|t| t.effect == "NoExecute").collect();
         if taints.is_empty() {
@@ -95,7 +95,15 @@ impl Controller {
                     format!("Marking for deletion Pod {}/{}", pod.namespace().unwrap_or_default(), pod.name_any());
                 let regarding = objects::reference(&*pod);
                 self.recorder.event(&regarding, EventKind::Normal, "TaintManagerEviction", &message).await;
-                objects::settle(api.delete(&pod.name_any(), &DeleteParams::default()).await)?;
+                let target = json!({"type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager",
+                    "message": "Taint manager: deleting due to NoExecute taint", "lastTransitionTime": objects::time(now)});
+                let metadata = json!({"uid": pod.uid()});
+                let patch = Patch::Strategic(json!({"metadata": metadata, "status": {"conditions": [target]}}));
+                let patched = api.patch_status(&pod.name_any(), &PatchParams::default(), &patch).await;
+                objects::settle(patched)?;
+                let preconditions = Some(Preconditions { uid: pod.uid(), resource_version: None });
+                let params = DeleteParams { preconditions, ..DeleteParams::default() };
+                objects::settle(api.delete(&pod.name_any(), &params).await)?;
             }
         }
         Ok(())
@@ -170,5 +178,41 @@ impl Reconciler for Controller {
         }
         failures.into_result()?;
         Ok(Next::After(CHECK_INTERVAL))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::World;
+
+    #[tokio::test]
+    async fn a_pod_that_has_to_go_says_why() {
+        let world = World::start().await;
+        world.post("/api/v1/namespaces/default/serviceaccounts", json!({"metadata": {"name": "default"}})).await;
+        let node = world.post("/api/v1/nodes", json!({"metadata": {"name": "gone"}})).await;
+        let taint =
+            |effect: &str| Taint { key: "a".to_owned(), effect: effect.to_owned(), value: None, time_added: None };
+        let path = "/api/v1/namespaces/default/pods";
+        let spec = json!({"nodeName": "gone", "containers": [{"name": "a", "image": "a"}]});
+        let made = world.post(path, json!({"metadata": {"name": "p"}, "spec": spec})).await;
+        let controller = Controller {
+            client: world.client.clone(),
+            recorder: Recorder::new(world.client.clone(), "node-controller", ""),
+            nodes: Informer::fixed([]),
+            pods: Informer::fixed([serde_json::from_value(made).expect("a Pod")]),
+            leases: Informer::fixed([]),
+            started: std::time::Instant::now(),
+        };
+        let node: Node = serde_json::from_value(node).expect("a Node");
+        let pod = format!("{path}/p");
+        controller.evict(&node, &[taint("NoSchedule")], objects::now()).await.expect("nothing to do");
+        assert!(world.get(&pod).await["metadata"].get("deletionTimestamp").is_none());
+        controller.evict(&node, &[taint("NoExecute")], objects::now()).await.expect("deleted");
+        let found = world.get(&pod).await;
+        assert!(found["metadata"]["deletionTimestamp"].is_string(), "{found}");
+        let conditions = found["status"]["conditions"].as_array().expect("conditions");
+        let target = conditions.iter().find(|condition| condition["type"] == "DisruptionTarget");
+        assert_eq!(target.map(|target| &target["reason"]), Some(&json!("DeletionByTaintManager")));
     }
 }

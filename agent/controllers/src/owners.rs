@@ -32,9 +32,14 @@ impl<K> Claimable for K where
 {
 }
 
-pub fn controller_uid(meta: &ObjectMeta) -> Option<&str> {
+/// Who controls an object.
+pub fn controller(meta: &ObjectMeta) -> Option<&OwnerReference> {
     let owners = meta.owner_references.as_deref().unwrap_or_default();
-    owners.iter().find(|o| o.controller == Some(true)).map(|o| o.uid.as_str())
+    owners.iter().find(|o| o.controller == Some(true))
+}
+
+pub fn controller_uid(meta: &ObjectMeta) -> Option<&str> {
+    controller(meta).map(|owner| owner.uid.as_str())
 }
 
 /// The reference by which `owner` controls what it makes.

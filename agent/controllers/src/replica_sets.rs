@@ -1,201 +1,58 @@
-//! ReplicaSets: as many pods as asked for, made from the template. Scope: cluster.
-//!
-//! Writes pods it controls and the status of ReplicaSets.
+//! ReplicaSets. How they keep their pods is shared: see [`crate::replicas`].
 
-use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
-use std::time::Duration;
+use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetCondition, ReplicaSetStatus};
+use k8s_openapi::api::core::v1::PodTemplateSpec;
+use skiff_object::labels::Selector;
 
-use futures::StreamExt;
-use k8s_openapi::api::apps::v1::ReplicaSet;
-use k8s_openapi::api::core::v1::Pod;
-use kube::api::{DeleteParams, PostParams, Preconditions};
-use kube::{Api, Client, ResourceExt};
-use skiff_reconcile::{
-    BoxError, Caches, Chain, Changes, EventKind, Failures, Informer, Next, Reconciler, Recorder, Scope,
-};
-use tokio::time::Instant;
+use crate::objects;
+use crate::replicas::{self, Counts, Replicated};
 
-use crate::expectations::Expectations;
-use crate::{objects, owners, statuses, templates};
+pub type Controller = replicas::Controller<ReplicaSet>;
 
-mod plan;
-#[cfg(test)]
-mod tests;
+const FAILURE: &str = "ReplicaFailure";
 
-use plan::{Plan, plan};
+impl Replicated for ReplicaSet {
+    const CONTROLLER: &'static str = "replicaset";
+    type Status = ReplicaSetStatus;
 
-/// Pods made or deleted at once, so that a large set does not starve the rest.
-const PARALLEL: usize = 16;
-/// Pods of one set made in one pass.
-const BURST: usize = 100;
-
-pub struct Controller {
-    client: Client,
-    recorder: Recorder,
-    replica_sets: Informer<ReplicaSet>,
-    pods: Informer<Pod>,
-    expectations: Expectations,
-    /// By the UIDs of sets.
-    refusals: HashMap<String, Refusal>,
-}
-
-/// What the API says to the pods of one set. It is the set's own, and holds up no other.
-struct Refusal {
-    why: String,
-    since: Instant,
-    delay: Duration,
-}
-
-impl Refusal {
-    const DELAY_MIN: Duration = Duration::from_millis(100);
-    const DELAY_MAX: Duration = Duration::from_secs(30);
-
-    fn after(last: Option<&Self>, why: String) -> Self {
-        let delay = last.map_or(Self::DELAY_MIN, |last| (last.delay * 2).min(Self::DELAY_MAX));
-        Self { why, since: Instant::now(), delay }
+    fn wanted(&self) -> i32 {
+        self.spec.replicas.unwrap_or(1)
     }
 
-    /// Until it is tried again.
-    fn left(&self) -> Option<Duration> {
-        self.delay.checked_sub(self.since.elapsed()).filter(|left| !left.is_zero())
-    }
-}
-
-/// Whether the request was at fault, and not whoever answered.
-fn is_refusal(error: &BoxError) -> bool {
-    let Some(kube::Error::Api(status)) = error.downcast_ref() else { return false };
-    (400..500).contains(&status.code) && status.code != 429
-}
-
-impl Controller {
-    pub fn new(client: Client, recorder: Recorder, caches: &Caches) -> Self {
-        let expectations = Expectations::default();
-        let refusals = HashMap::new();
-        Self { client, recorder, replica_sets: caches.of(), pods: caches.of(), expectations, refusals }
+    fn selector(&self) -> Selector {
+        objects::selector(&self.spec.selector)
     }
 
-    pub fn wakes(&self) -> Vec<Changes> {
-        vec![self.replica_sets.changes(), self.pods.changes()]
+    fn template(&self) -> PodTemplateSpec {
+        self.spec.template.clone().unwrap_or_default()
     }
 
-    async fn reconcile_one(&mut self, set: &ReplicaSet, pods: &[Arc<Pod>]) -> Result<Next, BoxError> {
-        let uid = set.uid().unwrap_or_default();
-        let mut plan = plan(set, pods, self.expectations.unseen(&uid), &self.expectations.leaving(), objects::now());
-        let mut failures = Failures::default();
-        owners::apply(&self.client, set, &plan.adopt, &plan.release, &mut failures).await;
-        let waits = self.refusals.get(&uid).and_then(|refusal| refusal.left().filter(|_| plan.create > 0));
-        if let Some(left) = waits {
-            plan.create = 0;
-            plan.next = plan.next.sooner(Next::After(left));
-        }
-        let mut failure = self.apply(set, &uid, &plan).await;
-        let why = match (&failure, waits) {
-            (Some(failure), _) => Some(failure.to_string()),
-            (None, Some(_)) => self.refusals.get(&uid).map(|refusal| refusal.why.clone()),
-            (None, None) => {
-                self.refusals.remove(&uid);
-                None
-            }
-        };
-        if let Some(refused) = failure.take_if(|failure| is_refusal(failure)) {
-            let refusal = Refusal::after(self.refusals.get(&uid), refused.to_string());
-            plan.next = plan.next.sooner(Next::After(refusal.delay));
-            self.refusals.insert(uid, refusal);
-        }
-        let status = plan::status(set, &plan, why, objects::now());
-        if set.status.as_ref() != Some(&status) {
-            failures.keep("its status", statuses::write(&self.client, set, &status).await);
-        }
-        failures.keep("its pods", failure.map_or(Ok(()), Err));
-        failures.into_result()?;
-        Ok(plan.next)
+    fn min_ready_seconds(&self) -> i32 {
+        self.spec.min_ready_seconds.unwrap_or(0)
     }
 
-    /// Returns the last failure: as upstream, a set says one reason why it has too few pods.
-    async fn apply(&mut self, set: &ReplicaSet, uid: &str, plan: &Plan) -> Option<BoxError> {
-        let api: Api<Pod> = Api::namespaced(self.client.clone(), &set.namespace().unwrap_or_default());
-        let pod = templates::pod(set, &set.spec.template.clone().unwrap_or_default());
-        let made: Vec<_> = futures::stream::iter(0..plan.create.min(BURST))
-            .map(|_| {
-                let (api, pod) = (api.clone(), pod.clone());
-                async move { api.create(&PostParams::default(), &pod).await }
-            })
-            .buffer_unordered(PARALLEL)
-            .collect()
-            .await;
-        let mut failure: Option<BoxError> = None;
-        for result in made {
-            match result {
-                Ok(pod) => {
-                    self.expectations.created(uid, pod.uid().unwrap_or_default());
-                    let message = format!("Created pod: {}", pod.name_any());
-                    self.event(set, EventKind::Normal, "SuccessfulCreate", &message).await;
-                }
-                Err(error) if objects::is_outdated(&error) => {}
-                Err(error) => {
-                    let message = format!("Error creating: {}", Chain(&error));
-                    self.event(set, EventKind::Warning, "FailedCreate", &message).await;
-                    failure = Some(error.into());
-                }
-            }
-        }
-        for pod in &plan.delete {
-            failure = self.delete(set, &api, pod).await.err().map(Into::into).or(failure);
-        }
-        failure
+    fn status(&self) -> Option<&ReplicaSetStatus> {
+        self.status.as_ref()
     }
 
-    async fn delete(&mut self, set: &ReplicaSet, api: &Api<Pod>, pod: &Pod) -> Result<(), kube::Error> {
-        let preconditions = Some(Preconditions { uid: pod.uid(), resource_version: None });
-        let params = DeleteParams { preconditions, ..DeleteParams::background() };
-        match api.delete(&pod.name_any(), &params).await {
-            Ok(_) => {
-                self.expectations.deleted(pod.uid().unwrap_or_default());
-                let message = format!("Deleted pod: {}", pod.name_any());
-                self.event(set, EventKind::Normal, "SuccessfulDelete", &message).await;
-            }
-            Err(error) if objects::is_outdated(&error) => {}
-            Err(error) => {
-                let message = format!("Error deleting: {}", Chain(&error));
-                self.event(set, EventKind::Warning, "FailedDelete", &message).await;
-                return Err(error);
-            }
+    fn new_status(&self, counts: Counts, failure: Option<String>, now: Timestamp) -> ReplicaSetStatus {
+        let failure = failure.map(|message| ReplicaSetCondition {
+            type_: Some(FAILURE.to_owned()),
+            status: Some("True".to_owned()),
+            reason: Some("FailedCreate".to_owned()),
+            message: Some(message),
+            last_transition_time: Some(objects::time(now)),
+        });
+        let old = self.status.as_ref().and_then(|status| status.conditions.clone());
+        ReplicaSetStatus {
+            replicas: counts.replicas,
+            fully_labeled_replicas: counts.fully_labeled,
+            ready_replicas: counts.ready,
+            available_replicas: counts.available,
+            terminating_replicas: counts.terminating,
+            observed_generation: self.metadata.generation,
+            conditions: replicas::conditions(old, failure, |c| c.type_.as_deref() == Some(FAILURE)),
         }
-        Ok(())
-    }
-
-    async fn event(&self, set: &ReplicaSet, kind: EventKind, reason: &str, message: &str) {
-        self.recorder.event(&objects::reference(set), kind, reason, message).await;
-    }
-}
-
-impl Reconciler for Controller {
-    const NAME: &'static str = "replicaset";
-    const SCOPE: Scope = Scope::Cluster;
-
-    async fn reconcile(&mut self) -> Result<Next, BoxError> {
-        self.replica_sets.synced().await;
-        self.pods.synced().await;
-        let all = self.pods.list();
-        let seen: HashSet<&str> = all.iter().filter_map(|pod| pod.metadata.uid.as_deref()).collect();
-        self.expectations.observe(&seen);
-        let mut by_namespace: HashMap<String, Vec<Arc<Pod>>> = HashMap::new();
-        for pod in &all {
-            by_namespace.entry(pod.namespace().unwrap_or_default()).or_default().push(Arc::clone(pod));
-        }
-        let mut next = Next::Change;
-        let mut failures = Failures::default();
-        let sets = self.replica_sets.list();
-        self.refusals.retain(|uid, _| sets.iter().any(|set| set.metadata.uid.as_ref() == Some(uid)));
-        for set in sets {
-            let namespace = set.namespace().unwrap_or_default();
-            let pods = by_namespace.get(&namespace).map(Vec::as_slice).unwrap_or_default();
-            let result = self.reconcile_one(&set, pods).await;
-            let wanted = failures.keep(format_args!("{namespace}/{}", set.name_any()), result);
-            next = next.sooner(wanted.unwrap_or(Next::Change));
-        }
-        failures.into_result()?;
-        Ok(next)
     }
 }

@@ -12,7 +12,7 @@ use k8s_openapi::api::core::v1::ResourceQuota;
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 use skiff_object::resource_quotas::{self, Count};
-use skiff_reconcile::{BoxError, Changes, Failures, Informer, Next, Reconciler, Scope, ServedKind, ServedKinds};
+use skiff_reconcile::{BoxError, Changes, Failures, Informer, Next, Reconciler, Scope, ServedKinds};
 use tokio::time::Instant;
 
 use crate::{anything, objects, statuses};
@@ -70,7 +70,7 @@ impl Controller {
     async fn count(&self, kinds: &ServedKinds, quota: &Value, namespace: Option<&str>) -> Result<Value, kube::Error> {
         let mut count = Count::new(quota);
         for kind in kinds.preferred().filter(|kind| kind.namespaced && kind.can("list")) {
-            let resource = group_resource(kind);
+            let resource = kind.group_resource();
             if !resource_quotas::limits(quota, &resource) {
                 continue;
             }
@@ -89,10 +89,6 @@ impl Controller {
         }
         Ok(count.status())
     }
-}
-
-fn group_resource(kind: &ServedKind) -> String {
-    if kind.group.is_empty() { kind.plural.clone() } else { format!("{}.{}", kind.plural, kind.group) }
 }
 
 impl Reconciler for Controller {

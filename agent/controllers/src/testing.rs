@@ -1,12 +1,13 @@
 //! A real API in this process for tests of controllers: they write inputs and wait for outputs.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::Request;
 use http::header::CONTENT_TYPE;
 use kube::Client;
 use serde_json::{Value, json};
-use skiff_apiserver::{Api, Names, Pki, ServiceNetwork};
+use skiff_apiserver::{Api, Identity, Names, NodeService, Pki, ServiceNetwork};
 use skiff_reconcile::{Parts, Reconciler, Wake, drive};
 use skiff_store::Embedded;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -19,6 +20,7 @@ pub struct World {
     pub client: Client,
     pub pki: Pki,
     pub shutdown: CancellationToken,
+    api: Api<Embedded>,
     _guard: DropGuard,
     _dir: tempfile::TempDir,
 }
@@ -53,8 +55,18 @@ impl World {
         };
         let shutdown = CancellationToken::new();
         let api = Api::start(config, store, &pki, shutdown.clone()).await.expect("api");
-        let client = api.client(&skiff_apiserver::Identity::Administrator);
-        Self { client, pki, _guard: shutdown.clone().drop_guard(), shutdown, _dir: dir }
+        let client = api.client(&Identity::Administrator);
+        Self { client, pki, api, _guard: shutdown.clone().drop_guard(), shutdown, _dir: dir }
+    }
+
+    /// The client of a controller by its name, which may do what its role grants.
+    pub fn client_of(&self, controller: &str) -> Client {
+        self.api.client(&Identity::Controller(controller.to_owned()))
+    }
+
+    /// Lets somebody answer for a node.
+    pub fn connect_node(&self, name: &str, service: Arc<dyn NodeService>) {
+        self.api.connect_node(name, service);
     }
 
     /// Drives until the world ends.

@@ -25,6 +25,7 @@ pub mod qos;
 pub mod quantity;
 pub mod requests;
 pub mod resource_quotas;
+pub mod roles;
 pub mod scale;
 pub mod schema;
 pub mod table;

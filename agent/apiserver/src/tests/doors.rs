@@ -133,8 +133,8 @@ async fn nobody_grants_more_than_they_hold() {
 #[tokio::test]
 async fn an_aggregation_is_everything_that_may_come() {
     let server = Server::start().await;
-    let rules =
-        json!([{"verbs": ["create"], "apiGroups": ["rbac.authorization.k8s.io"], "resources": ["clusterroles"]}]);
+    let verbs = ["create", "get", "patch"];
+    let rules = json!([{"verbs": verbs, "apiGroups": ["rbac.authorization.k8s.io"], "resources": ["clusterroles"]}]);
     let role = json!({"metadata": {"name": "roles"}, "rules": rules});
     server.post(&format!("{RBAC}/clusterroles"), role).await;
     let binding = json!({"metadata": {"name": "roles"}, "subjects": [{"kind": "User", "name": "admin",
@@ -144,15 +144,27 @@ async fn an_aggregation_is_everything_that_may_come() {
     let admin = server.as_user("admin");
     let aggregated = json!({"metadata": {"name": "a"}, "rules": [],
         "aggregationRule": {"clusterRoleSelectors": [{"matchLabels": {"x": "y"}}]}});
+    let mut why = String::new();
     for _ in 0..200 {
         let (code, answer) = admin.post(&format!("{RBAC}/clusterroles"), aggregated.clone()).await;
         assert_eq!(code, StatusCode::FORBIDDEN, "{answer}");
-        if answer["message"].as_str().unwrap_or_default().contains("not currently held") {
-            return;
+        why = answer["message"].as_str().unwrap_or_default().to_owned();
+        if why.contains("not currently held") {
+            break;
         }
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
-    panic!("the binding does not count");
+    assert!(why.contains("not currently held"), "the binding counts: {why}");
+    // A label brings a role's rules to whoever has the role that selects it.
+    let patched = async |name: &str, field: &str, key: &str| {
+        let patch = json!({"metadata": {field: {key: "true"}}});
+        admin.strategic(&format!("{RBAC}/clusterroles/{name}"), patch).await.0
+    };
+    let label = "rbac.authorization.k8s.io/aggregate-to-view";
+    assert_eq!(patched("cluster-admin", "labels", label).await, StatusCode::FORBIDDEN);
+    assert_eq!(patched("edit", "labels", label).await, StatusCode::FORBIDDEN);
+    assert_eq!(patched("cluster-admin", "annotations", "a").await, StatusCode::OK);
+    assert_eq!(patched("roles", "labels", label).await, StatusCode::OK, "these are held");
 }
 
 #[tokio::test]

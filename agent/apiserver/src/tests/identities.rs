@@ -92,6 +92,34 @@ const PARTS: &[(&str, &[&str], &[&str])] = &[
         &[POST_POD, DELETE_POD, FEED, "PATCH /api/v1/namespaces/default/resourcequotas/x"],
     ),
     (
+        "disruption-controller",
+        &[
+            "PATCH /apis/policy/v1/namespaces/default/poddisruptionbudgets/x/status",
+            "GET /apis/apps/v1/namespaces/default/deployments/x/scale",
+            "PATCH /api/v1/namespaces/default/pods/one/status",
+        ],
+        &[SECRETS, POST_POD, DELETE_POD, "PATCH /apis/policy/v1/namespaces/default/poddisruptionbudgets/x"],
+    ),
+    (
+        "replication-controller",
+        &[POST_POD, "PATCH /api/v1/namespaces/default/replicationcontrollers/x/status"],
+        &[SECRETS, "DELETE /api/v1/namespaces/default/replicationcontrollers/x", PATCH_NODE],
+    ),
+    (
+        "clusterrole-aggregation-controller",
+        &["PATCH /apis/rbac.authorization.k8s.io/v1/clusterroles/admin"],
+        &[SECRETS, POST_POD, "POST /apis/rbac.authorization.k8s.io/v1/clusterroles"],
+    ),
+    (
+        "horizontal-pod-autoscaler",
+        &[
+            "PATCH /apis/autoscaling/v2/namespaces/default/horizontalpodautoscalers/x/status",
+            "PUT /apis/apps/v1/namespaces/default/deployments/x/scale",
+            "GET /apis/metrics.k8s.io/v1beta1/namespaces/default/pods",
+        ],
+        &[SECRETS, POST_POD, DELETE_POD, "PATCH /apis/apps/v1/namespaces/default/deployments/x"],
+    ),
+    (
         "generic-garbage-collector",
         &["DELETE /api/v1/namespaces/default/pods/gone", FEED],
         &[POST_POD, "GET /skiff/v1/parts"],

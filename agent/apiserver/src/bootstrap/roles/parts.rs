@@ -122,6 +122,38 @@ const STATEFUL_SETS: &[Rule] = &[
     (&["create", "get", "list", "patch", "update", "watch"], CORE, &["persistentvolumeclaims"]),
 ];
 
+const REPLICATION_CONTROLLERS: &[Rule] = &[
+    EVENTS,
+    (&["get", "list", "update", "watch"], CORE, &["replicationcontrollers"]),
+    (CHANGE, CORE, &["replicationcontrollers/finalizers", "replicationcontrollers/status"]),
+    (&["create", "delete", "list", "patch", "watch"], CORE, &["pods"]),
+];
+
+/// Counts what disruption budgets allow.
+const DISRUPTION: &[Rule] = &[
+    EVENTS,
+    (READ, APPS, &["deployments", "replicasets", "statefulsets"]),
+    (READ, CORE, &["pods", "replicationcontrollers"]),
+    (READ, &["policy"], &["poddisruptionbudgets"]),
+    (CHANGE, &["policy"], &["poddisruptionbudgets/status"]),
+    (&["patch"], CORE, &["pods/status"]),
+    (&["get"], ANY, &["*/scale"]),
+];
+
+/// Fills the rules of roles that are made of others: whatever those grant.
+const ROLE_AGGREGATION: &[Rule] =
+    &[(&["escalate", "get", "list", "patch", "update", "watch"], &["rbac.authorization.k8s.io"], &["clusterroles"])];
+
+const AUTOSCALERS: &[Rule] = &[
+    EVENTS,
+    (READ, &["autoscaling"], &["horizontalpodautoscalers"]),
+    (CHANGE, &["autoscaling"], &["horizontalpodautoscalers/status"]),
+    (&["get", "update"], ANY, &["*/scale"]),
+    (&["list", "watch"], CORE, &["pods"]),
+    (&["list"], &["metrics.k8s.io"], &["pods"]),
+    (&["get", "list"], &["custom.metrics.k8s.io", "external.metrics.k8s.io"], ANY),
+];
+
 /// Endpoints, their slices, and the mirrors of those that people made.
 const ENDPOINTS: &[Rule] = &[
     EVENTS,
@@ -251,6 +283,18 @@ pub const PARTS: &[Part] = &[
     part("system:controller:replicaset-controller", &[Subject::Account("replicaset-controller")], REPLICA_SETS),
     part("system:controller:daemon-set-controller", &[Subject::Account("daemon-set-controller")], DAEMON_SETS),
     part("system:controller:statefulset-controller", &[Subject::Account("statefulset-controller")], STATEFUL_SETS),
+    part(
+        "system:controller:replication-controller",
+        &[Subject::Account("replication-controller")],
+        REPLICATION_CONTROLLERS,
+    ),
+    part("system:controller:disruption-controller", &[Subject::Account("disruption-controller")], DISRUPTION),
+    part(
+        "system:controller:clusterrole-aggregation-controller",
+        &[Subject::Account("clusterrole-aggregation-controller")],
+        ROLE_AGGREGATION,
+    ),
+    part("system:controller:horizontal-pod-autoscaler", &[Subject::Account("horizontal-pod-autoscaler")], AUTOSCALERS),
     part("system:controller:endpoint-controller", &[Subject::Account("endpoint-controller")], ENDPOINTS),
     part(
         "system:controller:service-account-controller",

@@ -1,4 +1,4 @@
-//! What a ReplicaSet needs: pods to make, delete, adopt or release, and its status. Pure.
+//! What a set of pods needs: pods to make, delete, adopt or release, and what its status counts. Pure.
 
 use std::cmp::Reverse;
 use std::collections::HashSet;
@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetCondition, ReplicaSetStatus};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use skiff_reconcile::Next;
 
+use super::Replicated;
 use crate::objects::{self, is_active, is_deleted, is_ready};
 use crate::owners::{self, Claims};
 
@@ -29,9 +29,8 @@ pub struct Plan {
 }
 
 /// `unseen` pods were made but are not in `pods` yet; `deleted` are on their way though they do not look it.
-pub fn plan(set: &ReplicaSet, pods: &[Arc<Pod>], unseen: usize, deleted: &HashSet<&str>, now: Timestamp) -> Plan {
-    let spec = set.spec.clone();
-    let Claims { owned: mine, mut adopt, release } = owners::claim(set, &objects::selector(&spec.selector), pods);
+pub fn plan<K: Replicated>(set: &K, pods: &[Arc<Pod>], unseen: usize, deleted: &HashSet<&str>, now: Timestamp) -> Plan {
+    let Claims { owned: mine, mut adopt, release } = owners::claim(set, &set.selector(), pods);
     adopt.retain(|pod| is_active(pod));
     let dying = is_deleted(set);
     let on_its_way = |pod: &Pod| deleted.contains(pod.metadata.uid.as_deref().unwrap_or_default());
@@ -39,7 +38,7 @@ pub fn plan(set: &ReplicaSet, pods: &[Arc<Pod>], unseen: usize, deleted: &HashSe
     let mut active: Vec<_> = mine.into_iter().chain(adopt.iter().cloned()).filter(|p| is_active(p)).collect();
     active.sort_by_cached_key(|pod| victim_rank(pod));
     let staying: Vec<_> = active.iter().filter(|p| !on_its_way(p)).cloned().collect();
-    let wanted = usize::try_from(spec.replicas.unwrap_or(1)).unwrap_or(0);
+    let wanted = usize::try_from(set.wanted()).unwrap_or(0);
     let (create, delete) = if dying {
         (0, Vec::new())
     } else {
@@ -47,8 +46,7 @@ pub fn plan(set: &ReplicaSet, pods: &[Arc<Pod>], unseen: usize, deleted: &HashSe
         let surplus = have.saturating_sub(wanted).min(staying.len());
         (wanted.saturating_sub(have), staying[..surplus].to_vec())
     };
-    let min_ready = Duration::from_secs(u64::try_from(spec.min_ready_seconds.unwrap_or(0)).unwrap_or(0));
-    let next = next_availability(&active, min_ready, now);
+    let next = next_availability(&active, min_ready(set), now);
     Plan { create, delete, adopt, release, active, terminating, next }
 }
 
@@ -87,45 +85,45 @@ fn next_availability(active: &[Arc<Pod>], min_ready: Duration, now: Timestamp) -
     soonest.map_or(Next::Change, Next::After)
 }
 
-pub fn status(set: &ReplicaSet, plan: &Plan, failure: Option<String>, now: Timestamp) -> ReplicaSetStatus {
-    let spec = set.spec.clone();
-    let min_ready = Duration::from_secs(u64::try_from(spec.min_ready_seconds.unwrap_or(0)).unwrap_or(0));
-    let template_labels = spec.template.and_then(|t| t.metadata).and_then(|m| m.labels).unwrap_or_default();
+fn min_ready<K: Replicated>(set: &K) -> Duration {
+    Duration::from_secs(u64::try_from(set.min_ready_seconds()).unwrap_or(0))
+}
+
+/// What statuses count. But for the first, a number is left out where there is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counts {
+    pub replicas: i32,
+    pub fully_labeled: Option<i32>,
+    pub ready: Option<i32>,
+    pub available: Option<i32>,
+    pub terminating: Option<i32>,
+}
+
+pub fn counts<K: Replicated>(set: &K, plan: &Plan, now: Timestamp) -> Counts {
+    let template_labels = set.template().metadata.and_then(|m| m.labels).unwrap_or_default();
     let labelled = |pod: &&Arc<Pod>| {
         let labels = objects::labels(&***pod);
         template_labels.iter().all(|(key, value)| labels.get(key) == Some(value))
     };
     let count = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
     let some = |n: usize| Some(count(n)).filter(|n| *n > 0);
-    let old = set.status.clone().unwrap_or_default();
-    ReplicaSetStatus {
+    let min_ready = min_ready(set);
+    Counts {
         replicas: count(plan.active.len()),
-        fully_labeled_replicas: some(plan.active.iter().filter(labelled).count()),
-        ready_replicas: some(plan.active.iter().filter(|p| is_ready(p)).count()),
-        available_replicas: some(plan.active.iter().filter(|p| is_available(p, min_ready, now)).count()),
-        terminating_replicas: some(plan.terminating),
-        observed_generation: set.metadata.generation,
-        conditions: conditions(old.conditions, failure, now),
+        fully_labeled: some(plan.active.iter().filter(labelled).count()),
+        ready: some(plan.active.iter().filter(|p| is_ready(p)).count()),
+        available: some(plan.active.iter().filter(|p| is_available(p, min_ready, now)).count()),
+        terminating: some(plan.terminating),
     }
 }
 
-fn conditions(
-    old: Option<Vec<ReplicaSetCondition>>,
-    failure: Option<String>,
-    now: Timestamp,
-) -> Option<Vec<ReplicaSetCondition>> {
-    const FAILURE: &str = "ReplicaFailure";
+/// The conditions with that of a failure, or without any. One that is there stays as it is.
+pub fn conditions<C>(old: Option<Vec<C>>, failure: Option<C>, is_failure: fn(&C) -> bool) -> Option<Vec<C>> {
     let mut conditions = old.unwrap_or_default();
     match failure {
-        None => conditions.retain(|c| c.type_.as_deref() != Some(FAILURE)),
-        Some(_) if conditions.iter().any(|c| c.type_.as_deref() == Some(FAILURE)) => {}
-        Some(message) => conditions.push(ReplicaSetCondition {
-            type_: Some(FAILURE.to_owned()),
-            status: Some("True".to_owned()),
-            reason: Some("FailedCreate".to_owned()),
-            message: Some(message),
-            last_transition_time: Some(objects::time(now)),
-        }),
+        None => conditions.retain(|condition| !is_failure(condition)),
+        Some(_) if conditions.iter().any(is_failure) => {}
+        Some(failure) => conditions.push(failure),
     }
-    Some(conditions).filter(|c| !c.is_empty())
+    Some(conditions).filter(|conditions| !conditions.is_empty())
 }

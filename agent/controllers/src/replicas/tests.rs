@@ -3,7 +3,11 @@
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::plan::{plan, status};
+use k8s_openapi::api::apps::v1::ReplicaSet;
+use k8s_openapi::api::core::v1::ReplicationController;
+use skiff_reconcile::Wake;
+
+use super::plan::{counts, plan};
 use super::*;
 use crate::testing::World;
 
@@ -81,7 +85,7 @@ fn the_status_counts_ready_and_available() {
     let pods = [pod("a", |_| {}), pod("b", |p| p["status"]["conditions"] = json!([]))];
     let set = set(2);
     let plan = plan(&set, &pods, 0, &HashSet::new(), objects::now());
-    let status = status(&set, &plan, None, objects::now());
+    let status = set.new_status(counts(&set, &plan, objects::now()), None, objects::now());
     assert_eq!((status.replicas, status.ready_replicas, status.available_replicas), (2, Some(1), Some(1)));
     assert_eq!(status.observed_generation, Some(2));
 }
@@ -102,7 +106,7 @@ proptest! {
 }
 
 /// A world with a set of three, and a controller that is never shown a pod.
-async fn blind_controller() -> (World, Controller) {
+async fn blind_controller() -> (World, Controller<ReplicaSet>) {
     let world = World::start().await;
     let mut object = serde_json::to_value(set(3)).expect("JSON");
     object["spec"]["template"]["spec"]["containers"][0]["image"] = json!("a");
@@ -111,7 +115,7 @@ async fn blind_controller() -> (World, Controller) {
     let controller = Controller {
         client: world.client.clone(),
         recorder: Recorder::new(world.client.clone(), "replicaset-controller", ""),
-        replica_sets: Informer::fixed([serde_json::from_value(made).expect("a ReplicaSet")]),
+        sets: Informer::fixed([serde_json::from_value(made).expect("a ReplicaSet")]),
         pods: Informer::fixed([]),
         expectations: Expectations::default(),
         refusals: HashMap::new(),
@@ -152,4 +156,50 @@ async fn pods_that_are_refused_are_their_sets_own_trouble() {
     controller.reconcile().await.expect("no failure");
     assert_eq!(world.get("/api/v1/namespaces/default/pods").await["items"].as_array().map(Vec::len), Some(3));
     assert!(controller.refusals.is_empty());
+}
+
+#[test]
+fn a_failure_is_said_once_and_taken_back() {
+    let controller: ReplicationController = serde_json::from_value(json!({"metadata": {"name": "a"}})).expect("one");
+    let plan = plan(&controller, &[], 0, &HashSet::new(), objects::now());
+    let status = |controller: &ReplicationController, why: Option<&str>| {
+        let now = objects::now();
+        controller.new_status(counts(controller, &plan, now), why.map(str::to_owned), now)
+    };
+    let failed = status(&controller, Some("no"));
+    let condition = &failed.conditions.as_ref().expect("conditions")[0];
+    assert_eq!((&*condition.type_, condition.message.as_deref()), ("ReplicaFailure", Some("no")));
+    let controller = ReplicationController { status: Some(failed.clone()), ..controller };
+    assert_eq!(status(&controller, Some("another reason")), failed);
+    assert_eq!(status(&controller, None).conditions, None);
+}
+
+#[tokio::test]
+async fn a_replication_controller_keeps_its_number_and_is_scaled() {
+    let world = World::start().await;
+    make_account(&world).await;
+    let caches = Caches::new(world.client.clone(), world.shutdown.clone());
+    let client = world.client_of("replication-controller");
+    let recorder = Recorder::new(client.clone(), "replication-controller", "");
+    let controller = Controller::<ReplicationController>::new(client, recorder, &caches);
+    let wake = Wake::on(controller.wakes());
+    world.drive(controller, wake);
+    let path = "/api/v1/namespaces/default/replicationcontrollers";
+    let template =
+        json!({"metadata": {"labels": {"app": "old"}}, "spec": {"containers": [{"name": "a", "image": "a"}]}});
+    world.post(path, json!({"metadata": {"name": "old"}, "spec": {"replicas": 2, "template": template}})).await;
+    let path = format!("{path}/old");
+    let counts =
+        |count: i64| move |o: &Value| o["status"]["replicas"] == count && o["status"]["observedGeneration"].is_i64();
+    world.until(&path, counts(2)).await;
+    let pods = world.get("/api/v1/namespaces/default/pods").await;
+    assert_eq!(pods["items"][0]["metadata"]["ownerReferences"][0]["kind"], "ReplicationController");
+    let scale = world.get(&format!("{path}/scale")).await;
+    assert_eq!((&scale["status"]["selector"], &scale["spec"]["replicas"]), (&json!("app=old"), &json!(2)));
+    world.merge(&format!("{path}/scale"), json!({"spec": {"replicas": 1}})).await;
+    let scaled = world.until(&path, counts(1)).await;
+    assert_eq!(
+        (&scaled["status"]["fullyLabeledReplicas"], &scaled["status"]["observedGeneration"]),
+        (&json!(1), &json!(2))
+    );
 }
