@@ -6,16 +6,19 @@
 mod account_tokens;
 mod anything;
 mod certificates;
+mod cron_jobs;
 mod deployments;
 mod endpoints;
 mod expectations;
 mod garbage;
+mod jobs;
 mod namespaces;
 mod node_ipam;
 mod nodes;
 mod objects;
 mod owners;
 mod pod_gc;
+mod refusals;
 mod replica_sets;
 mod resource_quotas;
 mod scheduler;
@@ -72,6 +75,14 @@ pub async fn run(client_for: impl Fn(&str) -> kube::Client, caches: Caches, conf
     let name = "replicaset-controller";
     let controller = replica_sets::Controller::new(client_for(name), recorder(name), &caches);
     running.start(controller, replica_sets::Controller::wakes);
+
+    let name = "job-controller";
+    let controller = jobs::Controller::new(client_for(name), recorder(name), &caches);
+    running.start(controller, jobs::Controller::wakes);
+
+    let name = "cronjob-controller";
+    let controller = cron_jobs::Controller::new(client_for(name), recorder(name), &caches);
+    running.start(controller, cron_jobs::Controller::wakes);
 
     let controller = endpoints::Controller::new(client_for("endpoint-controller"), &caches);
     running.start(controller, endpoints::Controller::wakes);

@@ -26,6 +26,7 @@ pub mod quantity;
 pub mod requests;
 pub mod resource_quotas;
 pub mod scale;
+pub mod schedules;
 pub mod schema;
 pub mod table;
 pub mod unenforced;
