@@ -199,7 +199,8 @@ impl Reconciler for Controller {
         self.expectations.observe(&seen);
         let leaving = self.expectations.leaving();
         let mut by_owner: HashMap<&str, Vec<Arc<Job>>> = HashMap::new();
-        for job in all.iter().filter(|job| !job.metadata.uid.as_ref().is_some_and(|uid| leaving.contains(uid.as_str()))) {
+        for job in all.iter().filter(|job| !job.metadata.uid.as_ref().is_some_and(|uid| leaving.contains(uid.as_str())))
+        {
             if let Some(owner) = owners::controller_uid(&job.metadata) {
                 by_owner.entry(owner).or_default().push(Arc::clone(job));
             }

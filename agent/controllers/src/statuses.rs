@@ -55,7 +55,8 @@ impl<K> Default for Written<K> {
 impl<K: Claimable + Serialize> Written<K> {
     /// The newest of the object that is known.
     pub fn latest(&self, cached: &Arc<K>) -> Arc<K> {
-        let newer = self.last.as_ref().filter(|last| last.uid() == cached.uid() && version(&***last) > version(&**cached));
+        let newer =
+            self.last.as_ref().filter(|last| last.uid() == cached.uid() && version(&***last) > version(&**cached));
         Arc::clone(newer.unwrap_or(cached))
     }
 

@@ -123,9 +123,8 @@ impl Outcome {
     pub fn next(&self, view: &View<'_>, status: &JobStatus) -> Next {
         let started = status.start_time.as_ref().map(|time| time.0);
         match self {
-            Outcome::Open => deadline_left(view, started).map_or(Next::Change, |left| {
-                Next::After(left.max(SignedDuration::ZERO).unsigned_abs())
-            }),
+            Outcome::Open => deadline_left(view, started)
+                .map_or(Next::Change, |left| Next::After(left.max(SignedDuration::ZERO).unsigned_abs())),
             Outcome::Failing(_) | Outcome::Succeeding(_) => Next::Change,
         }
     }

@@ -99,14 +99,26 @@ impl<'a> View<'a> {
     fn new(seen: &Observed<'a>, claims: &Claims<Pod>, now: Timestamp) -> Self {
         let mut pods: Vec<_> = claims.owned.iter().chain(&claims.adopt).cloned().collect();
         pods.sort_by_cached_key(|pod| pod.name_any());
-        let leaves = |pod: &Pod| is_deleted(pod) || pod.metadata.uid.as_deref().is_some_and(|uid| seen.leaving.contains(uid));
+        let leaves =
+            |pod: &Pod| is_deleted(pod) || pod.metadata.uid.as_deref().is_some_and(|uid| seen.leaving.contains(uid));
         let running = pods.iter().filter(|pod| !objects::is_terminal(pod)).cloned();
         let (terminating, mut active): (Vec<_>, Vec<_>) = running.partition(|pod| leaves(pod));
         active.sort_by_cached_key(|pod| victim_rank(pod));
         let old = seen.job.status.clone().unwrap_or_default();
         let settled = seen.unseen == 0 && claims.adopt.is_empty();
         let replacement = Replacement::of(seen.spec);
-        Self { job: seen.job, spec: seen.spec, old, now, all: seen.pods, pods, active, terminating, settled, replacement }
+        Self {
+            job: seen.job,
+            spec: seen.spec,
+            old,
+            now,
+            all: seen.pods,
+            pods,
+            active,
+            terminating,
+            settled,
+            replacement,
+        }
     }
 
     /// The number of completions of a job with indexes.

@@ -137,8 +137,10 @@ fn tell_index(container: &mut Container) {
     if variables.iter().any(|variable| variable.name == INDEX_VARIABLE) {
         return;
     }
-    let field_ref =
-        ObjectFieldSelector { field_path: format!("metadata.annotations['{INDEX}']"), ..ObjectFieldSelector::default() };
+    let field_ref = ObjectFieldSelector {
+        field_path: format!("metadata.annotations['{INDEX}']"),
+        ..ObjectFieldSelector::default()
+    };
     let value_from = Some(EnvVarSource { field_ref: Some(field_ref), ..EnvVarSource::default() });
     variables.push(EnvVar { name: INDEX_VARIABLE.to_owned(), value_from, ..EnvVar::default() });
 }

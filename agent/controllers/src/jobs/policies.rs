@@ -1,7 +1,7 @@
 //! What a Job's policies say of a pod that failed, and of the indexes that succeeded. Pure.
 
-use k8s_openapi::api::batch::v1::{PodFailurePolicyOnExitCodesRequirement, PodFailurePolicyRule, SuccessPolicy};
 use k8s_openapi::api::batch::v1::{PodFailurePolicy, PodFailurePolicyOnPodConditionsPattern};
+use k8s_openapi::api::batch::v1::{PodFailurePolicyOnExitCodesRequirement, PodFailurePolicyRule, SuccessPolicy};
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use kube::ResourceExt;
 
@@ -112,7 +112,8 @@ mod tests {
     fn the_first_rule_that_applies_decides() {
         use Verdict::{Count, FailIndex, FailJob, Ignore};
         let on = |ty: &str, status: Option<&str>| json!([{"type": ty, "status": status}]);
-        let by_code = FailJob("Container main for pod n/p failed with exit code 42 matching FailJob rule at index 0".into());
+        let by_code =
+            FailJob("Container main for pod n/p failed with exit code 42 matching FailJob rule at index 0".into());
         let by_condition = FailJob("Pod n/p has condition DisruptionTarget matching FailJob rule at index 1".into());
         let check = |rules: Value, expected: &Verdict| assert_eq!(&verdict(rules.clone()), expected, "{rules}");
         check(json!([]), &Count);
