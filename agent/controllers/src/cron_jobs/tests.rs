@@ -103,7 +103,7 @@ fn what_was_missed_is_counted_up_to_a_number() {
     let many = COUNTED_MAX + 1;
     check("0 * * * *", "2016-01-01T00:00:00Z", "2026-01-05T04:30:00Z", Some(("2026-01-05T04:00:00Z", many)));
     check("* 3 1 1 *", "2016-01-01T00:00:00Z", "2026-06-05T04:30:00Z", Some(("2026-01-01T03:59:00Z", many)));
-    check("@every 7s", "2026-01-01T00:00:00Z", "2026-01-01T12:00:00Z", Some(("2026-01-01T11:59:54Z", many)));
+    check("@every 7s", "2026-01-01T00:00:00Z", "2026-01-01T12:00:00Z", Some(("2026-01-01T11:59:57Z", many)));
 }
 
 fn field() -> impl Strategy<Value = &'static str> {
@@ -225,47 +225,195 @@ fn check(cron: &CronJob, jobs: &[Arc<Job>], expected: Expect) {
 
 #[test]
 fn a_run_starts_when_it_is_due() {
-    check(&cron(json!({}), json!(null)), &[], expect![[]]);
-    check(&cron(json!({}), active(&[12])), &[run(12, None)], expect![[]]);
-    check(&cron(json!({"schedule": "15 * * * *"}), active(&[12])), &[run(12, None)], expect![[]]);
-    check(&cron(json!({"suspend": true}), json!(null)), &[], expect![[]]);
-    check(&cron(json!({"startingDeadlineSeconds": 5}), json!(null)), &[], expect![[]]);
-    check(&cron(json!({"startingDeadlineSeconds": 10}), json!(null)), &[], expect![[]]);
-    check(&cron(json!({}), json!({"lastScheduleTime": "2025-01-01T00:00:00Z"})), &[], expect![[]]);
+    check(
+        &cron(json!({}), json!(null)),
+        &[],
+        expect![[r#"
+        start tidy-29454480 in place of []
+        active [], last never, success never
+        next 600s
+    "#]],
+    );
+    check(
+        &cron(json!({}), active(&[12])),
+        &[run(12, None)],
+        expect![[r#"
+        active ["run-12"], last 2026-01-01T12:00:00Z, success never
+        next 600s
+    "#]],
+    );
+    check(
+        &cron(json!({"schedule": "15 * * * *"}), active(&[12])),
+        &[run(12, None)],
+        expect![[r#"
+        active ["run-12"], last 2026-01-01T12:00:00Z, success never
+        next 600s
+    "#]],
+    );
+    check(
+        &cron(json!({"suspend": true}), json!(null)),
+        &[],
+        expect![[r#"
+        active [], last never, success never
+    "#]],
+    );
+    check(
+        &cron(json!({"startingDeadlineSeconds": 5}), json!(null)),
+        &[],
+        expect![[r#"
+        active [], last never, success never
+        Warning MissSchedule: Missed scheduled time to start a job: Thu, 01 Jan 2026 12:00:00 +0000
+        next 600s
+    "#]],
+    );
+    check(
+        &cron(json!({"startingDeadlineSeconds": 10}), json!(null)),
+        &[],
+        expect![[r#"
+        start tidy-29454480 in place of []
+        active [], last never, success never
+        next 600s
+    "#]],
+    );
+    check(
+        &cron(json!({}), json!({"lastScheduleTime": "2025-01-01T00:00:00Z"})),
+        &[],
+        expect![[r#"
+        start tidy-29454480 in place of []
+        active [], last 2025-01-01T00:00:00Z, success never
+        Warning TooManyMissedTimes: too many missed start times. Set or decrease .spec.startingDeadlineSeconds or check clock skew
+        next 600s
+    "#]],
+    );
     // What a clock said that was wrong holds up nothing.
-    check(&cron(json!({}), json!({"lastScheduleTime": "2031-01-01T00:00:00Z"})), &[], expect![[]]);
+    check(
+        &cron(json!({}), json!({"lastScheduleTime": "2031-01-01T00:00:00Z"})),
+        &[],
+        expect![[r#"
+        start tidy-29454480 in place of []
+        active [], last never, success never
+        next 600s
+    "#]],
+    );
 }
 
 #[test]
 fn a_run_that_was_started_is_known_by_its_name() {
-    check(&cron(json!({}), json!(null)), &[run(12, None)], expect![[]]);
-    check(&cron(json!({}), json!(null)), &[run(12, Some("Failed"))], expect![[]]);
+    check(
+        &cron(json!({}), json!(null)),
+        &[run(12, None)],
+        expect![[r#"
+        active ["run-12"], last 2026-01-01T12:00:00Z, success never
+        next 600s
+    "#]],
+    );
+    check(
+        &cron(json!({}), json!(null)),
+        &[run(12, Some("Failed"))],
+        expect![[r#"
+        active [], last 2026-01-01T12:00:00Z, success never
+        next 600s
+    "#]],
+    );
 }
 
 #[test]
 fn runs_that_overlap() {
-    check(&cron(json!({"concurrencyPolicy": "Allow"}), active(&[11])), &[run(11, None)], expect![[]]);
-    check(&cron(json!({"concurrencyPolicy": "Forbid"}), active(&[11])), &[run(11, None)], expect![[]]);
-    check(&cron(json!({"concurrencyPolicy": "Forbid"}), active(&[11])), &[run(11, Some("Complete"))], expect![[]]);
-    check(&cron(json!({"concurrencyPolicy": "Replace"}), active(&[11])), &[run(11, None)], expect![[]]);
+    check(
+        &cron(json!({"concurrencyPolicy": "Allow"}), active(&[11])),
+        &[run(11, None)],
+        expect![[r#"
+        start tidy-29454480 in place of []
+        active ["run-11"], last 2026-01-01T11:00:00Z, success never
+        next 600s
+    "#]],
+    );
+    check(
+        &cron(json!({"concurrencyPolicy": "Forbid"}), active(&[11])),
+        &[run(11, None)],
+        expect![[r#"
+        active ["run-11"], last 2026-01-01T11:00:00Z, success never
+        Normal JobAlreadyActive: Not starting job because prior execution is running and concurrency policy is Forbid
+        next 600s
+    "#]],
+    );
+    check(
+        &cron(json!({"concurrencyPolicy": "Forbid"}), active(&[11])),
+        &[run(11, Some("Complete"))],
+        expect![[r#"
+        start tidy-29454480 in place of []
+        active [], last 2026-01-01T11:00:00Z, success 2026-01-01T11:00:00Z
+        Normal SawCompletedJob: Saw completed job: tidy-29454420, condition: Complete
+        next 600s
+    "#]],
+    );
+    check(
+        &cron(json!({"concurrencyPolicy": "Replace"}), active(&[11])),
+        &[run(11, None)],
+        expect![[r#"
+        start tidy-29454480 in place of ["run-11"]
+        active ["run-11"], last 2026-01-01T11:00:00Z, success never
+        next 600s
+    "#]],
+    );
 }
 
 #[test]
 fn what_ended_is_kept_as_long_as_asked_for() {
     let jobs = [run(8, Some("Complete")), run(9, Some("Failed")), run(10, Some("Complete")), run(12, Some("Failed"))];
-    check(&cron(json!({}), active(&[12])), &jobs, expect![[]]);
+    check(
+        &cron(json!({}), active(&[12])),
+        &jobs,
+        expect![[r#"
+        active [], last 2026-01-01T12:00:00Z, success 2026-01-01T10:00:00Z
+        delete run-8
+        delete run-9
+        Normal SawCompletedJob: Saw completed job: tidy-29454480, condition: Failed
+        next 600s
+    "#]],
+    );
 }
 
 #[test]
 fn what_is_odd_is_said() {
     let mut by_hand = (*run(7, None)).clone();
     by_hand.metadata.name = Some("by-hand".to_owned());
-    check(&cron(json!({}), active(&[11, 12])), &[run(12, None), Arc::new(by_hand)], expect![[]]);
-    check(&cron(json!({"timeZone": "Moon/Base"}), json!(null)), &[], expect![[]]);
-    check(&cron(json!({"schedule": "TZ=UTC 0 * * * *"}), json!(null)), &[], expect![[]]);
+    check(
+        &cron(json!({}), active(&[11, 12])),
+        &[run(12, None), Arc::new(by_hand)],
+        expect![[r#"
+        active ["run-12"], last 2026-01-01T12:00:00Z, success never
+        Normal MissingJob: Active job went missing: tidy-29454420
+        Warning UnexpectedJob: Saw a job that the controller did not create or forgot: by-hand
+        next 600s
+    "#]],
+    );
+    check(
+        &cron(json!({"timeZone": "Moon/Base"}), json!(null)),
+        &[],
+        expect![[r#"
+        active [], last never, success never
+        Warning UnknownTimeZone: invalid timeZone: "Moon/Base": failed to find time zone `Moon/Base` in time zone database
+    "#]],
+    );
+    check(
+        &cron(json!({"schedule": "TZ=UTC 0 * * * *"}), json!(null)),
+        &[],
+        expect![[r#"
+        active [], last never, success never
+        Warning UnparseableSchedule: unparseable schedule: "TZ=UTC 0 * * * *" : expected exactly 5 fields, found 6: [TZ=UTC 0 * * * *]
+    "#]],
+    );
     let mut unseen = active(&[12]);
     unseen["active"][0]["uid"] = json!("run-unseen");
-    check(&cron(json!({}), unseen), &[], expect![[]]);
+    check(
+        &cron(json!({}), unseen),
+        &[],
+        expect![[r#"
+        active ["run-unseen"], last 2026-01-01T12:00:00Z, success never
+        next 600s
+    "#]],
+    );
 }
 
 #[test]

@@ -131,6 +131,12 @@ impl<'a> View<'a> {
         pods::end(pod, self.replacement)
     }
 
+    /// Pods that are to go, and are replaced when they have gone.
+    fn waited_for(&self) -> impl Iterator<Item = &Arc<Pod>> {
+        let waits = self.replacement == Replacement::Failed;
+        self.terminating.iter().filter(move |pod| waits && self.end(pod) == End::NotYet)
+    }
+
     pub fn is_suspended(&self) -> bool {
         self.spec.suspend == Some(true)
     }
@@ -261,11 +267,7 @@ fn manage(view: &View<'_>, tally: &Tally, endings: &Endings) -> Work {
     if !surplus.is_empty() {
         return Work::withdraw(surplus);
     }
-    let waited_for = match view.replacement {
-        Replacement::TerminatingOrFailed => 0,
-        Replacement::Failed => view.terminating.len(),
-    };
-    let missing = wanted.saturating_sub(view.active.len() + waited_for).min(BURST);
+    let missing = wanted.saturating_sub(view.active.len() + view.waited_for().count()).min(BURST);
     if missing == 0 {
         return Work::default();
     }
@@ -316,11 +318,11 @@ fn surplus(view: &View<'_>, tally: &Tally, least: usize) -> Vec<Arc<Pod>> {
 fn occupied(view: &View<'_>, tally: &Tally) -> Indexes {
     let mut occupied = tally.completed.clone();
     occupied.extend(&tally.failed_indexes);
-    let terminating = match view.replacement {
-        Replacement::TerminatingOrFailed => [].as_slice(),
-        Replacement::Failed => view.terminating.as_slice(),
-    };
-    view.active.iter().chain(terminating).filter_map(|pod| pods::index(pod)).for_each(|index| occupied.insert(index));
+    view.active
+        .iter()
+        .chain(view.waited_for())
+        .filter_map(|pod| pods::index(pod))
+        .for_each(|index| occupied.insert(index));
     occupied
 }
 
