@@ -73,12 +73,13 @@ impl Controller {
         adopting: &mut HashSet<String>,
     ) -> Result<Next, BoxError> {
         let uid = job.uid().unwrap_or_default();
-        let job = self.memories.entry(uid.clone()).or_default().written.latest(job);
+        let memory = self.memories.entry(uid.clone()).or_default();
+        let job = memory.written.latest(job);
         let (true, Some(spec)) = (plan::is_ours(&job), &job.spec) else { return Ok(Next::Change) };
         if plan::finished_at(&job).is_some() {
+            memory.endings = Endings::default();
             return self.finish(&job, pods).await;
         }
-        let memory = self.memories.entry(uid.clone()).or_default();
         let (unseen, leaving) = (self.expectations.unseen(&uid), self.expectations.leaving());
         let observed = Observed { job: &job, spec, pods, unseen, leaving, endings: &memory.endings };
         let mut plan = plan(&observed, objects::now());

@@ -54,10 +54,9 @@ impl<K> Default for Written<K> {
 
 impl<K: Claimable + Serialize> Written<K> {
     /// The newest of the object that is known.
-    pub fn latest(&self, cached: &Arc<K>) -> Arc<K> {
-        let newer =
-            self.last.as_ref().filter(|last| last.uid() == cached.uid() && version(&***last) > version(&**cached));
-        Arc::clone(newer.unwrap_or(cached))
+    pub fn latest(&mut self, cached: &Arc<K>) -> Arc<K> {
+        self.last.take_if(|last| last.uid() != cached.uid() || version(&**last) <= version(&**cached));
+        Arc::clone(self.last.as_ref().unwrap_or(cached))
     }
 
     /// Makes the status `wanted`, over this very object and no other. Answers whether it is as wanted; if not, the next

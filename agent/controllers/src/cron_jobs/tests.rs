@@ -84,6 +84,13 @@ fn a_time_that_the_clock_leaves_out_is_left_out_and_one_it_repeats_is_repeated()
 }
 
 #[test]
+fn each_zone_that_the_api_takes_is_known() {
+    let names = include_str!("../../../object/src/validate/jobs/zones.txt").lines();
+    let unknown: Vec<_> = names.filter(|name| TimeZone::get(name).is_err()).collect();
+    assert!(unknown.is_empty(), "{unknown:?}");
+}
+
+#[test]
 fn a_day_that_never_comes_is_not_waited_for() {
     assert_eq!(next(&parse("0 0 30 2 *"), at("2026-01-01T00:00:00Z"), &TimeZone::UTC), None);
     assert_eq!(next(&parse(", * * * *"), at("2026-01-01T00:00:00Z"), &TimeZone::UTC), None);

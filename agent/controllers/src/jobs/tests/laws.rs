@@ -70,7 +70,7 @@ impl Simulation {
         pod.metadata.creation_timestamp = Some(objects::time(self.now));
         (pod.metadata.name, pod.metadata.uid) = (Some(name.clone()), Some(name));
         // Of a pod that never ran, nobody waits for the end.
-        let phase = if self.made % 3 == 0 { "Pending" } else { "Running" };
+        let phase = if self.made.is_multiple_of(3) { "Pending" } else { "Running" };
         pod.status.get_or_insert_default().phase = Some(phase.to_owned());
         self.pods.push(Arc::new(pod));
     }
