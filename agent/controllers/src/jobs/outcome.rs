@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::Pod;
 use skiff_reconcile::{EventKind, Next};
 
 use super::plan::{News, View};
-use super::pods::End;
+use super::pods::{End, is_tracked};
 use super::policies::{self, Verdict, judge};
 use super::tally::Tally;
 use crate::objects::{self, is_deleted};
@@ -43,7 +43,7 @@ pub enum Outcome {
 
 pub fn outcome(view: &View<'_>, tally: &Tally) -> Outcome {
     let decided = |kind: &str| {
-        let condition = view.old.conditions.iter().flatten().find(|c| c.type_ == kind && c.status == "True")?;
+        let condition = condition(view, kind)?;
         let (reason, message) = (condition.reason.clone(), condition.message.clone());
         Some(Reason { reason: reason.unwrap_or_default(), message: message.unwrap_or_default() })
     };
@@ -59,9 +59,14 @@ pub fn outcome(view: &View<'_>, tally: &Tally) -> Outcome {
     success(view, tally).map_or(Outcome::Open, Outcome::Succeeding)
 }
 
+fn condition<'a>(view: &'a View<'_>, kind: &str) -> Option<&'a JobCondition> {
+    view.old.conditions.iter().flatten().find(|condition| condition.type_ == kind && condition.status == "True")
+}
+
 fn failure(view: &View<'_>, tally: &Tally) -> Option<Reason> {
     let policy = view.spec.pod_failure_policy.as_ref();
-    let failed = view.pods.iter().filter(|pod| view.end(pod) == End::Failed);
+    // One that was withdrawn says nothing of the job.
+    let failed = view.pods.iter().filter(|pod| is_tracked(pod) && view.end(pod) == End::Failed);
     let by_policy = failed.map(|pod| judge(policy, pod)).find_map(|verdict| match verdict {
         Verdict::FailJob(message) => Some(message),
         Verdict::Count | Verdict::Ignore | Verdict::FailIndex => None,
@@ -72,7 +77,9 @@ fn failure(view: &View<'_>, tally: &Tally) -> Option<Reason> {
     if tally.failed() > view.spec.backoff_limit.unwrap_or(i32::MAX) || has_restarted_too_often(view) {
         return Some(Reason::new("BackoffLimitExceeded", "Job has reached the specified backoff limit"));
     }
-    if deadline_left(view, view.old.start_time.as_ref().map(|time| time.0)).is_some_and(|left| !left.is_positive()) {
+    // One that goes on after a pause has its time anew.
+    let started = view.old.start_time.as_ref().filter(|_| condition(view, SUSPENDED).is_none());
+    if deadline_left(view, started.map(|time| time.0)).is_some_and(|left| !left.is_positive()) {
         return Some(Reason::new("DeadlineExceeded", "Job was active longer than specified deadline"));
     }
     let (completions, failed) = (view.indexed()?, tally.failed_indexes.count());

@@ -9,6 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::batch::v1::{Job, JobSpec, JobStatus};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
+use skiff_object::labels::Selector;
 use skiff_reconcile::{EventKind, Next};
 
 use super::backoff::{self, Ending, Endings, ended_at};
@@ -200,7 +201,8 @@ pub fn expiry(job: &Job, now: Timestamp) -> Expiry {
 }
 
 pub fn plan(seen: &Observed<'_>, now: Timestamp) -> Plan {
-    let selector = objects::selector(&seen.spec.selector.clone().unwrap_or_default());
+    // Without one it has no pods: an empty one would select all there are.
+    let selector = seen.spec.selector.as_ref().map_or_else(Selector::nothing, objects::selector);
     let claims = owners::claim(seen.job, &selector, seen.pods);
     let view = View::new(seen, &claims, now);
     let endings = view.endings(seen.endings);

@@ -353,6 +353,9 @@ fn a_job_fails() {
         status {"ready":0,"startTime":"2026-01-01T11:00:00Z","terminating":1,"uncountedTerminatedPods":{"failed":["a","b"]}}
     "#]],
     );
+    let withdrawn = json!({"spec": {"podFailurePolicy": {"rules": codes}}});
+    let plan = plan_of(&job(&withdrawn), &[pod("a:F!-")], 0, &Endings::default(), now());
+    assert_eq!(plan.create.len(), 2, "{plan:?}");
     let ignored = json!([{"action": "Ignore", "onExitCodes": {"operator": "In", "values": [42]}}]);
     let policy = json!({"spec": {"backoffLimit": 0, "podFailurePolicy": {"rules": ignored}}});
     check(
@@ -488,7 +491,8 @@ fn a_job_is_suspended_and_goes_on() {
         news Normal Suspended: Job suspended
     "#]],
     );
-    let suspended = json!({"status": {"conditions": [{"type": "Suspended", "status": "True"}]}});
+    let suspended = json!({"spec": {"activeDeadlineSeconds": 1},
+        "status": {"conditions": [{"type": "Suspended", "status": "True"}]}});
     check(
         &job(&suspended),
         &[],
@@ -497,6 +501,7 @@ fn a_job_is_suspended_and_goes_on() {
         condition Suspended=False JobResumed: Job resumed
         status {"ready":0,"startTime":"2026-01-01T12:00:00Z","terminating":0,"uncountedTerminatedPods":{}}
         news Normal Resumed: Job resumed
+        next 1s
     "#]],
     );
 }
@@ -560,6 +565,16 @@ fn what_is_not_seen_yet_is_waited_for() {
         now(),
     );
     assert_eq!((names(&plan.adopt), plan.create.len()), ("o".to_owned(), 0));
+}
+
+#[test]
+fn a_job_without_a_selector_has_no_pods() {
+    let orphan =
+        with(serde_json::to_value(&*pod("o:R-")).expect("JSON"), &json!({"metadata": {"ownerReferences": []}}));
+    let job = job(&json!({"spec": {"selector": null}}));
+    let pods = [Arc::new(serde_json::from_value(orphan).expect("a Pod"))];
+    let plan = plan_of(&job, &pods, 0, &Endings::default(), now());
+    assert!(plan.adopt.is_empty() && plan.remove.is_empty(), "{plan:?}");
 }
 
 #[test]
