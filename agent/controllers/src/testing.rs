@@ -6,7 +6,7 @@ use http::Request;
 use http::header::CONTENT_TYPE;
 use kube::Client;
 use serde_json::{Value, json};
-use skiff_apiserver::{Api, Names, Pki, ServiceNetwork};
+use skiff_apiserver::{Api, Identity, Names, Pki, ServiceNetwork};
 use skiff_reconcile::{Parts, Reconciler, Wake, drive};
 use skiff_store::Embedded;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -17,6 +17,7 @@ pub const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 
 pub struct World {
     pub client: Client,
+    api: Api<Embedded>,
     pub pki: Pki,
     pub shutdown: CancellationToken,
     _guard: DropGuard,
@@ -53,8 +54,13 @@ impl World {
         };
         let shutdown = CancellationToken::new();
         let api = Api::start(config, store, &pki, shutdown.clone()).await.expect("api");
-        let client = api.client(&skiff_apiserver::Identity::Administrator);
-        Self { client, pki, _guard: shutdown.clone().drop_guard(), shutdown, _dir: dir }
+        let client = api.client(&Identity::Administrator);
+        Self { client, api, pki, _guard: shutdown.clone().drop_guard(), shutdown, _dir: dir }
+    }
+
+    /// What a controller of this name may do, and no more.
+    pub fn client_of(&self, controller: &str) -> Client {
+        self.api.client(&Identity::Controller(controller.to_owned()))
     }
 
     /// Drives until the world ends.

@@ -448,7 +448,8 @@ async fn post(world: &World, name: &str, schedule: &str) -> String {
 
 fn controller(world: &World) -> Controller {
     let caches = Caches::new(world.client.clone(), world.shutdown.clone());
-    Controller::new(world.client.clone(), Recorder::new(world.client.clone(), "cronjob-controller", ""), &caches)
+    let client = world.client_of("cronjob-controller");
+    Controller::new(client.clone(), Recorder::new(client, "cronjob-controller", ""), &caches)
 }
 
 fn count(list: &Value) -> usize {
@@ -498,4 +499,30 @@ async fn a_run_is_made_once_by_agents_that_know_nothing_of_each_other() {
     assert_eq!(count(&world.get(JOBS).await), 1);
     let status = world.get(&path).await["status"].clone();
     assert_eq!(status["active"].as_array().map(Vec::len), Some(1), "{status}");
+}
+
+#[tokio::test]
+async fn a_run_takes_the_place_of_the_one_before() {
+    let world = World::start().await;
+    let path = post(&world, "tidy", "@every 1h").await;
+    world.merge(&path, json!({"spec": {"concurrencyPolicy": "Replace"}})).await;
+    let cron: CronJob = serde_json::from_value(world.get(&path).await).expect("a CronJob");
+    let due = cron.creation_timestamp().expect("a time").0 - jiff::SignedDuration::from_hours(2);
+    let name = format!("tidy-{}", due.as_second() / 60);
+    let template = json!({"spec": {"restartPolicy": "Never", "containers": [{"name": "a", "image": "a"}]}});
+    let old = json!({"metadata": {"name": name, "ownerReferences": [owners::controller_reference(&cron)],
+        "annotations": {"batch.kubernetes.io/cronjob-scheduled-timestamp": due.to_string()}},
+        "spec": {"template": template}});
+    let old: Job = serde_json::from_value(world.post(JOBS, old).await).expect("a Job");
+    let mut late = controller(&world);
+    (late.cron_jobs, late.jobs) = (Informer::fixed([cron]), Informer::fixed([old]));
+    for _ in 0..2 {
+        late.reconcile().await.expect("no failure");
+        let jobs = world.get(JOBS).await;
+        assert_eq!(count(&jobs), 1, "{jobs}");
+        assert_ne!(jobs["items"][0]["metadata"]["name"], json!(name));
+        let status = world.get(&path).await["status"].clone();
+        assert_eq!(status["active"].as_array().map(Vec::len), Some(1), "{status}");
+        assert_eq!(status["active"][0]["uid"], jobs["items"][0]["metadata"]["uid"], "{status}");
+    }
 }

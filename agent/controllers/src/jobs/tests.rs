@@ -616,7 +616,8 @@ async fn world() -> World {
 
 fn controller(world: &World, shutdown: &CancellationToken) -> Controller {
     let caches = Caches::new(world.client.clone(), shutdown.clone());
-    Controller::new(world.client.clone(), Recorder::new(world.client.clone(), "job-controller", ""), &caches)
+    let client = world.client_of("job-controller");
+    Controller::new(client.clone(), Recorder::new(client, "job-controller", ""), &caches)
 }
 
 fn drive(world: &World) {
