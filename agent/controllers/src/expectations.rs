@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// What we made that the cache never showed was deleted before we saw it.
-const UNSEEN_TIME_MAX: Duration = Duration::from_secs(30);
+pub const UNSEEN_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// All by uid.
 #[derive(Debug, Default)]
@@ -42,6 +42,11 @@ impl Expectations {
         self.created.get(owner).map_or(0, Vec::len)
     }
 
+    /// Whether this one of an owner's is still to be seen.
+    pub fn is_unseen(&self, owner: &str, uid: &str) -> bool {
+        self.created.get(owner).is_some_and(|created| created.iter().any(|(made, _)| made == uid))
+    }
+
     /// What is seen and on its way out.
     pub fn leaving(&self) -> HashSet<&str> {
         self.deleted.keys().map(String::as_str).collect()
@@ -62,6 +67,7 @@ mod tests {
         assert_eq!((expectations.unseen("set"), expectations.leaving()), (2, HashSet::from(["c"])));
         expectations.observe(&HashSet::from(["a"]));
         assert_eq!((expectations.unseen("set"), expectations.leaving().len()), (1, 0));
+        assert!(expectations.is_unseen("set", "b") && !expectations.is_unseen("set", "a"));
         tokio::time::sleep(UNSEEN_TIME_MAX).await;
         expectations.observe(&HashSet::new());
         assert_eq!(expectations.unseen("set"), 0);

@@ -8,6 +8,7 @@ mod anything;
 mod autoscalers;
 mod certificates;
 mod cluster_roles;
+mod cron_jobs;
 mod daemon_sets;
 mod deployments;
 mod disruption_budgets;
@@ -15,6 +16,7 @@ mod endpoints;
 mod events;
 mod expectations;
 mod garbage;
+mod jobs;
 mod namespaces;
 mod node_ipam;
 mod nodes;
@@ -118,6 +120,8 @@ fn start(
     running.start_as("horizontal-pod-autoscaler", autoscalers::Controller::new, autoscalers::Controller::wakes);
     running.start_as("daemon-set-controller", daemon_sets::Controller::new, daemon_sets::Controller::wakes);
     running.start_as("statefulset-controller", stateful_sets::Controller::new, stateful_sets::Controller::wakes);
+    running.start_as("job-controller", jobs::Controller::new, jobs::Controller::wakes);
+    running.start_as("cronjob-controller", cron_jobs::Controller::new, cron_jobs::Controller::wakes);
     running.start_as("node-controller", nodes::Controller::new, nodes::Controller::wakes);
     running.start_as("default-scheduler", scheduler::Scheduler::new, scheduler::Scheduler::wakes);
 

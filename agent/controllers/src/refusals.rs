@@ -9,21 +9,34 @@ use kube::Resource;
 use skiff_reconcile::{BoxError, Next};
 use tokio::time::Instant;
 
-const DELAY_MIN: Duration = Duration::from_millis(100);
-const DELAY_MAX: Duration = Duration::from_secs(30);
-
 /// By the UIDs of owners.
 #[derive(Debug, Default)]
 pub struct Refusals(HashMap<String, Refusal>);
 
 #[derive(Debug)]
-struct Refusal {
+pub struct Refusal {
+    pub why: String,
     since: Instant,
-    delay: Duration,
+    pub delay: Duration,
+}
+
+impl Refusal {
+    pub const DELAY_MIN: Duration = Duration::from_millis(100);
+    pub const DELAY_MAX: Duration = Duration::from_secs(30);
+
+    pub fn after(last: Option<&Self>, why: String) -> Self {
+        let delay = last.map_or(Self::DELAY_MIN, |last| (last.delay * 2).min(Self::DELAY_MAX));
+        Self { why, since: Instant::now(), delay }
+    }
+
+    /// Until it is tried again.
+    pub fn left(&self) -> Option<Duration> {
+        self.delay.checked_sub(self.since.elapsed()).filter(|left| !left.is_zero())
+    }
 }
 
 /// Whether the request was at fault, and not whoever answered.
-fn is_refusal(error: &BoxError) -> bool {
+pub fn is_refusal(error: &BoxError) -> bool {
     let Some(kube::Error::Api(status)) = error.downcast_ref() else { return false };
     (400..500).contains(&status.code) && status.code != 429
 }
@@ -31,8 +44,7 @@ fn is_refusal(error: &BoxError) -> bool {
 impl Refusals {
     /// How long an owner has still to wait.
     pub fn wait(&self, owner: &str) -> Option<Duration> {
-        let refusal = self.0.get(owner)?;
-        refusal.delay.checked_sub(refusal.since.elapsed()).filter(|left| !left.is_zero())
+        self.0.get(owner)?.left()
     }
 
     /// Takes what came of an owner's writes: after a refusal, when to try again.
@@ -43,8 +55,9 @@ impl Refusals {
                 Ok(Next::Change)
             }
             Err(error) if is_refusal(&error) => {
-                let delay = self.0.get(owner).map_or(DELAY_MIN, |last| (last.delay * 2).min(DELAY_MAX));
-                self.0.insert(owner.to_owned(), Refusal { since: Instant::now(), delay });
+                let refusal = Refusal::after(self.0.get(owner), error.to_string());
+                let delay = refusal.delay;
+                self.0.insert(owner.to_owned(), refusal);
                 Ok(Next::After(delay))
             }
             Err(error) => Err(error),
@@ -63,6 +76,9 @@ mod tests {
     use kube::core::Status;
 
     use super::*;
+
+    const DELAY_MIN: Duration = Refusal::DELAY_MIN;
+    const DELAY_MAX: Duration = Refusal::DELAY_MAX;
 
     fn refused(code: StatusCode) -> Result<(), BoxError> {
         Err(kube::Error::Api(Box::new(Status { code: code.as_u16(), ..Status::default() })).into())

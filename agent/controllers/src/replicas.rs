@@ -4,7 +4,6 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures::StreamExt;
 use jiff::Timestamp;
@@ -16,10 +15,10 @@ use skiff_object::labels::Selector;
 use skiff_reconcile::{
     BoxError, Caches, Chain, Changes, EventKind, Failures, Informer, Next, Reconciler, Recorder, Scope,
 };
-use tokio::time::Instant;
 
 use crate::expectations::Expectations;
 use crate::owners::Claimable;
+use crate::refusals::{Refusal, is_refusal};
 use crate::{objects, owners, statuses, templates};
 
 mod plan;
@@ -57,34 +56,6 @@ pub struct Controller<K> {
     expectations: Expectations,
     /// By the UIDs of sets.
     refusals: HashMap<String, Refusal>,
-}
-
-/// What the API says to the pods of one set. It is the set's own, and holds up no other.
-struct Refusal {
-    why: String,
-    since: Instant,
-    delay: Duration,
-}
-
-impl Refusal {
-    const DELAY_MIN: Duration = Duration::from_millis(100);
-    const DELAY_MAX: Duration = Duration::from_secs(30);
-
-    fn after(last: Option<&Self>, why: String) -> Self {
-        let delay = last.map_or(Self::DELAY_MIN, |last| (last.delay * 2).min(Self::DELAY_MAX));
-        Self { why, since: Instant::now(), delay }
-    }
-
-    /// Until it is tried again.
-    fn left(&self) -> Option<Duration> {
-        self.delay.checked_sub(self.since.elapsed()).filter(|left| !left.is_zero())
-    }
-}
-
-/// Whether the request was at fault, and not whoever answered.
-fn is_refusal(error: &BoxError) -> bool {
-    let Some(kube::Error::Api(status)) = error.downcast_ref() else { return false };
-    (400..500).contains(&status.code) && status.code != 429
 }
 
 impl<K: Replicated> Controller<K> {

@@ -1,12 +1,15 @@
-//! The one way in which a controller writes a status: only what differs, over the object it was made for, and again if
-//! somebody else wrote to the object meanwhile.
+//! The ways in which a controller writes a status: only what differs, over the object it was made for; and again if
+//! somebody else wrote to the object meanwhile, unless the status goes on from the one before.
 
-use kube::{Client, Resource, ResourceExt};
+use std::sync::Arc;
+
+use kube::api::{Patch, PatchParams};
+use kube::{Api, Client, Resource, ResourceExt};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use crate::anything;
-use crate::objects;
+use crate::owners::Claimable;
+use crate::{anything, objects};
 
 /// How often somebody else may write meanwhile.
 const ATTEMPTS: usize = 5;
@@ -34,6 +37,50 @@ where
     }
     // The next snapshot shows what is left to write.
     Ok(())
+}
+
+/// An object as its controller last wrote it, for as long as the cache shows an older one. For a status that goes on from
+/// the one before, as a count does: made of an older one, it would lose or repeat what came between.
+#[derive(Debug)]
+pub struct Written<K> {
+    last: Option<Arc<K>>,
+}
+
+impl<K> Default for Written<K> {
+    fn default() -> Self {
+        Self { last: None }
+    }
+}
+
+impl<K: Claimable + Serialize> Written<K> {
+    /// The newest of the object that is known.
+    pub fn latest(&mut self, cached: &Arc<K>) -> Arc<K> {
+        self.last.take_if(|last| last.uid() != cached.uid() || version(&**last) <= version(&**cached));
+        Arc::clone(self.last.as_ref().unwrap_or(cached))
+    }
+
+    /// Makes the status `wanted`, over this very object and no other. Answers whether it is as wanted; if not, the next
+    /// snapshot shows why.
+    pub async fn write(&mut self, client: &Client, object: &K, wanted: &impl Serialize) -> Result<bool, kube::Error> {
+        let wanted = serde_json::to_value(wanted).map_err(kube::Error::SerdeError)?;
+        let current = serde_json::to_value(object).map_err(kube::Error::SerdeError)?;
+        let Some(status) = difference(&current["status"], &wanted) else { return Ok(true) };
+        let metadata = json!({"uid": object.uid(), "resourceVersion": object.resource_version()});
+        let patch = Patch::Merge(json!({"metadata": metadata, "status": status}));
+        let api: Api<K> = Api::namespaced(client.clone(), &object.namespace().unwrap_or_default());
+        match api.patch_status(&object.name_any(), &PatchParams::default(), &patch).await {
+            Ok(written) => {
+                self.last = Some(Arc::new(written));
+                Ok(true)
+            }
+            Err(error) if objects::is_outdated(&error) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn version(object: &impl Resource) -> u64 {
+    object.meta().resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or(0)
 }
 
 /// The merge patch that makes `old` into `new`.

@@ -27,6 +27,7 @@ pub mod requests;
 pub mod resource_quotas;
 pub mod roles;
 pub mod scale;
+pub mod schedules;
 pub mod schema;
 pub mod table;
 pub mod unenforced;

@@ -56,6 +56,21 @@ const PARTS: &[(&str, &[&str], &[&str])] = &[
         &[SECRETS, POST_POD, DELETE_POD],
     ),
     (
+        "job-controller",
+        &[
+            POST_POD,
+            DELETE_POD,
+            "PATCH /apis/batch/v1/namespaces/default/jobs/x/status",
+            "DELETE /apis/batch/v1/namespaces/default/jobs/x",
+        ],
+        &[SECRETS, "POST /apis/batch/v1/namespaces/default/jobs", "PATCH /apis/batch/v1/namespaces/default/cronjobs/x"],
+    ),
+    (
+        "cronjob-controller",
+        &["POST /apis/batch/v1/namespaces/default/jobs", "PATCH /apis/batch/v1/namespaces/default/cronjobs/x/status"],
+        &[SECRETS, POST_POD, DELETE_POD],
+    ),
+    (
         "endpoint-controller",
         &["POST /api/v1/namespaces/default/endpoints", "GET /apis/discovery.k8s.io/v1/endpointslices"],
         &[SECRETS, "POST /api/v1/namespaces/default/services", DELETE_POD],

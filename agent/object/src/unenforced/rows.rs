@@ -26,8 +26,6 @@ const fn row(ty: &'static str, field: &'static str, when: When, said: &'static s
 
 /// Kinds whose objects have no effect at all: group, kind, what is said.
 pub const KINDS: &[(&str, &str, &str)] = &[
-    ("batch", "CronJob", "this version has no controller for it: nothing runs"),
-    ("batch", "Job", "this version has no controller for it: nothing runs"),
     ("networking.k8s.io", "NetworkPolicy", "this version does not enforce it: all traffic passes"),
     ("", "PersistentVolumeClaim", "this version provides no volumes: pods with it do not start"),
     ("", "PersistentVolume", "this version provides no volumes: it is not bound"),
@@ -44,6 +42,7 @@ pub const KINDS: &[(&str, &str, &str)] = &[
 #[rustfmt::skip] // one row a line reads as a table
 pub const ROWS: &[Row] = &[
     row("apps.v1.StatefulSetSpec", "volumeClaimTemplates", When::Set, "this version provides no volumes: pods with claims do not start"),
+    row("batch.v1.JobSpec", "scheduling", When::Set, "this version schedules pods one by one"),
     row("core.v1.PodSpec", "hostUsers", When::False, "this version gives pods no user namespace: root in the pod is root on the node"),
     row("core.v1.PodSpec", "runtimeClassName", When::Set, "this version runs all pods with the one runtime it has: the pod is not isolated any further"),
     row("core.v1.PodSpec", "resources", When::Set, "this version does not limit pods as a whole"),
@@ -208,6 +207,17 @@ pub const HONOURED: &[(&str, &str)] = &[
     ("autoscaling.v2.ObjectMetricSource", "describedObject metric target"),
     ("autoscaling.v2.PodsMetricSource", "metric target"),
     ("autoscaling.v2.ResourceMetricSource", "name target"),
+    ("batch.v1.CronJob", "spec"),
+    ("batch.v1.CronJobSpec", "concurrencyPolicy failedJobsHistoryLimit jobTemplate schedule startingDeadlineSeconds successfulJobsHistoryLimit suspend timeZone"),
+    ("batch.v1.Job", "spec"),
+    ("batch.v1.JobSpec", "activeDeadlineSeconds backoffLimit backoffLimitPerIndex completionMode completions managedBy manualSelector maxFailedIndexes parallelism podFailurePolicy podReplacementPolicy selector successPolicy suspend template ttlSecondsAfterFinished"),
+    ("batch.v1.JobTemplateSpec", "spec"),
+    ("batch.v1.PodFailurePolicy", "rules"),
+    ("batch.v1.PodFailurePolicyOnExitCodesRequirement", "containerName operator values"),
+    ("batch.v1.PodFailurePolicyOnPodConditionsPattern", "status type"),
+    ("batch.v1.PodFailurePolicyRule", "action onExitCodes onPodConditions"),
+    ("batch.v1.SuccessPolicy", "rules"),
+    ("batch.v1.SuccessPolicyRule", "succeededCount succeededIndexes"),
     ("coordination.v1.Lease", "spec"),
     ("coordination.v1.LeaseSpec", "acquireTime holderIdentity leaseDurationSeconds leaseTransitions preferredHolder renewTime strategy"),
     ("core.v1.Affinity", "nodeAffinity podAffinity podAntiAffinity"),

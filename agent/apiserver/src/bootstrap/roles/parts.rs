@@ -28,6 +28,7 @@ const COORDINATION: &[&str] = &["coordination.k8s.io"];
 const DISCOVERY: &[&str] = &["discovery.k8s.io"];
 const NETWORKING: &[&str] = &["networking.k8s.io"];
 const APPS: &[&str] = &["apps"];
+const BATCH: &[&str] = &["batch"];
 const ANY: &[&str] = &["*"];
 const CHANGE: &[&str] = &["patch", "update"];
 const OBSERVE: &[&str] = &["list", "watch"];
@@ -152,6 +153,23 @@ const AUTOSCALERS: &[Rule] = &[
     (&["list", "watch"], CORE, &["pods"]),
     (&["list"], &["metrics.k8s.io"], &["pods"]),
     (&["get", "list"], &["custom.metrics.k8s.io", "external.metrics.k8s.io"], ANY),
+];
+
+/// Makes the pods of jobs, and takes off the finalizer by which it counts them.
+const JOBS: &[Rule] = &[
+    EVENTS,
+    (&["get", "list", "patch", "update", "watch"], BATCH, &["jobs"]),
+    (CHANGE, BATCH, &["jobs/status", "jobs/finalizers"]),
+    (&["create", "delete", "list", "patch", "watch"], CORE, &["pods"]),
+];
+
+const FINISHED_JOBS: &[Rule] = &[EVENTS, (&["delete", "get", "list", "watch"], BATCH, &["jobs"])];
+
+const CRON_JOBS: &[Rule] = &[
+    EVENTS,
+    (&["get", "list", "update", "watch"], BATCH, &["cronjobs"]),
+    (CHANGE, BATCH, &["cronjobs/status", "cronjobs/finalizers"]),
+    (KEEP, BATCH, &["jobs"]),
 ];
 
 /// Endpoints, their slices, and the mirrors of those that people made.
@@ -295,6 +313,10 @@ pub const PARTS: &[Part] = &[
         ROLE_AGGREGATION,
     ),
     part("system:controller:horizontal-pod-autoscaler", &[Subject::Account("horizontal-pod-autoscaler")], AUTOSCALERS),
+    part("system:controller:job-controller", &[Subject::Account("job-controller")], JOBS),
+    // The same part of the agent deletes them.
+    part("system:controller:ttl-after-finished-controller", &[Subject::Account("job-controller")], FINISHED_JOBS),
+    part("system:controller:cronjob-controller", &[Subject::Account("cronjob-controller")], CRON_JOBS),
     part("system:controller:endpoint-controller", &[Subject::Account("endpoint-controller")], ENDPOINTS),
     part(
         "system:controller:service-account-controller",
