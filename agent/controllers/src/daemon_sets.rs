@@ -255,7 +255,7 @@ impl Reconciler for Controller {
             next = next.sooner(wanted.unwrap_or(Next::Change));
         }
         failures.into_result()?;
-        Ok(next)
+        Ok(next.sooner(self.expectations.next()))
     }
 }
 

@@ -4,6 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
+use skiff_reconcile::Next;
 use tokio::time::Instant;
 
 /// What we made that the cache never showed was deleted before we saw it.
@@ -47,6 +48,12 @@ impl Expectations {
         self.created.get(owner).is_some_and(|created| created.iter().any(|(made, _)| made == uid))
     }
 
+    /// When what was not seen is given up, where nothing else wakes the controller before.
+    pub fn next(&self) -> Next {
+        let all = self.created.values().flatten().map(|(_, at)| at).chain(self.deleted.values());
+        all.min().map_or(Next::Change, |oldest| Next::After(UNSEEN_TIME_MAX.saturating_sub(oldest.elapsed())))
+    }
+
     /// What is seen and on its way out.
     pub fn leaving(&self) -> HashSet<&str> {
         self.deleted.keys().map(String::as_str).collect()
@@ -68,8 +75,10 @@ mod tests {
         expectations.observe(&HashSet::from(["a"]));
         assert_eq!((expectations.unseen("set"), expectations.leaving().len()), (1, 0));
         assert!(expectations.is_unseen("set", "b") && !expectations.is_unseen("set", "a"));
+        assert!(matches!(expectations.next(), Next::After(UNSEEN_TIME_MAX)));
         tokio::time::sleep(UNSEEN_TIME_MAX).await;
         expectations.observe(&HashSet::new());
+        assert!(matches!(expectations.next(), Next::Change));
         assert_eq!(expectations.unseen("set"), 0);
     }
 }

@@ -190,6 +190,6 @@ impl<K: Replicated> Reconciler for Controller<K> {
             next = next.sooner(wanted.unwrap_or(Next::Change));
         }
         failures.into_result()?;
-        Ok(next)
+        Ok(next.sooner(self.expectations.next()))
     }
 }
