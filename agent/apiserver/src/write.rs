@@ -19,7 +19,7 @@ use crate::users::User;
 use crate::{Api, codec, node_authorizer, owners};
 
 /// Tries of a write that did not say which revision it is based on; each loses only to a writer that won.
-const CONFLICT_RETRIES_MAX: usize = 16;
+const CONFLICT_RETRIES_MAX: usize = 128;
 
 /// Whether a write happens or is only checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
