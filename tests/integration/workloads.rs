@@ -118,3 +118,135 @@ pub fn a_daemon_set_is_on_each_node(place: &Place<'_>) -> anyhow::Result<()> {
         Ok(())
     })
 }
+
+fn job(name: &str, spec: &str, restart: &str, script: &str) -> String {
+    format!(
+        "apiVersion: batch/v1\nkind: Job\nmetadata: {{name: {name}}}\nspec: {{{spec}, template: {{spec: {{restartPolicy: \
+         {restart}, containers: [{{name: a, image: '{}', command: [sh, -c, '{script}']}}]}}}}}}\n",
+        image("busybox:1")
+    )
+}
+
+pub fn a_job_counts_what_succeeded(place: &Place<'_>) -> anyhow::Result<()> {
+    let indexed = "completionMode: Indexed, completions: 3, parallelism: 2";
+    place.apply(&job("each", indexed, "Never", "echo part $JOB_COMPLETION_INDEX on $(hostname)"))?;
+    place.apply(&job("short", "ttlSecondsAfterFinished: 1", "Never", "true"))?;
+    // Its container comes back in its place; then the pod fails, and another is made after ten seconds.
+    place.apply(&job("bad", "backoffLimit: 1", "Never", "exit 3"))?;
+    place.kubectl(&["wait", "--for=condition=complete", "job/each", "--timeout=90s"])?;
+    let each = place.json(&["get", "job", "each"])?;
+    let status = &each["status"];
+    ensure!(status["succeeded"] == 3 && status["completedIndexes"] == "0-2", "{status}");
+    let logs = place.kubectl(&["logs", "-l", "job-name=each", "--tail=-1"])?;
+    for index in 0..3 {
+        ensure!(logs.contains(&format!("part {index} on each-{index}")), "{logs}");
+    }
+    let held =
+        place.kubectl(&["get", "pods", "-l", "job-name=each", "-o", "jsonpath={.items[*].metadata.finalizers}"])?;
+    ensure!(held.trim().is_empty(), "each is counted: {held}");
+    wait::until("what ended is removed", SOON, || {
+        ensure!(!place.kubectl(&["get", "jobs", "-o", "name"])?.contains("short"));
+        Ok(())
+    })?;
+    place.kubectl(&["wait", "--for=condition=failed", "job/bad", "--timeout=90s"])?;
+    let bad = place.json(&["get", "job", "bad"])?;
+    let conditions = bad["status"]["conditions"].as_array().cloned().unwrap_or_default();
+    ensure!(
+        bad["status"]["failed"] == 2 && conditions.iter().any(|one| one["reason"] == "BackoffLimitExceeded"),
+        "{}",
+        bad["status"]
+    );
+    place.kubectl(&["delete", "job", "each", "bad"])?;
+    wait::until("their pods go with them", LONG, || {
+        ensure!(place.kubectl(&["get", "pods", "-o", "name"])?.is_empty());
+        Ok(())
+    })
+}
+
+pub fn a_cron_job_fires_on_the_minute(place: &Place<'_>) -> anyhow::Result<()> {
+    let template = format!(
+        "{{spec: {{template: {{spec: {{restartPolicy: Never, containers: [{{name: a, image: '{}', command: ['true']}}]}}}}}}}}",
+        image("busybox:1")
+    );
+    place.apply(&format!(
+        "apiVersion: batch/v1\nkind: CronJob\nmetadata: {{name: tick}}\nspec: {{schedule: '* * * * *', jobTemplate: {template}}}\n"
+    ))?;
+    place.kubectl(&["create", "job", "by-hand", "--from=cronjob/tick"])?;
+    place.kubectl(&["wait", "--for=condition=complete", "job/by-hand", "--timeout=60s"])?;
+    wait::until("it fires", LONG, || {
+        let tick = place.json(&["get", "cronjob", "tick"])?;
+        ensure!(tick["status"]["lastScheduleTime"].is_string(), "{}", tick["status"]);
+        Ok(())
+    })?;
+    let time = |value: &serde_json::Value| value.as_str().unwrap_or_default().parse::<jiff::Timestamp>();
+    let tick = place.json(&["get", "cronjob", "tick"])?;
+    let due = time(&tick["status"]["lastScheduleTime"])?;
+    let name = format!("tick-{}", due.as_second() / 60);
+    let late = time(&place.json(&["get", "job", &name])?["metadata"]["creationTimestamp"])?.duration_since(due);
+    ensure!(late.as_secs() <= 2, "{late:#} late");
+    place.kubectl(&["wait", "--for=condition=complete", &format!("job/{name}"), "--timeout=60s"]).map(drop)
+}
+
+pub fn a_budget_holds_evictions(place: &Place<'_>) -> anyhow::Result<()> {
+    place.apply(&format!(
+        "apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: web}}\nspec: {{replicas: 2, selector: {{matchLabels: \
+         {{app: web}}}}, template: {}}}\n---\napiVersion: policy/v1\nkind: PodDisruptionBudget\nmetadata: {{name: web}}\n\
+         spec: {{minAvailable: 2, selector: {{matchLabels: {{app: web}}}}}}\n",
+        template("web")
+    ))?;
+    place.kubectl(&["rollout", "status", "deployment/web", "--timeout=90s"])?;
+    wait::until("the budget is counted", SOON, || {
+        let budget = place.json(&["get", "pdb", "web"])?;
+        ensure!(budget["status"]["currentHealthy"] == 2, "{}", budget["status"]);
+        Ok(())
+    })?;
+    let pod = names(place, "web")?.first().map(|name| name.trim_start_matches("pod/").to_owned()).unwrap_or_default();
+    let file = tempfile::NamedTempFile::new()?;
+    std::fs::write(
+        file.path(),
+        format!(r#"{{"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {{"name": "{pod}"}}}}"#),
+    )?;
+    let path = format!("/api/v1/namespaces/{}/pods/{pod}/eviction", place.namespace);
+    let evict = || place.try_kubectl(&["create", "--raw", &path, "-f", &file.path().to_string_lossy()]);
+    let refused = evict()?;
+    ensure!(
+        !refused.ok && refused.stderr.contains("Cannot evict pod as it would violate the pod's disruption budget."),
+        "{}",
+        refused.stderr
+    );
+    place.kubectl(&["patch", "pdb", "web", "--type=merge", "-p", r#"{"spec": {"minAvailable": 1}}"#])?;
+    wait::until("one may go", SOON, || {
+        let done = evict()?;
+        ensure!(done.ok, "{}", done.stderr);
+        Ok(())
+    })?;
+    wait::until("there are two again", LONG, || {
+        let budget = place.json(&["get", "pdb", "web"])?;
+        let status = &budget["status"];
+        ensure!(status["currentHealthy"] == 2 && status["disruptionsAllowed"] == 1, "{status}");
+        ensure!(!names(place, "web")?.contains(&format!("pod/{pod}")));
+        Ok(())
+    })
+}
+
+pub fn an_autoscaler_follows_the_load(place: &Place<'_>) -> anyhow::Result<()> {
+    let container = format!(
+        "{{name: a, image: '{}', command: [sh, -c, 'while :; do :; done'], resources: {{requests: {{cpu: 20m}}, limits: \
+         {{cpu: 60m}}}}}}",
+        image("busybox:1")
+    );
+    place.apply(&format!(
+        "apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: busy}}\nspec: {{selector: {{matchLabels: {{app: busy}}}}, \
+         template: {{metadata: {{labels: {{app: busy}}}}, spec: {{terminationGracePeriodSeconds: 1, containers: \
+         [{container}]}}}}}}\n---\napiVersion: autoscaling/v2\nkind: HorizontalPodAutoscaler\nmetadata: {{name: busy}}\n\
+         spec: {{minReplicas: 1, maxReplicas: 3, scaleTargetRef: {{apiVersion: apps/v1, kind: Deployment, name: busy}}, \
+         metrics: [{{type: Resource, resource: {{name: cpu, target: {{type: Utilization, averageUtilization: 50}}}}}}]}}\n"
+    ))?;
+    wait::until("there are three", Duration::from_secs(120), || {
+        let scaler = place.json(&["get", "hpa", "busy"])?;
+        let status = &scaler["status"];
+        ensure!(status["currentReplicas"] == 3 && status["desiredReplicas"] == 3, "{status}");
+        Ok(())
+    })?;
+    place.kubectl(&["delete", "hpa,deployment", "busy"]).map(drop)
+}
