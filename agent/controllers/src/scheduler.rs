@@ -23,7 +23,7 @@ mod tests;
 
 use fit::{Placed, Unfit, choose};
 pub use fit::{matches_selection, tolerates};
-use preemption::{Preemption, preempt, priority};
+use preemption::{Preemption, is_awaited, preempt, priority};
 
 const NAME: &str = "default-scheduler";
 
@@ -69,20 +69,29 @@ impl Scheduler {
     async fn make_room(&self, pod: &Arc<Pod>, unfit: &Unfit, placed: &Placed) -> Result<Option<String>, BoxError> {
         let nominated = pod.status.as_ref().and_then(|status| status.nominated_node_name.clone());
         let Some(Preemption { node, victims }) = preempt(pod, placed) else {
-            let message = if nominated.is_some() { unfit.to_string() } else { unfit.without_victims() };
-            self.refuse(pod, message).await?;
-            return Ok(nominated);
+            if is_awaited(pod, placed) {
+                self.refuse(pod, unfit.to_string()).await?;
+                return Ok(nominated);
+            }
+            if nominated.is_some() {
+                self.nominate(pod, None).await?;
+            }
+            self.refuse(pod, unfit.without_victims()).await?;
+            return Ok(None);
         };
         if nominated.as_ref() != Some(&node) {
-            let patch = Patch::Strategic(json!({"status": {"nominatedNodeName": node}}));
-            let patched = self.api(pod).patch_status(&pod.name_any(), &PatchParams::default(), &patch).await;
-            objects::settle(patched)?;
+            self.nominate(pod, Some(&node)).await?;
         }
         for victim in &victims {
             self.evict(victim, pod, &node).await?;
         }
         self.refuse(pod, unfit.to_string()).await?;
         Ok(Some(node))
+    }
+
+    async fn nominate(&self, pod: &Pod, node: Option<&str>) -> Result<(), kube::Error> {
+        let patch = Patch::Strategic(json!({"status": {"nominatedNodeName": node}}));
+        objects::settle(self.api(pod).patch_status(&pod.name_any(), &PatchParams::default(), &patch).await)
     }
 
     async fn evict(&self, victim: &Pod, by: &Pod, node: &str) -> Result<(), BoxError> {

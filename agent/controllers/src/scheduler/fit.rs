@@ -29,7 +29,7 @@ pub struct OnNode {
     node: Arc<Node>,
     allocatable: Amounts,
     used: Amounts,
-    host_ports: HashSet<(String, i32)>,
+    host_ports: HashSet<HostPort>,
     pods: Vec<Arc<Pod>>,
     /// Those that others have to ask.
     with_terms: Vec<Arc<Pod>>,
@@ -238,7 +238,7 @@ fn problems(pod: &Pod, wanted: &Amounts, neighbours: &Neighbours, on_node: &OnNo
     if !matches_selection(spec, node) {
         return vec!["node(s) didn't match Pod's node affinity/selector".to_owned()];
     }
-    if host_ports(pod).iter().any(|port| on_node.host_ports.contains(port)) {
+    if host_ports(pod).iter().any(|port| on_node.host_ports.iter().any(|taken| taken.excludes(port))) {
         return vec!["node(s) didn't have free ports for the requested pod ports".to_owned()];
     }
     if let Some(problem) = neighbours.problem(node) {
@@ -318,12 +318,28 @@ fn matches_expression(value: Option<&str>, operator: &str, values: &[String]) ->
     }
 }
 
-fn host_ports(pod: &Pod) -> Vec<(String, i32)> {
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct HostPort {
+    /// Empty: all of the node's.
+    address: String,
+    protocol: String,
+    port: i32,
+}
+
+impl HostPort {
+    fn excludes(&self, other: &Self) -> bool {
+        let meet = self.address == other.address || self.address.is_empty() || other.address.is_empty();
+        meet && self.protocol == other.protocol && self.port == other.port
+    }
+}
+
+fn host_ports(pod: &Pod) -> Vec<HostPort> {
     let ports = pod.spec.iter().flat_map(|s| &s.containers).flat_map(|c| c.ports.iter().flatten());
     ports
         .filter_map(|p| {
             let protocol = p.protocol.clone().unwrap_or_else(|| "TCP".to_owned());
-            p.host_port.filter(|port| *port != 0).map(|port| (protocol, port))
+            let address = p.host_ip.clone().filter(|ip| ip != "0.0.0.0" && ip != "::").unwrap_or_default();
+            p.host_port.filter(|port| *port != 0).map(|port| HostPort { address, protocol, port })
         })
         .collect()
 }

@@ -228,7 +228,8 @@ fn spreads(pod: &Pod, placed: &Placed) -> Vec<Spread> {
     };
     let spread = |constraint: &TopologySpreadConstraint| {
         let selector = constraint.label_selector.as_ref().map_or_else(Selector::nothing, objects::selector);
-        let same: Vec<_> = constraint.match_label_keys.iter().flatten().collect();
+        let is_own = |key: &&String| objects::labels(pod).contains_key(*key);
+        let same: Vec<_> = constraint.match_label_keys.iter().flatten().filter(is_own).collect();
         let counts_it = |other: &Pod| {
             let (labels, own) = (objects::labels(other), objects::labels(pod));
             selector.matches(labels) && same.iter().all(|key| labels.get(*key) == own.get(*key))

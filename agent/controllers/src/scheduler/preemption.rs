@@ -33,7 +33,7 @@ pub fn preempt(pod: &Arc<Pod>, placed: &Placed) -> Option<Preemption> {
 }
 
 /// Whether somebody already makes room for it.
-fn is_awaited(pod: &Pod, placed: &Placed) -> bool {
+pub fn is_awaited(pod: &Pod, placed: &Placed) -> bool {
     let nominated = pod.status.as_ref().and_then(|status| status.nominated_node_name.as_deref());
     let there = placed.nodes().iter().filter(|on_node| on_node.node().metadata.name.as_deref() == nominated);
     nominated.is_some()
