@@ -5,6 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet};
 use k8s_openapi::api::core::v1::{Node, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, Pod};
@@ -13,6 +14,7 @@ use kube::{Api, Client, ResourceExt};
 use skiff_reconcile::{
     BoxError, Caches, Chain, Changes, EventKind, Failures, Informer, Next, Reconciler, Recorder, Scope,
 };
+use tokio::time::Instant;
 
 use crate::expectations::Expectations;
 use crate::refusals::Refusals;
@@ -35,13 +37,46 @@ pub struct Controller {
     /// By the UIDs of sets and the names of nodes.
     expectations: Expectations,
     refusals: Refusals,
+    /// By the same.
+    ended: HashMap<String, Ended>,
+}
+
+/// A pod that ended, which should not: the next one is given time, and each more than the one before.
+struct Ended {
+    since: Instant,
+    delay: Duration,
+}
+
+impl Ended {
+    const DELAY_MIN: Duration = Duration::from_secs(1);
+    const DELAY_MAX: Duration = Duration::from_secs(900);
+
+    fn after(last: Option<&Self>) -> Self {
+        let last = last.filter(|last| !last.is_old());
+        let delay = last.map_or(Self::DELAY_MIN, |last| (last.delay * 2).min(Self::DELAY_MAX));
+        Self { since: Instant::now(), delay }
+    }
+
+    fn is_old(&self) -> bool {
+        self.since.elapsed() > 2 * Self::DELAY_MAX
+    }
+
+    /// Until a pod that ended is removed.
+    fn left(&self) -> Option<Duration> {
+        self.delay.checked_sub(self.since.elapsed()).filter(|left| !left.is_zero())
+    }
+}
+
+/// A node, for one set.
+fn place(set: &DaemonSet, node: &str) -> String {
+    format!("{}/{node}", set.uid().unwrap_or_default())
 }
 
 impl Controller {
     pub fn new(client: Client, recorder: Recorder, caches: &Caches) -> Self {
         let (sets, nodes, pods, revisions) = (caches.of(), caches.of(), caches.of(), caches.of());
         let (expectations, refusals) = (Expectations::default(), Refusals::default());
-        Self { client, recorder, sets, nodes, pods, revisions, expectations, refusals }
+        Self { client, recorder, sets, nodes, pods, revisions, expectations, refusals, ended: HashMap::new() }
     }
 
     pub fn wakes(&self) -> Vec<Changes> {
@@ -54,25 +89,32 @@ impl Controller {
         pods: &[Arc<Pod>],
         revisions: &[Arc<ControllerRevision>],
     ) -> Result<Next, BoxError> {
-        let uid = set.uid().unwrap_or_default();
-        if let Some(left) = self.refusals.wait(&uid) {
-            return Ok(Next::After(left));
-        }
         let selector = objects::selector(&set.spec.selector);
         let (pods, revisions) = (owners::claim(set, &selector, pods), owners::claim(set, &selector, revisions));
         let mut failures = Failures::default();
         owners::apply(&self.client, set, &pods.adopt, &pods.release, &mut failures).await;
         owners::apply(&self.client, set, &revisions.adopt, &[], &mut failures).await;
         failures.into_result()?;
+        // What it has is on its way out, too: nothing is made again.
+        if objects::is_deleted(set) {
+            return Ok(Next::Change);
+        }
         let (pods, revisions) = ([pods.owned, pods.adopt].concat(), [revisions.owned, revisions.adopt].concat());
         let Some(newest) = self.newest(set, &revisions).await? else { return Ok(Next::Change) };
         let hash = hash_of(set, &newest);
         let nodes = self.nodes.list();
         let names = nodes.iter().map(|node| node.name_any());
-        let expected = names.filter(|node| self.expectations.unseen(&format!("{uid}/{node}")) > 0).collect();
+        let expected = names.filter(|node| self.expectations.unseen(&place(set, node)) > 0).collect();
+        let held = nodes.iter().filter_map(|node| {
+            let name = node.name_any();
+            let left = self.ended.get(&place(set, &name))?.left()?;
+            Some((name, left))
+        });
+        let held = held.collect();
         let plan = plan(&View {
             set,
             nodes: &nodes,
+            held: &held,
             pods: &pods,
             revision: &hash,
             collisions: set.status.as_ref().and_then(|status| status.collision_count),
@@ -85,7 +127,8 @@ impl Controller {
             statuses::write(&self.client, set, &plan.status).await?;
         }
         self.forget(set, &newest, &pods, &revisions).await?;
-        Ok(plan.next.sooner(self.refusals.note(&uid, done)?))
+        done?;
+        Ok(plan.next)
     }
 
     /// The revision that the template is; `None` where its name was taken, which the status now says.
@@ -119,7 +162,7 @@ impl Controller {
     }
 
     async fn create(&mut self, set: &DaemonSet, hash: &str, node: &str) -> Result<(), BoxError> {
-        let owner = format!("{}/{node}", set.uid().unwrap_or_default());
+        let owner = place(set, node);
         match self.api(set).create(&PostParams::default(), &pod(set, hash, node)).await {
             Ok(made) => {
                 self.expectations.created(&owner, made.uid().unwrap_or_default());
@@ -144,6 +187,9 @@ impl Controller {
         };
         if let Some((kind, reason, state, verb)) = ended {
             let (namespace, node) = (set.namespace().unwrap_or_default(), plan::node_of(pod).unwrap_or_default());
+            let place = place(set, node);
+            let ended = Ended::after(self.ended.get(&place));
+            self.ended.insert(place, ended);
             let name = pod.name_any();
             let message = format!("Found {state} daemon pod {namespace}/{name} on node {node}, will try to {verb} it");
             self.event(set, kind, reason, &message).await;
@@ -236,6 +282,7 @@ impl Reconciler for Controller {
         self.revisions.synced().await;
         let sets = self.sets.list();
         self.refusals.retain(&sets);
+        self.ended.retain(|_, ended| !ended.is_old());
         if sets.is_empty() {
             return Ok(Next::Change);
         }
@@ -247,10 +294,15 @@ impl Reconciler for Controller {
         let mut next = Next::Change;
         let mut failures = Failures::default();
         for set in sets {
-            let namespace = set.namespace().unwrap_or_default();
+            let (namespace, uid) = (set.namespace().unwrap_or_default(), set.uid().unwrap_or_default());
+            if let Some(left) = self.refusals.wait(&uid) {
+                next = next.sooner(Next::After(left));
+                continue;
+            }
             let (pods, revisions) = (pods.get(&namespace), revisions.get(&namespace));
             let (pods, revisions) = (pods.map_or(&[][..], Vec::as_slice), revisions.map_or(&[][..], Vec::as_slice));
             let result = self.reconcile_one(&set, pods, revisions).await;
+            let result = self.refusals.note(&uid, result);
             let wanted = failures.keep(format_args!("{namespace}/{}", set.name_any()), result);
             next = next.sooner(wanted.unwrap_or(Next::Change));
         }

@@ -47,12 +47,12 @@ impl Refusals {
         self.0.get(owner)?.left()
     }
 
-    /// Takes what came of an owner's writes: after a refusal, when to try again.
-    pub fn note(&mut self, owner: &str, done: Result<(), BoxError>) -> Result<Next, BoxError> {
+    /// Takes what came of an owner: after a refusal, when to try again.
+    pub fn note(&mut self, owner: &str, done: Result<Next, BoxError>) -> Result<Next, BoxError> {
         match done {
-            Ok(()) => {
+            Ok(next) => {
                 self.0.remove(owner);
-                Ok(Next::Change)
+                Ok(next)
             }
             Err(error) if is_refusal(&error) => {
                 let refusal = Refusal::after(self.0.get(owner), error.to_string());
@@ -80,7 +80,7 @@ mod tests {
     const DELAY_MIN: Duration = Refusal::DELAY_MIN;
     const DELAY_MAX: Duration = Refusal::DELAY_MAX;
 
-    fn refused(code: StatusCode) -> Result<(), BoxError> {
+    fn refused(code: StatusCode) -> Result<Next, BoxError> {
         Err(kube::Error::Api(Box::new(Status { code: code.as_u16(), ..Status::default() })).into())
     }
 
@@ -99,7 +99,7 @@ mod tests {
         tokio::time::sleep(DELAY_MAX).await;
         assert_eq!(refusals.wait("a"), None);
         assert!(refusals.note("a", refused(StatusCode::TOO_MANY_REQUESTS)).is_err(), "whoever answered is at fault");
-        assert!(matches!(refusals.note("a", Ok(())), Ok(Next::Change)));
+        assert!(matches!(refusals.note("a", Ok(Next::Change)), Ok(Next::Change)));
         assert!(matches!(refusals.note("a", refused(StatusCode::FORBIDDEN)), Ok(Next::After(DELAY_MIN))));
     }
 }

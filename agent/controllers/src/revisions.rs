@@ -64,8 +64,8 @@ pub fn newest<O: Resource<DynamicType = ()>>(
     let alike = revisions.iter().filter(|revision| template(revision).as_ref() == Some(wanted));
     match alike.max_by_key(|revision| revision.revision) {
         Some(revision) if revision.revision == Some(last) => Newest::Known(Arc::clone(revision)),
-        Some(revision) => Newest::Renumber(Arc::clone(revision), last + 1),
-        None => Newest::Make(Box::new(new(owner, wanted, last + 1, collisions))),
+        Some(revision) => Newest::Renumber(Arc::clone(revision), last.saturating_add(1)),
+        None => Newest::Make(Box::new(new(owner, wanted, last.saturating_add(1), collisions))),
     }
 }
 

@@ -68,11 +68,7 @@ impl Controller {
         all
     }
 
-    async fn reconcile_one(&mut self, set: &StatefulSet, around: &Surroundings) -> Result<Next, BoxError> {
-        let uid = set.uid().unwrap_or_default();
-        if let Some(left) = self.refusals.wait(&uid) {
-            return Ok(Next::After(left));
-        }
+    async fn reconcile_one(&self, set: &StatefulSet, around: &Surroundings) -> Result<Next, BoxError> {
         let selector = objects::selector(&set.spec.selector);
         let mut pods = owners::claim(set, &selector, &around.pods);
         // A pod without a number of this set's is none of it.
@@ -101,9 +97,9 @@ impl Controller {
             collisions: set.status.as_ref().and_then(|status| status.collision_count),
             now: objects::now(),
         });
-        let next = self.act(set, &uid, &plan).await?;
+        self.act(set, &plan).await?;
         self.forget(set, &plan, &pods, &revisions).await?;
-        Ok(next)
+        Ok(plan.next)
     }
 
     /// The revision that the template is; `None` where its name was taken, which the status now says.
@@ -124,8 +120,8 @@ impl Controller {
         }
     }
 
-    /// Does what is planned, and tells in the status what there is. What the API refuses to one set holds up no other.
-    async fn act(&mut self, set: &StatefulSet, uid: &str, plan: &Plan) -> Result<Next, BoxError> {
+    /// Does what is planned, and tells in the status what there is.
+    async fn act(&self, set: &StatefulSet, plan: &Plan) -> Result<(), BoxError> {
         let mut done = Ok(());
         for action in &plan.actions {
             done = self.apply(set, action).await;
@@ -136,7 +132,7 @@ impl Controller {
         if set.status.as_ref() != Some(&plan.status) {
             statuses::write(&self.client, set, &plan.status).await?;
         }
-        Ok(plan.next.sooner(self.refusals.note(uid, done)?))
+        done
     }
 
     async fn apply(&self, set: &StatefulSet, action: &Action) -> Result<(), BoxError> {
@@ -259,8 +255,13 @@ impl Reconciler for Controller {
         let mut next = Next::Change;
         let mut failures = Failures::default();
         for set in sets {
-            let namespace = set.namespace().unwrap_or_default();
+            let (namespace, uid) = (set.namespace().unwrap_or_default(), set.uid().unwrap_or_default());
+            if let Some(left) = self.refusals.wait(&uid) {
+                next = next.sooner(Next::After(left));
+                continue;
+            }
             let result = self.reconcile_one(&set, around.get(&namespace).unwrap_or(&nothing)).await;
+            let result = self.refusals.note(&uid, result);
             let wanted = failures.keep(format_args!("{namespace}/{}", set.name_any()), result);
             next = next.sooner(wanted.unwrap_or(Next::Change));
         }

@@ -1,6 +1,6 @@
 //! What a DaemonSet needs next: a pod on each node that it is for, of the template it has now, and its status. Pure.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,6 +43,8 @@ pub struct View<'a> {
     /// What the revision of the template is called on pods.
     pub revision: &'a str,
     pub collisions: Option<i32>,
+    /// Nodes where a pod that ended stays for so long yet.
+    pub held: &'a HashMap<String, Duration>,
     /// Nodes that were given a pod that is not seen yet.
     pub expected: &'a HashSet<String>,
     /// Pods that were deleted and do not look it yet.
@@ -212,8 +214,13 @@ impl<'a> View<'a> {
         for pod in &place.pods {
             match objects::phase(pod) {
                 _ if self.is_leaving(pod) => {}
-                "Failed" => plan.delete.push((Arc::clone(pod), Why::Failed)),
-                "Succeeded" => plan.delete.push((Arc::clone(pod), Why::Succeeded)),
+                phase @ ("Failed" | "Succeeded") => match self.held.get(&place.name) {
+                    Some(left) => plan.next = plan.next.sooner(Next::After(*left)),
+                    None => {
+                        let why = if phase == "Failed" { Why::Failed } else { Why::Succeeded };
+                        plan.delete.push((Arc::clone(pod), why));
+                    }
+                },
                 _ => living.push(*pod),
             }
         }

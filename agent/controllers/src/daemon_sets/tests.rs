@@ -52,6 +52,7 @@ impl Cluster {
             pods: &pods,
             revision: &self.revision,
             collisions: None,
+            held: &HashMap::new(),
             expected: &HashSet::new(),
             leaving: &HashSet::new(),
             now: objects::now(),
@@ -163,6 +164,36 @@ fn pods_that_ended_and_doubles_go() {
 }
 
 #[test]
+fn what_ends_again_and_again_is_given_time() {
+    let mut cluster = Cluster::new(set(json!({})), 1);
+    cluster.settle();
+    let pod = cluster.pods.values_mut().next().expect("a pod");
+    pod.status = serde_json::from_value(json!({"phase": "Failed"})).ok();
+    let pods: Vec<_> = cluster.pods.values().cloned().map(Arc::new).collect();
+    let held = HashMap::from([("n0".to_owned(), Duration::from_secs(7))]);
+    let plan = plan(&View {
+        set: &cluster.set,
+        nodes: &cluster.nodes,
+        pods: &pods,
+        revision: "one",
+        collisions: None,
+        held: &held,
+        expected: &HashSet::new(),
+        leaving: &HashSet::new(),
+        now: objects::now(),
+    });
+    assert_eq!((plan.create.len(), plan.delete.len(), plan.next), (0, 0, Next::After(Duration::from_secs(7))));
+    let mut last = Ended::after(None);
+    let delays: Vec<u64> = (0..12)
+        .map(|_| {
+            last = Ended::after(Some(&last));
+            last.delay.as_secs()
+        })
+        .collect();
+    assert_eq!((delays[0], delays[1], delays[11]), (2, 4, 900));
+}
+
+#[test]
 fn what_is_not_seen_yet_is_not_done_twice() {
     let mut cluster = Cluster::new(set(json!({})), 2);
     let expected = HashSet::from(["n0".to_owned()]);
@@ -173,6 +204,7 @@ fn what_is_not_seen_yet_is_not_done_twice() {
             pods,
             revision: "two",
             collisions: None,
+            held: &HashMap::new(),
             expected: &expected,
             leaving,
             now: objects::now(),
@@ -189,6 +221,7 @@ fn what_is_not_seen_yet_is_not_done_twice() {
             pods: &pods,
             revision: "two",
             collisions: None,
+            held: &HashMap::new(),
             expected: &HashSet::new(),
             leaving,
             now: objects::now(),

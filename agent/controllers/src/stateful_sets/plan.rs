@@ -72,6 +72,9 @@ pub struct View<'a> {
     pub now: Timestamp,
 }
 
+/// Steps of one pass: what is left is done when these are seen.
+const BURST: usize = 100;
+
 /// By number.
 type Replicas = BTreeMap<i32, Arc<Pod>>;
 /// The largest number first.
@@ -164,7 +167,8 @@ impl View<'_> {
     fn advance(&self, actions: &mut Vec<Action>) {
         let (replicas, condemned) = self.sorted();
         for ordinal in self.first()..self.first().saturating_add(self.wanted()) {
-            if self.tend(ordinal, replicas.get(&ordinal), actions) == Then::Wait {
+            let then = self.tend(ordinal, replicas.get(&ordinal), actions);
+            if then == Then::Wait || actions.len() >= BURST {
                 return;
             }
         }

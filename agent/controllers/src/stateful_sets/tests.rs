@@ -186,6 +186,12 @@ fn pods_come_and_go_in_order() {
 }
 
 #[test]
+fn a_number_of_pods_beyond_all_measure_is_planned_in_parts() {
+    let mut cluster = Cluster::new(set(json!({"podManagementPolicy": "Parallel", "replicas": i32::MAX})));
+    assert_eq!(cluster.plan().actions.len(), 100);
+}
+
+#[test]
 fn a_template_rolls_from_the_largest_number_down() {
     let mut cluster = Cluster::new(set(json!({})));
     cluster.settle();
