@@ -139,11 +139,13 @@ impl Watch for CacheWatch {
         }
     }
 
-    fn seen(&self) -> Revision {
+    fn seen(&mut self) -> Revision {
         // Nobody is woken for what concerns him not.
-        match self.cache.memory().changes(&self.prefix, self.seen, 1) {
-            Ok((changes, upto)) if changes.is_empty() => upto,
-            Ok(_) | Err(_) => self.seen,
+        if let Ok((changes, upto)) = self.cache.memory().changes(&self.prefix, self.seen, 1)
+            && changes.is_empty()
+        {
+            self.seen = upto;
         }
+        self.seen
     }
 }

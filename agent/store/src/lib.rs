@@ -203,5 +203,5 @@ pub trait Watch: Send + 'static {
     /// [`Error::Expired`] when the reader fell behind what is kept.
     fn next(&mut self) -> impl Future<Output = Result<(Vec<Change>, Revision), Error>> + Send;
     /// All changes up to here have been returned: where to resume.
-    fn seen(&self) -> Revision;
+    fn seen(&mut self) -> Revision;
 }
