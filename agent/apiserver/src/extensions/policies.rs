@@ -46,6 +46,13 @@ struct Validation {
     reason: String,
 }
 
+/// What one validation has against a write.
+struct Judgement {
+    index: usize,
+    reason: String,
+    message: String,
+}
+
 /// What is added to the event in the audit log.
 struct Note {
     key: String,
@@ -163,13 +170,13 @@ impl Policy {
     }
 
     /// What its validations say.
-    fn judge(&self, asked: &Asked<'_>, request: &Value, params: &Value) -> Vec<(String, String)> {
+    fn judge(&self, asked: &Asked<'_>, request: &Value, params: &Value) -> Vec<Judgement> {
         self.evaluate(asked, request, params, |variables, budget| self.judgements(variables, budget))
     }
 
-    fn judgements(&self, variables: &[(&str, Val<'_>)], budget: &mut u64) -> Vec<(String, String)> {
+    fn judgements(&self, variables: &[(&str, Val<'_>)], budget: &mut u64) -> Vec<Judgement> {
         let mut said = Vec::new();
-        for validation in &self.validations {
+        for (index, validation) in self.validations.iter().enumerate() {
             let result = validation.program.as_ref().map(|program| program.evaluate(variables, budget));
             match result {
                 Some(Ok(Val::Bool(true))) => {}
@@ -179,14 +186,15 @@ impl Policy {
                         .as_ref()
                         .and_then(|program| program.evaluate(variables, budget).ok().map(|text| text.show()));
                     let message = message.filter(|text| !text.trim().is_empty()).unwrap_or_else(|| validation.said());
-                    said.push((validation.reason.clone(), message));
+                    said.push(Judgement { index, reason: validation.reason.clone(), message });
                 }
                 Some(Ok(_)) | None if self.fails_closed => {
-                    said.push((String::new(), format!("expression '{}' is no condition", validation.text)));
+                    let message = format!("expression '{}' is no condition", validation.text);
+                    said.push(Judgement { index, reason: String::new(), message });
                 }
                 Some(Err(error)) if self.fails_closed => {
-                    let why = format!("expression '{}' resulted in error: {error}", validation.text);
-                    said.push((String::new(), why));
+                    let message = format!("expression '{}' resulted in error: {error}", validation.text);
+                    said.push(Judgement { index, reason: String::new(), message });
                 }
                 Some(_) | None => {}
             }
@@ -292,7 +300,7 @@ impl<S: Store> Api<S> {
         warnings: &mut Vec<String>,
     ) -> Result<(), ApiError> {
         let (compiled, catalogue) = (self.extensions().compiled(), self.catalogue());
-        let mut audited = Vec::new();
+        let (mut audited, mut denial) = (Vec::new(), None);
         for policy in &compiled.policies {
             if !policy.is_about(asked, &catalogue) {
                 continue;
@@ -305,12 +313,14 @@ impl<S: Store> Api<S> {
             for (binding, all) in self.bound(policy, asked, &catalogue).await? {
                 for params in all {
                     notes.take(policy, binding, asked, &request, &params)?;
-                    for (reason, message) in policy.judge(asked, &request, &params) {
-                        if binding.actions.iter().any(|action| action == "Deny") {
-                            return Err(denied(asked, policy, Some(binding), &reason, &message));
+                    for Judgement { index, reason, message } in policy.judge(asked, &request, &params) {
+                        // What is refused is also recorded.
+                        if binding.actions.iter().any(|action| action == "Deny") && denial.is_none() {
+                            denial = Some(denied(asked, policy, Some(binding), &reason, &message));
                         }
                         if binding.actions.iter().any(|action| action == "Audit") {
                             audited.push(json!({"message": message, "policy": policy.name, "binding": binding.name,
+                                "expressionIndex": index,
                                 "validationActions": binding.actions}));
                         }
                         if binding.actions.iter().any(|action| action == "Warn") {
@@ -326,7 +336,7 @@ impl<S: Store> Api<S> {
         if !audited.is_empty() {
             audit::annotate("validation.policy.admission.k8s.io/validation_failure", Value::from(audited).to_string());
         }
-        Ok(())
+        denial.map_or(Ok(()), Err)
     }
 
     /// The bindings of a policy that are about a write, with what each gives it.
