@@ -32,6 +32,8 @@ pub fn limit_heaps() {
 /// object that lives there keeps all before it.
 pub async fn give_back(shutdown: CancellationToken) {
     let mut idle = Idle::default();
+    // What stays free after a trim lies between what is used: trying again gives nothing back.
+    let mut stays_free = 0;
     loop {
         tokio::select! {
             () = tokio::time::sleep(INTERVAL) => {}
@@ -43,8 +45,9 @@ pub async fn give_back(shutdown: CancellationToken) {
         }
         // SAFETY: both only look at and trim the allocator's own lists, under its own locks.
         unsafe {
-            if rests || libc::mallinfo2().fordblks > FREE_BYTES_MAX {
+            if rests || libc::mallinfo2().fordblks > stays_free + FREE_BYTES_MAX {
                 libc::malloc_trim(0);
+                stays_free = libc::mallinfo2().fordblks;
             }
         }
         if rests {
