@@ -163,10 +163,10 @@ step "replace, jobs, delete"
 kubectl create configmap kept --from-literal=a=1 -o yaml --dry-run=client | kubectl apply -f -
 kubectl create configmap kept --from-literal=a=2 -o yaml --dry-run=client | kubectl replace -f -
 kubectl create secret generic hidden --from-literal=a=1
-# Nothing runs jobs yet, and the box says so.
-expect "no controller" "$(kubectl create job once --image="$IMAGE" -- true 2>&1)"
+kubectl create job once --image="$IMAGE" -- true
 kubectl create cronjob often --image="$IMAGE" --schedule='0 0 1 1 *' -- true
 kubectl create job --from=cronjob/often now
+kubectl wait --for=condition=complete job/once job/now --timeout=60s
 kubectl delete job,cronjob --all
 kubectl delete deployment/web --cascade=foreground --wait
 kubectl get all,configmaps,secrets -o name >/dev/null
