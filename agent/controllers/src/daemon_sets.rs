@@ -100,7 +100,13 @@ impl Controller {
             return Ok(Next::Change);
         }
         let (pods, revisions) = ([pods.owned, pods.adopt].concat(), [revisions.owned, revisions.adopt].concat());
-        let Some(newest) = self.newest(set, &revisions).await? else { return Ok(Next::Change) };
+        let mut status = set.status.clone().unwrap_or_default();
+        let newest = revisions::newest(set, &set.spec.template, &revisions, status.collision_count);
+        let Settled::Revision(newest) = revisions::settle(&self.client, set, newest).await? else {
+            revisions::count_collision(&mut status.collision_count);
+            statuses::write(&self.client, set, &status).await?;
+            return Ok(Next::Change);
+        };
         let hash = hash_of(set, &newest);
         let nodes = self.nodes.list();
         let names = nodes.iter().map(|node| node.name_any());
@@ -129,24 +135,6 @@ impl Controller {
         self.forget(set, &newest, &pods, &revisions).await?;
         done?;
         Ok(plan.next)
-    }
-
-    /// The revision that the template is; `None` where its name was taken, which the status now says.
-    async fn newest(
-        &self,
-        set: &DaemonSet,
-        revisions: &[Arc<ControllerRevision>],
-    ) -> Result<Option<Arc<ControllerRevision>>, BoxError> {
-        let mut status = set.status.clone().unwrap_or_default();
-        let newest = revisions::newest(set, &set.spec.template, revisions, status.collision_count);
-        match revisions::settle(&self.client, set, newest).await? {
-            Settled::Revision(revision) => Ok(Some(revision)),
-            Settled::Collision => {
-                status.collision_count = Some(status.collision_count.unwrap_or(0) + 1);
-                statuses::write(&self.client, set, &status).await?;
-                Ok(None)
-            }
-        }
     }
 
     /// Goes on after a failure: nodes do not wait for each other.
@@ -289,8 +277,8 @@ impl Reconciler for Controller {
         let pods = self.pods.list();
         let seen: HashSet<&str> = pods.iter().filter_map(|pod| pod.metadata.uid.as_deref()).collect();
         self.expectations.observe(&seen);
-        let pods = by_namespace(&pods);
-        let revisions = by_namespace(&self.revisions.list());
+        let pods = objects::by_namespace(&pods);
+        let revisions = objects::by_namespace(&self.revisions.list());
         let mut next = Next::Change;
         let mut failures = Failures::default();
         for set in sets {
@@ -309,12 +297,4 @@ impl Reconciler for Controller {
         failures.into_result()?;
         Ok(next.sooner(self.expectations.next()))
     }
-}
-
-fn by_namespace<K: kube::Resource>(objects: &[Arc<K>]) -> HashMap<String, Vec<Arc<K>>> {
-    let mut all: HashMap<String, Vec<Arc<K>>> = HashMap::new();
-    for object in objects {
-        all.entry(object.namespace().unwrap_or_default()).or_default().push(Arc::clone(object));
-    }
-    all
 }

@@ -162,10 +162,7 @@ impl Reconciler for Controller {
         self.deployments.synced().await;
         self.replica_sets.synced().await;
         self.pods.synced().await;
-        let mut by_namespace: HashMap<String, Vec<Arc<ReplicaSet>>> = HashMap::new();
-        for set in self.replica_sets.list() {
-            by_namespace.entry(set.namespace().unwrap_or_default()).or_default().push(set);
-        }
+        let by_namespace = objects::by_namespace(&self.replica_sets.list());
         let mut next = Next::Change;
         let mut failures = Failures::default();
         for deployment in self.deployments.list() {

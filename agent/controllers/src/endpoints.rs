@@ -135,10 +135,7 @@ impl Reconciler for Controller {
         self.pods.synced().await;
         self.endpoints.synced().await;
         self.slices.synced().await;
-        let mut pods: HashMap<String, Vec<Arc<Pod>>> = HashMap::new();
-        for pod in self.pods.list() {
-            pods.entry(pod.namespace().unwrap_or_default()).or_default().push(pod);
-        }
+        let pods = objects::by_namespace(&self.pods.list());
         let mut slices: HashMap<(String, String), Vec<Arc<EndpointSlice>>> = HashMap::new();
         for slice in self.slices.list() {
             if let Some(service) = objects::labels(&*slice).get(plan::SERVICE_NAME).cloned() {

@@ -287,10 +287,7 @@ impl Reconciler for Controller {
         let all = self.pods.list();
         let seen: HashSet<&str> = all.iter().filter_map(|pod| pod.metadata.uid.as_deref()).collect();
         self.expectations.observe(&seen);
-        let mut by_namespace: HashMap<String, Vec<Arc<Pod>>> = HashMap::new();
-        for pod in &all {
-            by_namespace.entry(pod.namespace().unwrap_or_default()).or_default().push(Arc::clone(pod));
-        }
+        let by_namespace = objects::by_namespace(&all);
         let (mut next, mut failures, mut adopting) = (Next::Change, Failures::default(), HashSet::new());
         let jobs = self.jobs.list();
         let known: HashSet<&str> = jobs.iter().filter_map(|job| job.metadata.uid.as_deref()).collect();

@@ -1,10 +1,13 @@
 //! What controllers ask of typed objects: conditions, selectors, readiness. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ObjectReference, Pod, PodCondition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, Time};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::{Resource, ResourceExt};
 use skiff_object::labels::Selector;
 
@@ -41,6 +44,35 @@ pub fn is_ready(pod: &Pod) -> bool {
 /// Since when a ready pod has been ready.
 pub fn ready_since(pod: &Pod) -> Option<Timestamp> {
     condition(pod, "Ready").filter(|c| c.status == "True")?.last_transition_time.as_ref().map(|t| t.0)
+}
+
+pub fn min_ready(seconds: Option<i32>) -> Duration {
+    Duration::from_secs(u64::try_from(seconds.unwrap_or(0)).unwrap_or(0))
+}
+
+/// How long a ready pod still has to stay ready to count as available.
+pub fn waits(pod: &Pod, min_ready: Duration, now: Timestamp) -> Option<Duration> {
+    let passed = Duration::try_from(now.duration_since(ready_since(pod)?)).unwrap_or_default();
+    min_ready.checked_sub(passed).filter(|left| !left.is_zero())
+}
+
+/// A number, or a share of `total` that is rounded up.
+pub fn share(value: &IntOrString, total: usize) -> usize {
+    match value {
+        IntOrString::Int(number) => usize::try_from(*number).unwrap_or(0),
+        IntOrString::String(text) => {
+            let percent: usize = text.trim_end_matches('%').parse().unwrap_or(0);
+            (total * percent).div_ceil(100)
+        }
+    }
+}
+
+pub fn by_namespace<K: Resource>(objects: &[Arc<K>]) -> HashMap<String, Vec<Arc<K>>> {
+    let mut all: HashMap<String, Vec<Arc<K>>> = HashMap::new();
+    for object in objects {
+        all.entry(object.namespace().unwrap_or_default()).or_default().push(Arc::clone(object));
+    }
+    all
 }
 
 pub fn phase(pod: &Pod) -> &str {

@@ -176,10 +176,7 @@ impl<K: Replicated> Reconciler for Controller<K> {
         let all = self.pods.list();
         let seen: HashSet<&str> = all.iter().filter_map(|pod| pod.metadata.uid.as_deref()).collect();
         self.expectations.observe(&seen);
-        let mut by_namespace: HashMap<String, Vec<Arc<Pod>>> = HashMap::new();
-        for pod in &all {
-            by_namespace.entry(pod.namespace().unwrap_or_default()).or_default().push(Arc::clone(pod));
-        }
+        let by_namespace = objects::by_namespace(&all);
         let mut next = Next::Change;
         let mut failures = Failures::default();
         for set in sets {

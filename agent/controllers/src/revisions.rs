@@ -134,6 +134,11 @@ pub async fn settle<O: Claimable>(client: &Client, owner: &O, newest: Newest) ->
     }
 }
 
+/// The next name is another then.
+pub fn count_collision(collisions: &mut Option<i32>) {
+    *collisions = Some(collisions.unwrap_or(0) + 1);
+}
+
 pub async fn delete<O: Claimable>(
     client: &Client,
     owner: &O,

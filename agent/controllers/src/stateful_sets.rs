@@ -85,7 +85,13 @@ impl Controller {
         if objects::is_deleted(set) {
             return Ok(Next::Change);
         }
-        let Some(update) = self.newest(set, &revisions).await? else { return Ok(Next::Change) };
+        let mut status = set.status.clone().unwrap_or_default();
+        let newest = revisions::newest(set, &set.spec.template, &revisions, status.collision_count);
+        let Settled::Revision(update) = revisions::settle(&self.client, set, newest).await? else {
+            revisions::count_collision(&mut status.collision_count);
+            statuses::write(&self.client, set, &status).await?;
+            return Ok(Next::Change);
+        };
         let current = set.status.as_ref().and_then(|status| status.current_revision.as_deref());
         let current = revisions.iter().find(|revision| Some(&*revision.name_any()) == current);
         let plan = plan(&View {
@@ -100,24 +106,6 @@ impl Controller {
         self.act(set, &plan).await?;
         self.forget(set, &plan, &pods, &revisions).await?;
         Ok(plan.next)
-    }
-
-    /// The revision that the template is; `None` where its name was taken, which the status now says.
-    async fn newest(
-        &self,
-        set: &StatefulSet,
-        revisions: &[Arc<ControllerRevision>],
-    ) -> Result<Option<Arc<ControllerRevision>>, BoxError> {
-        let mut status = set.status.clone().unwrap_or_default();
-        let newest = revisions::newest(set, &set.spec.template, revisions, status.collision_count);
-        match revisions::settle(&self.client, set, newest).await? {
-            Settled::Revision(revision) => Ok(Some(revision)),
-            Settled::Collision => {
-                status.collision_count = Some(status.collision_count.unwrap_or(0) + 1);
-                statuses::write(&self.client, set, &status).await?;
-                Ok(None)
-            }
-        }
     }
 
     /// Does what is planned, and tells in the status what there is.

@@ -130,28 +130,17 @@ impl<'a> View<'a> {
 
     fn limits(&self, wanted: usize) -> Limits {
         let rolling = self.set.spec.update_strategy.as_ref().and_then(|s| s.rolling_update.as_ref());
-        let count = |limit: Option<&IntOrString>, default: usize| match limit {
-            None => default,
-            Some(IntOrString::Int(number)) => usize::try_from(*number).unwrap_or(0),
-            Some(IntOrString::String(text)) => {
-                let percent: usize = text.trim_end_matches('%').parse().unwrap_or(0);
-                (wanted * percent).div_ceil(100)
-            }
-        };
+        let count =
+            |limit: Option<&IntOrString>, default: usize| limit.map_or(default, |limit| objects::share(limit, wanted));
         let surge = count(rolling.and_then(|rolling| rolling.max_surge.as_ref()), 0);
         let unavailable = count(rolling.and_then(|rolling| rolling.max_unavailable.as_ref()), usize::from(surge == 0));
         // Both zero would never end.
         Limits { surge, unavailable: if surge == 0 { unavailable.max(1) } else { unavailable } }
     }
 
-    fn min_ready(&self) -> Duration {
-        Duration::from_secs(u64::try_from(self.set.spec.min_ready_seconds.unwrap_or(0)).unwrap_or(0))
-    }
-
     /// How long a ready pod has still to stay ready to count as available.
     fn waits(&self, pod: &Pod) -> Option<Duration> {
-        let passed = Duration::try_from(self.now.duration_since(objects::ready_since(pod)?)).unwrap_or_default();
-        self.min_ready().checked_sub(passed).filter(|left| !left.is_zero())
+        objects::waits(pod, objects::min_ready(self.set.spec.min_ready_seconds), self.now)
     }
 
     fn next(&self) -> Next {

@@ -70,23 +70,16 @@ fn victim_rank(pod: &Pod) -> impl Ord + use<> {
 }
 
 fn is_available(pod: &Pod, min_ready: Duration, now: Timestamp) -> bool {
-    is_ready(pod) && (min_ready.is_zero() || waits(pod, min_ready, now).is_none())
-}
-
-/// How long a ready pod still has to stay ready to count as available.
-fn waits(pod: &Pod, min_ready: Duration, now: Timestamp) -> Option<Duration> {
-    let since = objects::ready_since(pod)?;
-    let passed = Duration::try_from(now.duration_since(since)).unwrap_or_default();
-    min_ready.checked_sub(passed).filter(|left| !left.is_zero())
+    is_ready(pod) && objects::waits(pod, min_ready, now).is_none()
 }
 
 fn next_availability(active: &[Arc<Pod>], min_ready: Duration, now: Timestamp) -> Next {
-    let soonest = active.iter().filter_map(|pod| waits(pod, min_ready, now)).min();
+    let soonest = active.iter().filter_map(|pod| objects::waits(pod, min_ready, now)).min();
     soonest.map_or(Next::Change, Next::After)
 }
 
 fn min_ready<K: Replicated>(set: &K) -> Duration {
-    Duration::from_secs(u64::try_from(set.min_ready_seconds()).unwrap_or(0))
+    objects::min_ready(Some(set.min_ready_seconds()))
 }
 
 /// What statuses count. But for the first, a number is left out where there is none.

@@ -11,7 +11,6 @@ use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet, StatefulSetStatus};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt;
 use skiff_reconcile::Next;
 
@@ -122,25 +121,13 @@ impl View<'_> {
     fn max_unavailable(&self) -> usize {
         let rolling = self.set.spec.update_strategy.as_ref().and_then(|s| s.rolling_update.as_ref());
         let wanted = usize::try_from(self.wanted()).unwrap_or(0);
-        let most = match rolling.and_then(|rolling| rolling.max_unavailable.as_ref()) {
-            None => 1,
-            Some(IntOrString::Int(number)) => usize::try_from(*number).unwrap_or(1),
-            Some(IntOrString::String(text)) => {
-                let percent: usize = text.trim_end_matches('%').parse().unwrap_or(0);
-                (wanted * percent).div_ceil(100)
-            }
-        };
-        most.max(1)
-    }
-
-    fn min_ready(&self) -> Duration {
-        Duration::from_secs(u64::try_from(self.set.spec.min_ready_seconds.unwrap_or(0)).unwrap_or(0))
+        let most = rolling.and_then(|rolling| rolling.max_unavailable.as_ref());
+        most.map_or(1, |most| objects::share(most, wanted)).max(1)
     }
 
     /// How long a ready pod has still to stay ready to count as available.
     fn waits(&self, pod: &Pod) -> Option<Duration> {
-        let passed = Duration::try_from(self.now.duration_since(objects::ready_since(pod)?)).unwrap_or_default();
-        self.min_ready().checked_sub(passed).filter(|left| !left.is_zero())
+        objects::waits(pod, objects::min_ready(self.set.spec.min_ready_seconds), self.now)
     }
 
     fn is_available(&self, pod: &Pod) -> bool {
